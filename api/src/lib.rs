@@ -1,0 +1,2 @@
+//! The object model: Kubernetes types, arithmetic, selectors, defaulting and validation.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The Kubernetes REST surface over the store.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The reconcilers of kube-controller-manager.
+#![forbid(unsafe_code)]

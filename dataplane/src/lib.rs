@@ -1,0 +1,2 @@
+//! The eBPF Service dataplane: plan, kernel, daemon.
+#![deny(unsafe_code)]

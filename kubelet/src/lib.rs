@@ -1,0 +1,2 @@
+//! The node agent: pod workers, status, lease and runtimes.
+#![forbid(unsafe_code)]

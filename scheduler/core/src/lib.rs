@@ -1,0 +1,2 @@
+//! Scheduling decisions: objects and events in, decisions out.
+#![forbid(unsafe_code)]

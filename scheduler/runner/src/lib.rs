@@ -1,0 +1,2 @@
+//! The scheduler daemon: informers to core to binder.
+#![forbid(unsafe_code)]

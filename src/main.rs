@@ -1,0 +1,3 @@
+//! The `pintle` binary.
+#![forbid(unsafe_code)]
+fn main() {}
