@@ -1,2 +1,19 @@
-//! The reconcilers of kube-controller-manager.
+//! The reconcilers of kube-controller-manager: Deployments, ReplicaSets, EndpointSlices, node
+//! lifecycle, namespace deletion, garbage collection and default service accounts.
+//!
+//! Every controller is one module with a pure half (objects and the time in, actions out) and a
+//! thin loop that feeds it from shared informers through a work queue and applies what it says.
+//! See `docs/controllers.md`.
+//!
+//! Leader election is not here: one replica runs. The seam is [`run`], which starts nothing before
+//! it is called and stops everything when its daemon's `shutdown` is cancelled; a lease holder calls
+//! it on winning and cancels on losing.
 #![forbid(unsafe_code)]
+
+mod config;
+mod error;
+mod run;
+
+pub use config::{Config, ConfigError};
+pub use error::Error;
+pub use run::run;
