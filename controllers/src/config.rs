@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_bad_value_names_its_flag() {
-        let cases: [(&str, fn(&mut Config)); 5] = [
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 5] = [
             ("node-cidr-mask-size", |c| c.node_cidr_mask_size = 33),
             ("node-cidr-mask-size", |c| c.node_cidr_mask_size = 15),
             ("max-endpoints-per-slice", |c| c.max_endpoints_per_slice = 0),

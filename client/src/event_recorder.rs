@@ -1,0 +1,190 @@
+//! Records core/v1 Events about objects, as client-go's record.EventRecorder does.
+//!
+//! Recording never blocks and never fails the caller: events pass a bounded channel to one task,
+//! and are dropped with a log line when it is full. Repeated events raise `count` on the first one,
+//! and each object has a token bucket, as client-go's EventCorrelator has. Its merging of *similar*
+//! events ("combined from similar events") is not here.
+
+mod correlator;
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use correlator::{Correlator, Outcome};
+
+/// Whether an event is good or bad news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// For information.
+    Normal,
+    /// Something may have to be done.
+    Warning,
+}
+
+impl EventType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// One thing to report about an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EventRecord {
+    /// Good or bad.
+    pub kind: EventType,
+    /// Machine-readable, CamelCase, such as `SuccessfulCreate`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+impl EventRecord {
+    /// A `Normal` event.
+    pub fn normal(reason: &str, message: impl Into<String>) -> Self {
+        Self { kind: EventType::Normal, reason: reason.to_owned(), message: message.into() }
+    }
+
+    /// A `Warning` event.
+    pub fn warning(reason: &str, message: impl Into<String>) -> Self {
+        Self { kind: EventType::Warning, reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+/// A handle that records events under one component's name. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EventRecorder {
+    sender: mpsc::Sender<(ObjectReference, EventRecord)>,
+}
+
+impl EventRecorder {
+    /// A recorder for `component`, such as `deployment-controller`, and the task that writes its
+    /// events. The task ends when every clone of the recorder is dropped.
+    pub fn new(client: Client, component: &str) -> (Self, impl Future<Output = ()> + Send) {
+        let (sender, receiver) = mpsc::channel(QUEUED_MAX);
+        (Self { sender }, write_events(client, component.to_owned(), receiver))
+    }
+
+    /// Record `event` about the object that `reference` names.
+    pub fn record(&self, reference: ObjectReference, event: EventRecord) {
+        if let Err(error) = self.sender.try_send((reference, event)) {
+            let (reference, event) = error.into_inner();
+            tracing::warn!(
+                object = reference.name.as_deref().unwrap_or_default(),
+                reason = event.reason,
+                "drop an event: too many are waiting"
+            );
+        }
+    }
+}
+
+/// A reference to `object`, as an event's `involvedObject`.
+pub fn reference_to<K: kube::Resource<DynamicType = ()>>(object: &K) -> ObjectReference {
+    let meta = object.meta();
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        resource_version: meta.resource_version.clone(),
+        uid: meta.uid.clone(),
+        field_path: None,
+    }
+}
+
+async fn write_events(
+    client: Client,
+    component: String,
+    mut receiver: mpsc::Receiver<(ObjectReference, EventRecord)>,
+) {
+    let mut correlator = Correlator::default();
+    while let Some((reference, record)) = receiver.recv().await {
+        let namespace = reference.namespace.as_deref().filter(|ns| !ns.is_empty());
+        let api: Api<Event> = Api::namespaced(client.clone(), namespace.unwrap_or("default"));
+        let uid = reference.uid.clone().unwrap_or_default();
+        let wall = Timestamp::now();
+        let written = match correlator.observe(&uid, &record, Instant::now()) {
+            Outcome::Drop => continue,
+            Outcome::Repeat { name, count } => repeat(&api, &name, count, wall).await,
+            Outcome::First => Err(None),
+        };
+        let written = match written {
+            // The first of its kind, or the earlier one has expired.
+            Err(None) => {
+                let event = event(&component, &reference, &record, wall);
+                let name = event.metadata.name.clone().unwrap_or_default();
+                let created = api.create(&PostParams::default(), &event).await;
+                correlator.wrote(&uid, &record, name);
+                created.map(|_| ()).map_err(Some)
+            }
+            other => other,
+        };
+        if let Err(Some(error)) = written {
+            let object = reference.name.as_deref().unwrap_or_default();
+            tracing::debug!(object, reason = record.reason, %error, "record an event");
+        }
+    }
+}
+
+async fn repeat(
+    api: &Api<Event>,
+    name: &str,
+    count: i32,
+    wall: Timestamp,
+) -> Result<(), Option<kube::Error>> {
+    let patch = serde_json::json!({ "count": count, "lastTimestamp": Time(wall) });
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Err(None),
+        Err(error) => Err(Some(error)),
+    }
+}
+
+fn event(
+    component: &str,
+    reference: &ObjectReference,
+    record: &EventRecord,
+    wall: Timestamp,
+) -> Event {
+    let involved = reference.name.as_deref().unwrap_or_default();
+    let namespace = reference.namespace.as_deref().filter(|ns| !ns.is_empty());
+    Event {
+        count: Some(1),
+        first_timestamp: Some(Time(wall)),
+        last_timestamp: Some(Time(wall)),
+        involved_object: reference.clone(),
+        message: Some(record.message.clone()),
+        metadata: ObjectMeta {
+            // client-go's form: the object's name and the time in nanoseconds, in hexadecimal.
+            name: Some(format!("{involved}.{:x}", wall.as_nanosecond())),
+            namespace: Some(namespace.unwrap_or("default").to_owned()),
+            ..ObjectMeta::default()
+        },
+        reason: Some(record.reason.clone()),
+        reporting_component: Some(component.to_owned()),
+        source: Some(EventSource { component: Some(component.to_owned()), host: None }),
+        type_: Some(record.kind.as_str().to_owned()),
+        ..Event::default()
+    }
+}
+
+/// Events waiting to be written; client-go's broadcaster holds as many for its watchers.
+const QUEUED_MAX: usize = 1000;
+
+/// client-go's spam filter: this many events an object at once ...
+const BURST: u32 = 25;
+
+/// ... and one more each five minutes.
+const REFILL: Duration = Duration::from_secs(300);
+
+/// Correlation records kept, as client-go's LRU holds.
+const REMEMBERED_MAX: usize = 4096;
