@@ -1,2 +1,12 @@
 //! The object model: Kubernetes types, arithmetic, selectors, defaulting and validation.
+//!
+//! Everything here is pure: values in, values out, no I/O, clocks or randomness. The shapes of the
+//! objects themselves are `k8s_openapi`'s; this crate has what those types lack.
 #![forbid(unsafe_code)]
+
+pub mod labels;
+pub mod node_affinity;
+pub mod quantity;
+pub mod resources;
+pub mod syntax;
+pub mod taint;

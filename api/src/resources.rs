@@ -1,0 +1,206 @@
+//! What a pod asks of a node, as kube-scheduler and the kubelet compute it.
+//!
+//! Mirrors `PodRequests` of `k8s.io/component-helpers/resource` (the sidecar KEP 753, pod-level
+//! resources KEP 2837, in-place resize KEP 1287). A quantity that does not parse counts as absent:
+//! validation has refused it long before. Claims for dynamic resources are not counted.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+
+use crate::quantity::{Format, Quantity};
+
+#[cfg(test)]
+mod tests;
+
+/// The resource counted in thousandths of a core.
+pub const CPU: &str = "cpu";
+/// Memory, in bytes.
+pub const MEMORY: &str = "memory";
+/// Local ephemeral storage, in bytes.
+pub const EPHEMERAL_STORAGE: &str = "ephemeral-storage";
+/// How many pods a node takes.
+pub const PODS: &str = "pods";
+
+/// What scoring assumes of a container that requests no CPU (`DefaultMilliCPURequest`).
+pub const DEFAULT_MILLI_CPU: i64 = 100;
+/// What scoring assumes of a container that requests no memory (`DefaultMemoryRequest`).
+pub const DEFAULT_MEMORY_BYTES: i64 = 200 << 20;
+
+/// Exact amounts by resource name.
+pub type Amounts = BTreeMap<String, Quantity>;
+
+/// The integers a scheduler calculates with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// CPU in thousandths of a core, rounded up.
+    pub milli_cpu: i64,
+    /// Memory in bytes, rounded up.
+    pub memory_bytes: i64,
+    /// Ephemeral storage in bytes, rounded up.
+    pub ephemeral_storage_bytes: i64,
+    /// Everything else (hugepages, extended resources, `pods`) by name, in whole units.
+    pub scalar: BTreeMap<String, i64>,
+}
+
+impl From<&Amounts> for Resources {
+    fn from(amounts: &Amounts) -> Self {
+        let mut resources = Self::default();
+        for (name, quantity) in amounts {
+            match name.as_str() {
+                CPU => resources.milli_cpu = quantity.milli_value(),
+                MEMORY => resources.memory_bytes = quantity.value(),
+                EPHEMERAL_STORAGE => resources.ephemeral_storage_bytes = quantity.value(),
+                _ => {
+                    resources.scalar.insert(name.clone(), quantity.value());
+                }
+            }
+        }
+        resources
+    }
+}
+
+impl Resources {
+    /// The integers of a `resources.requests`, `capacity` or `allocatable` map.
+    pub fn from_list(list: Option<&BTreeMap<String, Text>>) -> Self {
+        Self::from(&amounts(list))
+    }
+}
+
+/// The exact amounts of a resource list; entries that do not parse are left out.
+pub fn amounts(list: Option<&BTreeMap<String, Text>>) -> Amounts {
+    let entries = list.into_iter().flatten();
+    entries
+        .filter_map(|(name, text)| Some((name.clone(), Quantity::try_from(text).ok()?)))
+        .collect()
+}
+
+/// What the pod requests, overhead included: filtering counts this.
+pub fn pod_requests(pod: &Pod) -> Resources {
+    Resources::from(&pod_request_amounts(pod, &Amounts::new()))
+}
+
+/// As [`pod_requests`], with 100m CPU and 200Mi memory for each container that requests none:
+/// some scores count this.
+pub fn pod_requests_nonzero(pod: &Pod) -> Resources {
+    let missing = Amounts::from([
+        (CPU.to_owned(), Quantity::from_milli(DEFAULT_MILLI_CPU)),
+        (MEMORY.to_owned(), Quantity::from_units(DEFAULT_MEMORY_BYTES, Format::BinarySi)),
+    ]);
+    Resources::from(&pod_request_amounts(pod, &missing))
+}
+
+/// The exact requests of a pod; `missing` stands in for what a container does not request.
+pub fn pod_request_amounts(pod: &Pod, missing: &Amounts) -> Amounts {
+    let Some(spec) = &pod.spec else { return Amounts::new() };
+    let mut total = aggregate_with_status(pod, spec, missing);
+    let pod_level = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    for (name, quantity) in amounts(pod_level) {
+        if is_pod_level(&name) {
+            total.insert(name, quantity);
+        }
+    }
+    add(&mut total, &amounts(spec.overhead.as_ref()));
+    total
+}
+
+/// While a pod is being resized it is charged the most of: what the spec asks, what the kubelet
+/// allocated, and what the runtime has; an infeasible resize does not count what the spec asks.
+fn aggregate_with_status(pod: &Pod, spec: &PodSpec, missing: &Amounts) -> Amounts {
+    let statuses: Vec<&ContainerStatus> = statuses(pod).collect();
+    let from_spec = aggregate(spec, missing, container_requests);
+    if !statuses.iter().any(|s| s.allocated_resources.is_some() || s.resources.is_some()) {
+        return from_spec;
+    }
+    let infeasible = is_resize_infeasible(pod);
+    let asked = |container: &Container| {
+        if infeasible { Amounts::new() } else { container_requests(container) }
+    };
+    let allocated = |container: &Container| {
+        let status = statuses.iter().find(|s| s.name == container.name);
+        let list = status.and_then(|s| s.allocated_resources.as_ref());
+        list.map_or_else(|| asked(container), |list| amounts(Some(list)))
+    };
+    let actuated = |container: &Container| {
+        let status = statuses.iter().find(|s| s.name == container.name);
+        let list = status.and_then(|s| s.resources.as_ref()?.requests.as_ref());
+        list.map_or_else(|| allocated(container), |list| amounts(Some(list)))
+    };
+    let mut most = aggregate(spec, missing, allocated);
+    raise(&mut most, &aggregate(spec, missing, actuated));
+    if !infeasible {
+        raise(&mut most, &from_spec);
+    }
+    most
+}
+
+/// Containers run together, init containers one after another, beside the restartable ones that
+/// started before them; the pod needs the most of any moment.
+fn aggregate(
+    spec: &PodSpec,
+    missing: &Amounts,
+    requests_of: impl Fn(&Container) -> Amounts,
+) -> Amounts {
+    let with_missing = |container: &Container| {
+        let mut requests = requests_of(container);
+        for (name, quantity) in missing {
+            requests.entry(name.clone()).or_insert(*quantity);
+        }
+        requests
+    };
+    let mut running = Amounts::new();
+    for container in &spec.containers {
+        add(&mut running, &with_missing(container));
+    }
+    let (mut sidecars, mut initialising) = (Amounts::new(), Amounts::new());
+    for container in spec.init_containers.iter().flatten() {
+        let mut moment = with_missing(container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            add(&mut running, &moment);
+            add(&mut sidecars, &moment);
+            raise(&mut initialising, &sidecars);
+        } else {
+            add(&mut moment, &sidecars);
+            raise(&mut initialising, &moment);
+        }
+    }
+    raise(&mut running, &initialising);
+    running
+}
+
+fn container_requests(container: &Container) -> Amounts {
+    amounts(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
+}
+
+fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.iter().flat_map(|status| {
+        let containers = status.container_statuses.iter().flatten();
+        containers.chain(status.init_container_statuses.iter().flatten())
+    })
+}
+
+fn is_resize_infeasible(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let pending = conditions.into_iter().find(|c| c.type_ == "PodResizePending");
+    pending.is_some_and(|c| c.reason.as_deref() == Some("Infeasible"))
+}
+
+/// Pod-level resources exist for CPU, memory and huge pages.
+fn is_pod_level(name: &str) -> bool {
+    name == CPU || name == MEMORY || name.starts_with("hugepages-")
+}
+
+fn add(total: &mut Amounts, more: &Amounts) {
+    for (name, quantity) in more {
+        *total.entry(name.clone()).or_default() += *quantity;
+    }
+}
+
+/// Takes for each resource the larger of the two.
+fn raise(total: &mut Amounts, other: &Amounts) {
+    for (name, quantity) in other {
+        let entry = total.entry(name.clone()).or_insert(*quantity);
+        *entry = (*entry).max(*quantity);
+    }
+}
