@@ -1,2 +1,16 @@
-//! The eBPF Service dataplane: plan, kernel, daemon.
+//! The eBPF Service dataplane: does in the kernel's socket calls what kube-proxy does in its packet
+//! filter.
+//!
+//! * `plan` is pure: Services and EndpointSlices in, an ordered list of map operations out.
+//! * `kernel` loads the programs, attaches them to a cgroup and carries the operations out. The only
+//!   unsafe code of the crate is there.
+//! * [`run`] is the daemon: it watches the API and keeps the two in step.
+//!
+//! See `docs/dataplane.md` for the hooks, the maps and the order of an update.
 #![deny(unsafe_code)]
+
+mod config;
+mod daemon;
+
+pub use config::{Config, Limits};
+pub use daemon::{Error, run};
