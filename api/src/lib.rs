@@ -4,9 +4,13 @@
 //! objects themselves are `k8s_openapi`'s; this crate has what those types lack.
 #![forbid(unsafe_code)]
 
+pub mod decode;
+pub mod field;
 pub mod labels;
 pub mod node_affinity;
 pub mod quantity;
 pub mod resources;
+pub mod scheme;
+pub mod status;
 pub mod syntax;
 pub mod taint;
