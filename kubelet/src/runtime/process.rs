@@ -1,0 +1,3 @@
+//! The `process` runtime: each container's command is a process of this machine.
+
+pub mod shim;
