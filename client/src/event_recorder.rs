@@ -69,7 +69,7 @@ pub struct EventRecorder {
 impl EventRecorder {
     /// A recorder for `component`, such as `deployment-controller`, and the task that writes its
     /// events. The task ends when every clone of the recorder is dropped.
-    pub fn new(client: Client, component: &str) -> (Self, impl Future<Output = ()> + Send) {
+    pub fn new(client: Client, component: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(QUEUED_MAX);
         (Self { sender }, write_events(client, component.to_owned(), receiver))
     }

@@ -11,8 +11,21 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod deployment;
+mod endpoint_slice;
 mod error;
+mod expectations;
+mod metrics;
+mod node_ipam;
+mod owner;
+mod patch;
+mod pod;
+mod replica_set;
 mod run;
+mod service_account;
+mod work_queue;
+mod worker;
+mod written;
 
 pub use config::{Config, ConfigError};
 pub use error::Error;

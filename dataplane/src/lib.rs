@@ -11,9 +11,6 @@
 
 mod config;
 mod daemon;
-mod kernel;
-pub mod plan;
 
 pub use config::{Config, Limits};
 pub use daemon::{Error, run};
-pub use kernel::{ApplyError, Dataplane, Events, LoadError, ProgramCost};
