@@ -20,6 +20,8 @@ mod typed;
 
 /// How deep lists and objects may nest; bounds the stack of everything that walks an object.
 pub const DEPTH_MAX: usize = 100;
+/// The same for YAML, whose parser takes some 20 KiB of stack a level when it is not optimised.
+pub const DEPTH_YAML_MAX: usize = 40;
 /// How many findings are reported; the rest are counted out silently.
 pub const FINDINGS_MAX: usize = 64;
 

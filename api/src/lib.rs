@@ -6,8 +6,10 @@
 
 pub mod decode;
 pub mod field;
+pub mod fields;
 pub mod labels;
 pub mod node_affinity;
+pub mod patch;
 pub mod quantity;
 pub mod resources;
 pub mod scheme;

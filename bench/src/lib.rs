@@ -1,2 +1,19 @@
-//! The benchmark harness.
+//! The benchmark harness behind `pintle bench`.
+//!
+//! Every bench yields [`Outcome`]s in one shape; [`run`] prints them as a table or as JSON and, for
+//! `all`, keeps them by date and host. A bench claims nothing: it prints what it measured and the
+//! machine it ran on. Nothing here is asserted in a test.
 #![forbid(unsafe_code)]
+
+mod args;
+mod child;
+mod host;
+mod outcome;
+mod pods;
+mod run;
+mod startup;
+mod stats;
+
+pub use args::Args;
+pub use outcome::{Outcome, Report};
+pub use run::run;

@@ -11,6 +11,9 @@
 
 mod config;
 mod daemon;
+mod kernel;
+pub mod plan;
 
 pub use config::{Config, Limits};
 pub use daemon::{Error, run};
+pub use kernel::{ApplyError, Dataplane, Events, LoadError, ProgramCost};

@@ -13,6 +13,13 @@ use futures::stream::BoxStream;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
+impl Revision {
+    /// The revision after this one.
+    pub fn next(self) -> Revision {
+        Revision(self.0 + 1)
+    }
+}
+
 impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -125,6 +132,32 @@ pub enum Event {
         /// The state that was replaced; `None` for a creation.
         previous: Option<KeyValue>,
     },
+}
+
+impl Event {
+    /// The key that changed.
+    pub fn key(&self) -> &Bytes {
+        match self {
+            Event::Delete { key, .. } => key,
+            Event::Put { kv, .. } => &kv.key,
+        }
+    }
+
+    /// The state before the change; `None` for a creation.
+    pub fn previous(&self) -> Option<&KeyValue> {
+        match self {
+            Event::Delete { previous, .. } => Some(previous),
+            Event::Put { previous, .. } => previous.as_ref(),
+        }
+    }
+
+    /// When it changed.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Event::Delete { revision, .. } => *revision,
+            Event::Put { kv, .. } => kv.mod_revision,
+        }
+    }
 }
 
 /// Which changes to follow.

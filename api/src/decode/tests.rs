@@ -135,10 +135,10 @@ fn bad_syntax_is_one_line() {
 
 #[test]
 fn depth_is_bounded() {
-    for syntax in [Syntax::Json, Syntax::Yaml] {
+    for (syntax, depth) in [(Syntax::Json, DEPTH_MAX), (Syntax::Yaml, DEPTH_YAML_MAX)] {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
-        parse(nested(DEPTH_MAX).as_bytes(), syntax).unwrap();
-        parse(nested(DEPTH_MAX + 1).as_bytes(), syntax).unwrap_err();
+        parse(nested(depth).as_bytes(), syntax).unwrap();
+        parse(nested(depth + 1).as_bytes(), syntax).unwrap_err();
         parse(nested(100_000).as_bytes(), syntax).unwrap_err();
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{DEPTH_MAX, DecodeError, Document, FINDINGS_MAX, Syntax};
+use super::{DEPTH_MAX, DEPTH_YAML_MAX, DecodeError, Document, FINDINGS_MAX, Syntax};
 use crate::field::Path;
 
 pub(super) fn parse(bytes: &[u8], syntax: Syntax) -> Result<Document, DecodeError> {
@@ -30,7 +30,7 @@ fn json(bytes: &[u8], tree: Tree<'_>) -> Result<Value, String> {
 
 fn yaml(bytes: &[u8], tree: Tree<'_>) -> Result<Value, String> {
     let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
+        budget: serde_saphyr::budget! { max_depth: DEPTH_YAML_MAX },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         with_snippet: false,
     };

@@ -173,8 +173,10 @@ impl<'de> Deserializer<'de> for Cursor<'_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.value.is_null() {
+            *self.value = Value::String(String::new());
+        }
         match &*self.value {
-            Value::Null => visitor.visit_str(""),
             Value::String(text) => visitor.visit_str(text),
             _ => Err(self.wrong_type("string")),
         }
@@ -225,7 +227,11 @@ impl<'de> Deserializer<'de> for Cursor<'_> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         let map = match self.value {
-            Value::Null => return visitor.visit_map(Fields::empty(self.path, name, self.state)),
+            value @ Value::Null => {
+                // Only in a list or map does it stay; there upstream has an empty struct.
+                *value = Value::Object(Map::new());
+                return visitor.visit_map(Fields::empty(self.path, name, self.state));
+            }
             Value::Object(map) => map,
             _ => return Err(self.wrong_type(name)),
         };

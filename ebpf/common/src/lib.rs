@@ -31,6 +31,16 @@ pub mod protocol {
     pub const UDP: u8 = 17;
 }
 
+/// What the programs count beside connections.
+pub mod event {
+    /// A Service without backends turned a caller away.
+    pub const REFUSED: u32 = 0;
+    /// A record was not whole, or its table's slots had passed on, and was looked up again.
+    pub const RETRIED: u32 = 1;
+    /// The number of kinds.
+    pub const COUNT: u32 = 2;
+}
+
 /// Bits of [`Frontend::flags`].
 pub mod flag {
     /// Without backends: turn the caller away as kube-proxy's DROP does (the traffic policy left

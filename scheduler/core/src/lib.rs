@@ -1,2 +1,22 @@
 //! Scheduling decisions: objects and events in, decisions out.
+//!
+//! Pure: time and randomness are passed in, and applying a decision is the caller's. In reading
+//! order: [`PodInfo`] and [`cache`] (what is known), [`framework`] and [`plugins`] (what is wanted),
+//! [`reference`] (what a decision is), [`engine`] (how it is made), [`Diagnosis`] (what is said when
+//! there is none).
 #![forbid(unsafe_code)]
+
+pub mod cache;
+mod diagnosis;
+pub mod engine;
+pub mod framework;
+pub mod plugins;
+mod pod;
+pub mod reference;
+#[cfg(test)]
+mod testing;
+mod time;
+
+pub use diagnosis::{Diagnosis, Refused};
+pub use pod::{HostPort, PodInfo, PodUid};
+pub use time::Time;

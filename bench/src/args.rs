@@ -1,0 +1,48 @@
+//! The command line of `pintle bench`.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+
+/// Measure a part, or the short set of all.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    pub(crate) bench: Bench,
+    /// How the results are printed
+    #[arg(short, long, global = true, default_value = "table", value_name = "FORMAT")]
+    pub(crate) output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON object a bench.
+    Json,
+    /// A table a bench.
+    Table,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Every bench, short; the results are kept
+    All {
+        /// Write the results below this directory, by date and host
+        #[arg(long, default_value = "bench/results", value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// A pod's way from POST to bound and from bound to Running
+    Pods {
+        /// How many pods
+        #[arg(long, default_value_t = 500, value_name = "N")]
+        pods: usize,
+        /// How many nodes
+        #[arg(long, default_value_t = 5, value_name = "N")]
+        nodes: usize,
+    },
+    /// From the start of `pintle standalone` on an empty data directory to /readyz
+    Startup {
+        /// How many starts
+        #[arg(long, default_value_t = 10, value_name = "N")]
+        runs: usize,
+    },
+}

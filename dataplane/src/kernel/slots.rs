@@ -1,0 +1,78 @@
+//! The backend array, mapped into this process's memory: writing a backend is two stores, where a
+//! system call each would make ten thousand Services take most of a second.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aya::maps::MapData;
+use nix::libc;
+use pintle_ebpf_common::{Endpoint, Slot};
+
+/// The mapped array.
+pub(super) struct MappedSlots {
+    start: NonNull<Slot>,
+    /// Slots.
+    len: usize,
+    /// Keeps the map. (The mapping alone would too.)
+    _map: MapData,
+}
+
+// SAFETY: the memory belongs to the mapping, not to a thread, and is written through `&mut self`
+// alone.
+unsafe impl Send for MappedSlots {}
+
+impl MappedSlots {
+    /// Map `map`, an array of `len` [`Slot`]s made with `BPF_F_MMAPABLE`.
+    pub(super) fn new(map: MapData, len: u32) -> io::Result<Self> {
+        let len = len as usize;
+        let fd = std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd();
+        // SAFETY: a new shared mapping at an address of the kernel's choice touches no memory that
+        // is in use. The kernel refuses a length beyond the array's, rounded up to pages.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len * size_of::<Slot>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { start, len, _map: map })
+    }
+
+    /// Write `table`'s backends from the slot `base` on.
+    ///
+    /// # Panics
+    ///
+    /// If the run does not lie within the array. The planner gives out slots that do.
+    pub(super) fn write(&mut self, base: u32, table: u64, backends: &[Endpoint]) {
+        let base = base as usize;
+        let fits = base.checked_add(backends.len()).is_some_and(|end| end <= self.len);
+        assert!(fits, "the planner and the maps were made with the same limits");
+        for (index, backend) in backends.iter().enumerate() {
+            let Slot { endpoint, seal } = Slot::new(*backend, table);
+            // SAFETY: the slot lies within the mapping, by the check above, and is aligned to 16
+            // bytes from the start of a page. Programs in the kernel read it meanwhile, so it is
+            // written by atomic stores; that the two words are not one store is what the seal is for.
+            unsafe {
+                let slot = self.start.add(base + index).as_ptr();
+                AtomicU64::from_ptr(&raw mut (*slot).endpoint).store(endpoint, Ordering::Relaxed);
+                AtomicU64::from_ptr(&raw mut (*slot).seal).store(seal, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for MappedSlots {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`, which nothing refers to any more. It cannot fail then.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<Slot>()) };
+    }
+}

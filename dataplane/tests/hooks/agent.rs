@@ -1,0 +1,185 @@
+//! A process inside the cgroup that uses sockets as it is told, line by line.
+//!
+//! It is this test binary again, run for the one test [`agent`] with the cgroup in an environment
+//! variable. Its answers begin with `@`, since the test harness writes to the same pipe.
+
+use std::io::{self, BufRead as _, BufReader, Lines, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+/// The parent's end.
+pub(crate) struct Agent {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Agent {
+    /// Start one in `cgroup`.
+    pub(crate) fn start(cgroup: &Path) -> Self {
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "agent::agent", "--ignored", "--nocapture"])
+            .env(CGROUP, cgroup)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, input, output }
+    }
+
+    /// Give an order and wait for its answer.
+    pub(crate) fn ask(&mut self, order: impl AsRef<str>) -> String {
+        writeln!(self.input, "{}", order.as_ref()).unwrap();
+        self.answer()
+    }
+
+    /// Give an order whose answer is read later, by [`Agent::answer`].
+    pub(crate) fn begin(&mut self, order: impl AsRef<str>) {
+        writeln!(self.input, "{}", order.as_ref()).unwrap();
+    }
+
+    pub(crate) fn answer(&mut self) -> String {
+        loop {
+            let line = self.output.next().expect("the agent lives").unwrap();
+            if let Some((_, answer)) = line.split_once('@') {
+                return answer.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Not a test: what [`Agent::start`] runs.
+#[test]
+#[ignore = "run by the other tests, inside a cgroup"]
+fn agent() {
+    let Some(cgroup) = env::var_os(CGROUP) else { return };
+    fs::write(Path::new(&cgroup).join("cgroup.procs"), "0").unwrap();
+    for line in io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let answer = obey(&words).unwrap_or_else(|error| match error.raw_os_error() {
+            Some(errno) => format!("errno {errno}"),
+            None => format!("error {error}"),
+        });
+        println!("@{answer}");
+    }
+}
+
+fn obey(words: &[&str]) -> io::Result<String> {
+    match words {
+        ["tcp", to] => tcp(addr(to)),
+        ["udp-connected", to] => udp_connected(addr(to)),
+        ["udp-reconnected", first, second] => udp_reconnected(addr(first), addr(second)),
+        ["udp", to @ ..] => udp(&to.iter().map(|to| addr(to)).collect::<Vec<_>>()),
+        ["storm", to, threads, millis] => Ok(storm(addr(to), number(threads), number(millis))),
+        _ => panic!("no such order: {words:?}"),
+    }
+}
+
+/// Connect, and say who answered and who the peer is said to be.
+fn tcp(to: SocketAddrV4) -> io::Result<String> {
+    let (stream, name) = connect(to)?;
+    Ok(format!("{name} peer {}", stream.peer_addr()?))
+}
+
+fn connect(to: SocketAddrV4) -> io::Result<(TcpStream, String)> {
+    let mut stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut name = String::new();
+    stream.read_to_string(&mut name)?;
+    Ok((stream, name))
+}
+
+/// One connected socket: who answered, from where, and who the peer is said to be.
+fn udp_connected(to: SocketAddrV4) -> io::Result<String> {
+    let socket = udp_socket()?;
+    socket.connect(to)?;
+    socket.send(b"hello")?;
+    let (name, from) = receive(&socket)?;
+    Ok(format!("{name} from {from} peer {}", socket.peer_addr()?))
+}
+
+/// One socket connected twice: who the peer is said to be each time.
+fn udp_reconnected(first: SocketAddrV4, second: SocketAddrV4) -> io::Result<String> {
+    let socket = udp_socket()?;
+    socket.connect(first)?;
+    let before = socket.peer_addr()?;
+    socket.connect(second)?;
+    Ok(format!("{before} {}", socket.peer_addr()?))
+}
+
+/// One socket that names a destination with each datagram: who answered, from where. All are sent
+/// before the first answer is read.
+fn udp(to: &[SocketAddrV4]) -> io::Result<String> {
+    let socket = udp_socket()?;
+    for to in to {
+        socket.send_to(b"hello", to)?;
+    }
+    let mut answers = Vec::new();
+    for _ in to {
+        let (name, from) = receive(&socket)?;
+        answers.push(format!("{name} from {from}"));
+    }
+    Ok(answers.join(", "))
+}
+
+fn udp_socket() -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
+}
+
+fn receive(socket: &UdpSocket) -> io::Result<(String, String)> {
+    let mut buffer = [0; 64];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    Ok((String::from_utf8_lossy(&buffer[..length]).into_owned(), from.to_string()))
+}
+
+/// Connect over and over from several threads: how often it went well, and the first failure.
+fn storm(to: SocketAddrV4, threads: u64, millis: u64) -> String {
+    let end = Instant::now() + Duration::from_millis(millis);
+    let run = move || {
+        let (mut fine, mut failed, mut first) = (0_u64, 0_u64, None);
+        while Instant::now() < end {
+            match connect(to) {
+                Ok((_, name)) if !name.is_empty() => fine += 1,
+                other => {
+                    failed += 1;
+                    first.get_or_insert(format!("{other:?}"));
+                }
+            }
+        }
+        (fine, failed, first)
+    };
+    let threads: Vec<_> = (0..threads).map(|_| thread::spawn(run)).collect();
+    let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let fine: u64 = results.iter().map(|(fine, ..)| fine).sum();
+    let failed: u64 = results.iter().map(|(_, failed, _)| failed).sum();
+    let first = results.into_iter().find_map(|(.., first)| first).unwrap_or_default();
+    format!("fine {fine} failed {failed} {first}")
+}
+
+fn addr(text: &str) -> SocketAddrV4 {
+    text.parse().unwrap()
+}
+
+fn number<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().unwrap()
+}
+
+const CGROUP: &str = "PINTLE_TEST_AGENT_CGROUP";
+const PATIENCE: Duration = Duration::from_secs(2);

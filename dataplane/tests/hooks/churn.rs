@@ -1,0 +1,82 @@
+//! Updates while connections are made.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use pintle_dataplane::Limits;
+use pintle_dataplane::plan::{DesiredPort, DesiredService, Protocol, ServiceName};
+
+use crate::backend::Backend;
+use crate::fixture::{Fixture, service};
+
+/// Of three backends one is replaced every few milliseconds; the old one closes its socket a moment
+/// after it was taken out, as a pod does that terminates gracefully. A second Service's backends
+/// change all the time, and there are so few slots that the two use each other's right away.
+#[test]
+#[ignore = "needs root"]
+fn no_connection_fails_while_backends_are_replaced() {
+    let limits = Limits { frontends_max: 2, slots_max: 12, flows_max: 16 };
+    let mut fixture = Fixture::new(limits);
+    let (steady, noisy) = (service(1, 80), service(2, 80));
+    let mut live: VecDeque<Backend> = (0..3).map(|_| Backend::tcp()).collect();
+    let mut leaving: VecDeque<(Instant, Backend)> = VecDeque::new();
+    let addrs = |live: &VecDeque<Backend>| live.iter().map(Backend::addr).collect::<Vec<_>>();
+    fixture.publish(steady, Protocol::Tcp, &addrs(&live));
+
+    fixture.agent.begin(format!("storm {steady} 4 3000"));
+    let (start, mut updates) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(2900) {
+        live.push_back(Backend::tcp());
+        let old = live.pop_front().unwrap();
+        fixture.publish(steady, Protocol::Tcp, &addrs(&live));
+        leaving.push_back((Instant::now(), old));
+        // A listener that nobody has: a connection that landed here would fail.
+        for port in 1..=4 {
+            fixture.publish(noisy, Protocol::Tcp, &[service(9, port), service(9, port + 1)]);
+        }
+        updates += 5;
+        while leaving.front().is_some_and(|(since, _)| since.elapsed() > LINGER) {
+            leaving.pop_front();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let answer = fixture.agent.answer();
+    let events = fixture.dataplane.events().unwrap();
+    println!("{updates} updates, connections {answer}, looked up again {}", events.retried);
+    let words: Vec<&str> = answer.split(' ').collect();
+    assert!(words[1].parse::<u64>().unwrap() > 1000, "{answer}");
+    assert_eq!(words[3], "0", "{answer}");
+    assert!(updates > 500, "{updates} updates");
+    assert_eq!(events.refused, 0);
+}
+
+/// How long a backend still accepts after it was taken out.
+const LINGER: Duration = Duration::from_millis(500);
+
+#[test]
+#[ignore = "needs root"]
+fn ten_thousand_services_are_programmed_whole() {
+    let limits = Limits { frontends_max: 10_001, ..Limits::default() };
+    let mut fixture = Fixture::new(limits);
+    let backends: Vec<_> = (1..=10).map(|last| service(last, 8080)).collect();
+    let services: Vec<_> = (0..10_000_u16)
+        .map(|number| {
+            let [high, low] = number.to_be_bytes();
+            let addr = std::net::SocketAddrV4::new([127, 97, high, low].into(), 80);
+            let ports = vec![DesiredPort::new(addr, Protocol::Tcp, &backends)];
+            let name = ServiceName::new("bench", &format!("service-{number}"));
+            (name, DesiredService { created_ms: 0, ports })
+        })
+        .collect();
+    let start = Instant::now();
+    let plan = fixture.planner.plan(0, services);
+    let planned = start.elapsed();
+    assert_eq!(plan.rejected, []);
+    fixture.dataplane.apply(&plan.ops).unwrap();
+    println!("10,000 Services of 10 backends: plan {planned:?}, with apply {:?}", start.elapsed());
+    assert_eq!(fixture.dataplane.frontends().unwrap(), 10_000);
+
+    let (backend, last) = (Backend::tcp(), service(200, 80));
+    fixture.publish(last, Protocol::Tcp, &[backend.addr()]);
+    assert!(fixture.agent.ask(format!("tcp {last}")).starts_with(&backend.name()));
+}

@@ -1,0 +1,12 @@
+//! The programs in a real kernel: sockets of a process in a cgroup of the test's own, and backends
+//! on the loopback device outside it.
+#![expect(clippy::unwrap_used, reason = "a test's surroundings fail by panicking")]
+
+mod agent;
+mod backend;
+mod cgroup;
+mod churn;
+mod fixture;
+mod tcp;
+mod udp;
+mod verifier;

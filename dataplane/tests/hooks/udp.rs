@@ -1,0 +1,82 @@
+//! Datagrams: the answers come from the Service, as far as the application can tell.
+
+use pintle_dataplane::Limits;
+use pintle_dataplane::plan::Protocol;
+
+use crate::backend::Backend;
+use crate::fixture::{Fixture, service};
+
+#[test]
+#[ignore = "needs root"]
+fn a_connected_socket_hears_from_the_service() {
+    let mut fixture = Fixture::new(Limits::default());
+    let backend = Backend::udp();
+    let service = service(1, 53);
+    fixture.publish(service, Protocol::Udp, &[backend.addr()]);
+    let answer = fixture.agent.ask(format!("udp-connected {service}"));
+    assert_eq!(answer, format!("{} from {service} peer {service}", backend.name()));
+    assert_eq!(fixture.connections(service, Protocol::Udp), 1);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_unconnected_socket_hears_from_the_service_and_keeps_its_backend() {
+    let mut fixture = Fixture::new(Limits::default());
+    let backends = [Backend::udp(), Backend::udp(), Backend::udp()];
+    let service = service(1, 53);
+    fixture.publish(service, Protocol::Udp, &backends.each_ref().map(Backend::addr));
+    let answers = fixture.agent.ask(format!("udp {service} {service} {service} {service}"));
+    let first = answers.split(", ").next().unwrap();
+    assert!(first.ends_with(&format!("from {service}")), "{answers}");
+    assert!(answers.split(", ").all(|answer| answer == first), "{answers}");
+    assert_eq!(fixture.connections(service, Protocol::Udp), 1, "one flow");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn one_socket_may_speak_to_several_services() {
+    let mut fixture = Fixture::new(Limits::default());
+    let backends = [Backend::udp(), Backend::udp(), Backend::udp()];
+    let services = [service(1, 53), service(2, 53), service(3, 53)];
+    for (service, backend) in services.iter().zip(&backends) {
+        fixture.publish(*service, Protocol::Udp, &[backend.addr()]);
+    }
+    let [one, two, three] = services;
+    let answers = fixture.agent.ask(format!("udp {one} {two} {three} {one}"));
+    let mut answers: Vec<&str> = answers.split(", ").collect();
+    answers.sort_unstable();
+    let name = |index: usize| backends[index].name();
+    let mut expected = vec![
+        format!("{} from {one}", name(0)),
+        format!("{} from {two}", name(1)),
+        format!("{} from {three}", name(2)),
+        format!("{} from {one}", name(0)),
+    ];
+    expected.sort_unstable();
+    assert_eq!(answers, expected);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_backend_spoken_to_directly_answers_under_its_own_address() {
+    let mut fixture = Fixture::new(Limits::default());
+    let (backend, service) = (Backend::udp(), service(1, 53));
+    fixture.publish(service, Protocol::Udp, &[backend.addr()]);
+    let direct = backend.addr();
+    let answer = fixture.agent.ask(format!("udp {direct}"));
+    assert_eq!(answer, format!("{} from {direct}", backend.name()));
+    // The later of the two ways decides what the answers of one backend are taken for.
+    let answer = fixture.agent.ask(format!("udp {service} {direct}"));
+    assert!(answer.ends_with(&format!("{} from {direct}", backend.name())), "{answer}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_socket_connected_again_past_the_services_shows_its_real_peer() {
+    let mut fixture = Fixture::new(Limits::default());
+    let (backend, service) = (Backend::udp(), service(1, 53));
+    fixture.publish(service, Protocol::Udp, &[backend.addr()]);
+    let direct = backend.addr();
+    let answer = fixture.agent.ask(format!("udp-reconnected {service} {direct}"));
+    assert_eq!(answer, format!("{service} {direct}"));
+}

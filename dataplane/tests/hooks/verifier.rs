@@ -1,0 +1,26 @@
+//! What the programs cost the verifier: recorded, and noticed when it grows.
+
+use pintle_dataplane::{Dataplane, Limits};
+
+use crate::cgroup::Cgroup;
+
+/// Instructions that the verifier may follow, by program: half as many again as when they were last
+/// looked at. `docs/dataplane.md` says how to read them.
+const INSTRUCTIONS_MAX: [(&str, u32); 4] = [
+    ("pintle_connect4", 2_400),
+    ("pintle_sendmsg4", 1_450),
+    ("pintle_recvmsg4", 130),
+    ("pintle_peer4", 40),
+];
+
+#[test]
+#[ignore = "needs root"]
+fn no_program_has_grown_by_half() {
+    let cgroup = Cgroup::new();
+    let dataplane = Dataplane::load(cgroup.path(), Limits::default()).unwrap();
+    for cost in dataplane.programs() {
+        println!("{cost:?}");
+        let (_, max) = INSTRUCTIONS_MAX.iter().find(|(name, _)| *name == cost.name).unwrap();
+        assert!(cost.verified_instructions.unwrap_or(0) <= *max, "{cost:?}");
+    }
+}

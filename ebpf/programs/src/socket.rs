@@ -1,0 +1,209 @@
+//! The socket hooks: an application names a Service, its packets name a backend, and what the
+//! application is told afterwards names the Service again.
+//!
+//! Mirrors what kube-proxy's DNAT and connection tracking do, without touching packets. Each
+//! function returns what its hook returns to the kernel.
+
+use core::ptr::{addr_of, addr_of_mut};
+
+use aya_ebpf::helpers::bpf_set_retval;
+use aya_ebpf::programs::SockAddrContext;
+use pintle_ebpf_common::{Endpoint, Flow, FrontendKey, Peer, Translation, event, flag, protocol};
+
+use crate::lookup::{self, Answer};
+use crate::maps::{FLOWS, PEERS};
+
+/// `connect(2)`: a Service's address becomes a backend's for the socket's whole life.
+#[inline(always)]
+pub fn connect(ctx: &SockAddrContext) -> i32 {
+    let service = address(ctx);
+    let protocol = protocol_of(ctx);
+    let key = FrontendKey::new(service.addr_be, service.port_be, protocol);
+    match lookup::resolve(ctx, key) {
+        Answer::Backend { endpoint: backend, counter } => {
+            let translation = Translation { backend, service };
+            // A TCP socket without its note works, and shows the backend as its peer; a datagram
+            // socket would take its answers for a stranger's.
+            if !note_connected(ctx, translation) && protocol == protocol::UDP {
+                return refuse(ENOMEM);
+            }
+            lookup::count_connection(counter);
+            set_address(ctx, backend)
+        }
+        Answer::NoBackend { flags } => refuse_service(flags),
+        Answer::NotService => {
+            forget_connected(ctx);
+            ALLOW
+        }
+    }
+}
+
+/// A datagram with a destination: a Service's address becomes a backend's for this one.
+#[inline(always)]
+pub fn sendmsg(ctx: &SockAddrContext) -> i32 {
+    let service = address(ctx);
+    let key = FrontendKey::new(service.addr_be, service.port_be, protocol::UDP);
+    match lookup::resolve(ctx, key) {
+        Answer::Backend { endpoint: backend, counter } => {
+            match note_latest(ctx, Translation { backend, service }) {
+                Noted::Failed => return refuse(ENOMEM),
+                Noted::New => lookup::count_connection(counter),
+                Noted::Same => {}
+            }
+            set_address(ctx, backend)
+        }
+        Answer::NoBackend { flags } => refuse_service(flags),
+        Answer::NotService => {
+            forget_flow(ctx, service);
+            ALLOW
+        }
+    }
+}
+
+/// A datagram with its source: a backend's address becomes the Service's that it answered for.
+#[inline(always)]
+pub fn recvmsg(ctx: &SockAddrContext) -> i32 {
+    let source = address(ctx);
+    // SAFETY: the hook runs under the socket's lock.
+    let Some(peer) = (unsafe { PEERS.get_ptr_mut(ctx).as_ref() }) else { return ALLOW };
+    if peer.connected.backend == source {
+        return set_address(ctx, peer.connected.service);
+    }
+    if peer.latest.backend == source {
+        return set_address(ctx, peer.latest.service);
+    }
+    let flow = Flow { socket: lookup::cookie(ctx), backend: source };
+    // SAFETY: the value is one aligned word, copied at once.
+    match unsafe { FLOWS.get(flow) } {
+        Some(service) => set_address(ctx, *service),
+        None => ALLOW,
+    }
+}
+
+/// `getpeername(2)`: the Service that the application connected to, not the backend.
+#[inline(always)]
+pub fn getpeername(ctx: &SockAddrContext) -> i32 {
+    // SAFETY: the hook runs under the socket's lock.
+    let Some(peer) = (unsafe { PEERS.get_ptr_mut(ctx).as_ref() }) else { return ALLOW };
+    if peer.connected.backend == address(ctx) {
+        return set_address(ctx, peer.connected.service);
+    }
+    ALLOW
+}
+
+/// Note a connected socket's translation with the socket; false if there is no memory for it.
+#[inline(always)]
+fn note_connected(ctx: &SockAddrContext, translation: Translation) -> bool {
+    match peer_or_new(ctx) {
+        Some(peer) => {
+            peer.connected = translation;
+            true
+        }
+        None => false,
+    }
+}
+
+/// A socket that connects past the Services may have been connected to one before.
+#[inline(always)]
+fn forget_connected(ctx: &SockAddrContext) {
+    // SAFETY: the hook runs under the socket's lock.
+    if let Some(peer) = unsafe { PEERS.get_ptr_mut(ctx).as_mut() } {
+        peer.connected = Translation::default();
+    }
+}
+
+enum Noted {
+    Failed,
+    New,
+    Same,
+}
+
+/// Note a datagram's translation. The one it displaces goes to [`FLOWS`], so that a socket that
+/// speaks to one backend never touches that map.
+#[inline(always)]
+fn note_latest(ctx: &SockAddrContext, translation: Translation) -> Noted {
+    let Some(peer) = peer_or_new(ctx) else { return Noted::Failed };
+    let displaced = peer.latest;
+    if displaced == translation {
+        return Noted::Same;
+    }
+    if displaced != Translation::default() {
+        let flow = Flow { socket: lookup::cookie(ctx), backend: displaced.backend };
+        // Evicts the least recently used if full; fails only on a lost race with another socket,
+        // and then a late answer keeps the backend's address.
+        let _ = FLOWS.insert(flow, displaced.service, 0);
+    }
+    peer.latest = translation;
+    Noted::New
+}
+
+/// A datagram that goes to a backend's own address: its answers are to keep that address.
+#[inline(always)]
+fn forget_flow(ctx: &SockAddrContext, destination: Endpoint) {
+    // SAFETY: the hook runs under the socket's lock.
+    let Some(peer) = (unsafe { PEERS.get_ptr_mut(ctx).as_mut() }) else { return };
+    if peer.latest.backend == destination {
+        peer.latest = Translation::default();
+    }
+    // Fails if there is no such flow.
+    let _ = FLOWS.remove(Flow { socket: lookup::cookie(ctx), backend: destination });
+}
+
+#[inline(always)]
+fn peer_or_new(ctx: &SockAddrContext) -> Option<&mut Peer> {
+    let mut empty = Peer::default();
+    // SAFETY: the hook runs under the socket's lock, so no other program has the value.
+    unsafe { PEERS.get_or_insert_ptr_mut(ctx, Some(&mut empty)).as_mut() }
+}
+
+#[inline(always)]
+fn refuse_service(flags: u32) -> i32 {
+    lookup::count_event(event::REFUSED);
+    // A dropped packet would let the caller wait for its own time limit; say at once what it
+    // would find out then.
+    refuse(if flags & flag::DROP != 0 { EHOSTUNREACH } else { ECONNREFUSED })
+}
+
+/// Fail the system call with `errno`.
+#[inline(always)]
+fn refuse(errno: i32) -> i32 {
+    // SAFETY: the helper takes an integer. The connect4 and sendmsg4 hooks may call it.
+    unsafe { bpf_set_retval(-errno) };
+    DENY
+}
+
+/// The address in the hook's context: a destination, a source or a peer.
+#[inline(always)]
+fn address(ctx: &SockAddrContext) -> Endpoint {
+    // SAFETY: the kernel's context. Volatile, since the verifier takes loads of single fields alone.
+    unsafe {
+        let addr_be = addr_of!((*ctx.sock_addr).user_ip4).read_volatile();
+        let port_be = addr_of!((*ctx.sock_addr).user_port).read_volatile();
+        Endpoint::new(addr_be, port_be as u16)
+    }
+}
+
+/// Put an address into the hook's context, and let the system call go on.
+#[inline(always)]
+fn set_address(ctx: &SockAddrContext, endpoint: Endpoint) -> i32 {
+    // SAFETY: as in `address`; all four hooks may write these two fields.
+    unsafe {
+        addr_of_mut!((*ctx.sock_addr).user_ip4).write_volatile(endpoint.addr_be);
+        addr_of_mut!((*ctx.sock_addr).user_port).write_volatile(endpoint.port_be as u32);
+    }
+    ALLOW
+}
+
+#[inline(always)]
+fn protocol_of(ctx: &SockAddrContext) -> u8 {
+    // SAFETY: as in `address`.
+    unsafe { addr_of!((*ctx.sock_addr).protocol).read_volatile() as u8 }
+}
+
+const ALLOW: i32 = 1;
+const DENY: i32 = 0;
+
+// asm-generic/errno.h
+const ENOMEM: i32 = 12;
+const ECONNREFUSED: i32 = 111;
+const EHOSTUNREACH: i32 = 113;

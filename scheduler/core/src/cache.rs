@@ -1,0 +1,195 @@
+//! What the scheduler believes of the cluster: nodes, and the pods on them.
+//!
+//! Mirrors `pkg/scheduler/backend/cache`. A pod gets in when it is seen bound, or before that when
+//! the scheduler *assumes* it: from the decision until its binding is seen, its place is taken.
+//! The life of a pod in the cache:
+//!
+//! ```text
+//!   assume ──► finish_binding ──► add (seen bound) ──► update... ──► remove
+//!     │              │                  ▲
+//!     └─ forget      └─ expire ─────────┘ (only with an expiry set)
+//! ```
+//!
+//! [`Snapshot`] is the part that decisions read. It is always current, and a clone of it is a
+//! consistent copy: what changes afterwards is copied on write, node by node.
+
+mod images;
+mod node_info;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rustc_hash::FxHashMap;
+
+use crate::pod::{PodInfo, PodUid};
+use crate::time::Time;
+
+pub use images::ImageState;
+pub use node_info::NodeInfo;
+pub use snapshot::Snapshot;
+
+/// Why a pod could not be assumed or forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CacheError {
+    /// The pod is in the cache already.
+    #[error("assume pod {uid}: it is in the cache already")]
+    AlreadyThere {
+        /// Which pod.
+        uid: PodUid,
+    },
+    /// The pod was not assumed, or was seen bound since.
+    #[error("forget pod {uid}: it is not assumed")]
+    NotAssumed {
+        /// Which pod.
+        uid: PodUid,
+    },
+}
+
+/// Nodes and the pods on them.
+#[derive(Debug, Default)]
+pub struct Cache {
+    snapshot: Snapshot,
+    /// Pods on nodes that are not (or no longer) known, by node.
+    ghosts: FxHashMap<Arc<str>, NodeInfo>,
+    pods: FxHashMap<PodUid, PodState>,
+}
+
+#[derive(Debug)]
+struct PodState {
+    info: Arc<PodInfo>,
+    node: Arc<str>,
+    /// `None` once the pod was seen bound.
+    assumed: Option<Assumed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Assumed {
+    /// When to give the pod up: set by a finished binding if assumed pods expire.
+    deadline: Option<Time>,
+}
+
+impl Cache {
+    /// The nodes as decisions read them.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// How many pods are in the cache, assumed ones included.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// Whether the pod's place is taken though it was not seen bound.
+    pub fn is_assumed(&self, uid: &PodUid) -> bool {
+        self.pods.get(uid).is_some_and(|state| state.assumed.is_some())
+    }
+
+    /// The pod as the cache has it.
+    pub fn pod(&self, uid: &PodUid) -> Option<&Arc<PodInfo>> {
+        self.pods.get(uid).map(|state| &state.info)
+    }
+
+    /// A node appeared or changed.
+    pub fn set_node(&mut self, node: Arc<Node>) {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let ghost = self.ghosts.remove(name);
+        self.snapshot.set_node(node, ghost);
+    }
+
+    /// A node is gone. Its pods stay until they are seen deleted.
+    pub fn remove_node(&mut self, name: &str) {
+        if let Some(info) = self.snapshot.remove_node(name)
+            && info.pod_count() > 0
+        {
+            self.ghosts.insert(info.name().clone(), info);
+        }
+    }
+
+    /// Takes the pod's place on `node` before the binding is written.
+    pub fn assume(&mut self, info: &Arc<PodInfo>, node: &str) -> Result<(), CacheError> {
+        if self.pods.contains_key(&info.uid) {
+            return Err(CacheError::AlreadyThere { uid: info.uid.clone() });
+        }
+        self.insert(Arc::clone(info), node, Some(Assumed { deadline: None }));
+        Ok(())
+    }
+
+    /// The binding is written. With `expiry` the pod is given up if it is not seen bound by then;
+    /// upstream sets none.
+    pub fn finish_binding(&mut self, uid: &PodUid, expiry: Option<Time>) {
+        if let Some(PodState { assumed: Some(assumed), .. }) = self.pods.get_mut(uid) {
+            assumed.deadline = expiry;
+        }
+    }
+
+    /// Gives an assumed pod's place back.
+    pub fn forget(&mut self, uid: &PodUid) -> Result<(), CacheError> {
+        if !self.is_assumed(uid) {
+            return Err(CacheError::NotAssumed { uid: uid.clone() });
+        }
+        self.remove_pod(uid);
+        Ok(())
+    }
+
+    /// Gives up assumed pods whose deadline is past; returns them.
+    pub fn expire(&mut self, now: Time) -> Vec<Arc<PodInfo>> {
+        let is_late = |state: &PodState| {
+            state
+                .assumed
+                .and_then(|assumed| assumed.deadline)
+                .is_some_and(|deadline| deadline < now)
+        };
+        let late = self.pods.values().filter(|state| is_late(state));
+        let late: Vec<Arc<PodInfo>> = late.map(|state| Arc::clone(&state.info)).collect();
+        for info in &late {
+            self.remove_pod(&info.uid);
+        }
+        late
+    }
+
+    /// A bound pod was seen, for the first time or changed. If it is not where it was assumed to
+    /// be, what was seen counts. Pods without a node are ignored.
+    pub fn set_pod(&mut self, info: Arc<PodInfo>) {
+        let Some(node) = info.node_name().map(str::to_owned) else { return };
+        self.remove_pod(&info.uid);
+        self.insert(info, &node, None);
+    }
+
+    /// A pod is gone (or done). Returns whether it was known.
+    pub fn remove_pod(&mut self, uid: &PodUid) -> bool {
+        let Some(state) = self.pods.remove(uid) else { return false };
+        if self.snapshot.change(&state.node, |node| node.remove_pod(uid)) {
+            return true;
+        }
+        if let Entry::Occupied(mut ghost) = self.ghosts.entry(state.node) {
+            ghost.get_mut().remove_pod(uid);
+            if ghost.get().pod_count() == 0 {
+                ghost.remove();
+            }
+        }
+        true
+    }
+
+    fn insert(&mut self, info: Arc<PodInfo>, node: &str, assumed: Option<Assumed>) {
+        let uid = info.uid.clone();
+        let name = match self.snapshot.get(node) {
+            Some(known) => known.name().clone(),
+            None => Arc::from(node),
+        };
+        if !self.snapshot.change(node, |node| node.add_pod(Arc::clone(&info))) {
+            let ghost = self.ghosts.entry(name.clone());
+            ghost.or_insert_with(|| NodeInfo::ghost(name.clone())).add_pod(Arc::clone(&info));
+        }
+        self.pods.insert(uid, PodState { info, node: name, assumed });
+    }
+}
+
+/// The pods of a list as the cache wants them: bound ones, worked out.
+pub fn bound_pods(pods: impl IntoIterator<Item = Pod>) -> impl Iterator<Item = Arc<PodInfo>> {
+    let infos = pods.into_iter().map(|pod| Arc::new(PodInfo::new(Arc::new(pod))));
+    infos.filter(|info| info.node_name().is_some())
+}

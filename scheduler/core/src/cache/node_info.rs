@@ -1,0 +1,172 @@
+//! One node, and what the pods on it take.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+use pintle_api::resources::{PODS, Resources};
+use rustc_hash::FxHashSet;
+
+use super::images;
+use crate::pod::{HostPort, PodInfo, PodUid, not_negative};
+
+/// A node with the sums that plugins read (`framework.NodeInfo`).
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    name: Arc<str>,
+    node: Arc<Node>,
+    pods: Vec<Arc<PodInfo>>,
+    requested: Resources,
+    requested_nonzero: Resources,
+    allocatable: Resources,
+    allowed_pods: i64,
+    used_ports: Vec<HostPort>,
+    image_names: Arc<FxHashSet<Box<str>>>,
+    generation: u64,
+}
+
+impl NodeInfo {
+    /// A node without pods.
+    pub fn new(node: Arc<Node>) -> Self {
+        let name = Arc::from(node.metadata.name.as_deref().unwrap_or_default());
+        let mut info = Self::ghost(name);
+        info.set_node(node);
+        info
+    }
+
+    /// A place for the pods of a node that is not known.
+    pub(super) fn ghost(name: Arc<str>) -> Self {
+        Self {
+            name,
+            node: Arc::default(),
+            pods: Vec::new(),
+            requested: Resources::default(),
+            requested_nonzero: Resources::default(),
+            allocatable: Resources::default(),
+            allowed_pods: 0,
+            used_ports: Vec::new(),
+            image_names: Arc::default(),
+            generation: 0,
+        }
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The object.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The pods on it, assumed ones included, in no particular order.
+    pub fn pods(&self) -> &[Arc<PodInfo>] {
+        &self.pods
+    }
+
+    /// How many pods are on it.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// What its pods ask for.
+    pub fn requested(&self) -> &Resources {
+        &self.requested
+    }
+
+    /// What its pods ask for, with a minimum for each container; see [`PodInfo::requests_nonzero`].
+    pub fn requested_nonzero(&self) -> &Resources {
+        &self.requested_nonzero
+    }
+
+    /// `status.allocatable`, without `pods`. Negative amounts count as zero.
+    pub fn allocatable(&self) -> &Resources {
+        &self.allocatable
+    }
+
+    /// `status.allocatable.pods`.
+    pub fn allowed_pods(&self) -> i64 {
+        self.allowed_pods
+    }
+
+    /// The host ports that its pods use.
+    pub fn used_ports(&self) -> &[HostPort] {
+        &self.used_ports
+    }
+
+    /// `spec.taints`.
+    pub fn taints(&self) -> &[Taint] {
+        let spec = self.node.spec.as_ref();
+        spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+    }
+
+    /// `spec.unschedulable`.
+    pub fn is_unschedulable(&self) -> bool {
+        self.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+    }
+
+    /// Whether the node reports an image of this name.
+    pub fn has_image(&self, name: &str) -> bool {
+        self.image_names.contains(name)
+    }
+
+    /// Grows with every change; no two states of the cluster have the same.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
+    /// The object changed; the pods stay.
+    pub fn set_node(&mut self, node: Arc<Node>) {
+        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        self.allocatable = not_negative(Resources::from_list(allocatable));
+        self.allowed_pods = self.allocatable.scalar.remove(PODS).unwrap_or(0);
+        if !images::same(Some(&self.node), Some(&node)) {
+            let names = images::names(Some(&node)).map(|(name, _)| Box::from(name));
+            self.image_names = Arc::new(names.collect());
+        }
+        self.node = node;
+    }
+
+    /// Puts a pod on the node.
+    pub fn add_pod(&mut self, info: Arc<PodInfo>) {
+        add(&mut self.requested, &info.requests, 1);
+        add(&mut self.requested_nonzero, &info.requests_nonzero, 1);
+        self.used_ports.extend(info.host_ports.iter().cloned());
+        self.pods.push(info);
+    }
+
+    /// Takes a pod from the node; returns whether it was there.
+    pub fn remove_pod(&mut self, uid: &PodUid) -> bool {
+        let Some(at) = self.pods.iter().position(|pod| pod.uid == *uid) else { return false };
+        let info = self.pods.swap_remove(at);
+        add(&mut self.requested, &info.requests, -1);
+        add(&mut self.requested_nonzero, &info.requests_nonzero, -1);
+        for port in &info.host_ports {
+            if let Some(at) = self.used_ports.iter().position(|used| used == port) {
+                self.used_ports.swap_remove(at);
+            }
+        }
+        true
+    }
+}
+
+/// Adds `sign` times `more`. Sums wrap like Go's, so that taking away restores what was.
+fn add(total: &mut Resources, more: &Resources, sign: i64) {
+    let sum = |a: i64, b: i64| a.wrapping_add(b.wrapping_mul(sign));
+    total.milli_cpu = sum(total.milli_cpu, more.milli_cpu);
+    total.memory_bytes = sum(total.memory_bytes, more.memory_bytes);
+    total.ephemeral_storage_bytes =
+        sum(total.ephemeral_storage_bytes, more.ephemeral_storage_bytes);
+    for (name, value) in &more.scalar {
+        match total.scalar.get_mut(name) {
+            Some(entry) => *entry = sum(*entry, *value),
+            None => {
+                total.scalar.insert(name.clone(), value.wrapping_mul(sign));
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The nodes as one decision reads them.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Node;
+use rustc_hash::FxHashMap;
+
+use super::images::{self, ImageTable};
+use super::{ImageState, NodeInfo};
+
+/// All nodes at one moment. Cheap to clone; a clone does not change.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    nodes: Vec<Arc<NodeInfo>>,
+    by_name: FxHashMap<Arc<str>, usize>,
+    images: Arc<ImageTable>,
+    generation: u64,
+}
+
+impl Snapshot {
+    /// The nodes, in an order that holds until one is added or removed.
+    pub fn nodes(&self) -> &[Arc<NodeInfo>] {
+        &self.nodes
+    }
+
+    /// The node of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<NodeInfo>> {
+        self.by_name.get(name).map(|&at| &self.nodes[at])
+    }
+
+    /// Where the node of this name is in [`Snapshot::nodes`].
+    pub fn index_of(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    /// What the nodes report of an image of this name; `None` if none has it.
+    pub fn image(&self, name: &str) -> Option<ImageState> {
+        self.images.get(name)
+    }
+
+    /// The generation of the latest change.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn set_node(&mut self, node: Arc<Node>, ghost: Option<NodeInfo>) {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let old = self.get(name).map(|info| Arc::clone(info.node()));
+        if !images::same(old.as_deref(), Some(&node)) {
+            Arc::make_mut(&mut self.images).replace(old.as_deref(), Some(&node));
+        }
+        if self.change(name, |info| info.set_node(Arc::clone(&node))) {
+            return;
+        }
+        let mut info = match ghost {
+            Some(ghost) => ghost,
+            None => NodeInfo::new(Arc::clone(&node)),
+        };
+        info.set_node(node);
+        self.generation += 1;
+        info.set_generation(self.generation);
+        self.by_name.insert(info.name().clone(), self.nodes.len());
+        self.nodes.push(Arc::new(info));
+    }
+
+    pub(super) fn remove_node(&mut self, name: &str) -> Option<NodeInfo> {
+        let at = self.by_name.remove(name)?;
+        let info = self.nodes.swap_remove(at);
+        if let Some(moved) = self.nodes.get(at) {
+            self.by_name.insert(moved.name().clone(), at);
+        }
+        self.generation += 1;
+        if !images::same(Some(info.node()), None) {
+            Arc::make_mut(&mut self.images).replace(Some(info.node()), None);
+        }
+        let mut info = Arc::unwrap_or_clone(info);
+        info.set_node(Arc::default());
+        Some(info)
+    }
+
+    /// Changes one node; returns false if there is none of this name.
+    pub(super) fn change<R>(&mut self, name: &str, act: impl FnOnce(&mut NodeInfo) -> R) -> bool {
+        let Some(&at) = self.by_name.get(name) else { return false };
+        let info = Arc::make_mut(&mut self.nodes[at]);
+        act(info);
+        self.generation += 1;
+        info.set_generation(self.generation);
+        true
+    }
+}

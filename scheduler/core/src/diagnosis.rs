@@ -1,0 +1,158 @@
+//! Why no node will do, and how FailedScheduling says so.
+//!
+//! Mirrors `framework.Diagnosis` and `FitError.Error`: reasons are counted over nodes and sorted as
+//! text, so "10 x" comes before "9 x", as upstream's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::framework::{Code, PluginName, PluginSet, Rejection};
+
+/// What each node lacks for a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// How many nodes there are.
+    pub node_count: usize,
+    /// Nodes that a filter refused: index into the snapshot, the first plugin that did, and why.
+    pub refused: Vec<Refused>,
+    /// What holds for all nodes not in `refused`: a PreFilter refused the pod, or left them out.
+    pub others: Option<Rejection>,
+    /// PreFilter's message if it refused the pod as a whole.
+    pub pre_filter_message: Option<String>,
+    /// The plugins that refused; events are matched against these.
+    pub plugins: PluginSet,
+    /// What PostFilter says if it did not help; empty without PostFilter plugins.
+    pub post_filter_message: String,
+}
+
+/// One node that a filter refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Index into the snapshot's nodes.
+    pub node: usize,
+    /// The first plugin that refused it.
+    pub plugin: PluginName,
+    /// How and why.
+    pub rejection: Rejection,
+}
+
+impl Diagnosis {
+    /// A PreFilter refused the pod as a whole.
+    pub fn refused_by_pre_filter(
+        node_count: usize,
+        plugins: PluginSet,
+        rejection: Rejection,
+    ) -> Self {
+        Self {
+            node_count,
+            plugins,
+            pre_filter_message: Some(rejection.message()),
+            others: Some(rejection),
+            ..Self::default()
+        }
+    }
+
+    /// The nodes on which preemption may help.
+    pub fn resolvable(&self) -> impl Iterator<Item = usize> {
+        let resolvable = self.refused.iter().filter(|r| r.rejection.code() == Code::Unschedulable);
+        resolvable.map(|refused| refused.node)
+    }
+
+    /// `N reason`, sorted as text.
+    fn histogram(&self) -> Vec<String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for reason in self.refused.iter().flat_map(|refused| refused.rejection.reasons()) {
+            *counts.entry(reason).or_default() += 1;
+        }
+        let rest = self.node_count.saturating_sub(self.refused.len());
+        for reason in self.others.iter().filter(|_| rest > 0).flat_map(Rejection::reasons) {
+            *counts.entry(reason).or_default() += rest;
+        }
+        let mut lines: Vec<String> =
+            counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        lines.sort_unstable();
+        lines
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    /// The message of the FailedScheduling event.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.node_count == 0 {
+            return f.write_str("no nodes available to schedule pods");
+        }
+        write!(f, "0/{} nodes are available:", self.node_count)?;
+        match &self.pre_filter_message {
+            Some(message) => write!(f, " {message}.")?,
+            None => {
+                let histogram = self.histogram();
+                if !histogram.is_empty() {
+                    write!(f, " {}.", histogram.join(", "))?;
+                }
+            }
+        }
+        if !self.post_filter_message.is_empty() {
+            write!(f, " {}", self.post_filter_message)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(node: usize, reason: &'static str) -> Refused {
+        let rejection = Rejection::unschedulable(reason);
+        Refused { node, plugin: PluginName::NodeResourcesFit, rejection }
+    }
+
+    #[test]
+    fn reasons_are_counted_and_sorted_as_text() {
+        let mut diagnosis = Diagnosis { node_count: 13, ..Diagnosis::default() };
+        diagnosis.refused = (0..10).map(|node| refused(node, "Insufficient memory")).collect();
+        diagnosis.refused.extend((10..12).map(|node| refused(node, "Insufficient cpu")));
+        diagnosis.refused.push(Refused {
+            rejection: Rejection::unschedulable("Insufficient cpu").and("Too many pods", true),
+            ..refused(12, "")
+        });
+        assert_eq!(
+            diagnosis.to_string(),
+            "0/13 nodes are available: 1 Too many pods, 10 Insufficient memory, 3 Insufficient cpu."
+        );
+        diagnosis.post_filter_message =
+            "preemption: 0/13 nodes are available: 13 No preemption victims found for incoming pod."
+                .to_owned();
+        assert_eq!(
+            diagnosis.to_string(),
+            "0/13 nodes are available: 1 Too many pods, 10 Insufficient memory, 3 Insufficient \
+             cpu. preemption: 0/13 nodes are available: 13 No preemption victims found for \
+             incoming pod."
+        );
+    }
+
+    #[test]
+    fn nodes_left_out_by_pre_filter_are_counted() {
+        let mut diagnosis = Diagnosis { node_count: 5, ..Diagnosis::default() };
+        diagnosis.refused.push(refused(3, "Insufficient cpu"));
+        diagnosis.others =
+            Some(Rejection::unresolvable("node(s) didn't satisfy plugin(s) [NodeAffinity]"));
+        assert_eq!(
+            diagnosis.to_string(),
+            "0/5 nodes are available: 1 Insufficient cpu, 4 node(s) didn't satisfy plugin(s) \
+             [NodeAffinity]."
+        );
+    }
+
+    #[test]
+    fn a_pod_refused_as_a_whole_has_one_reason() {
+        let rejection = Rejection::unresolvable("pod affinity terms conflict");
+        let diagnosis = Diagnosis::refused_by_pre_filter(3, PluginSet::default(), rejection);
+        assert_eq!(diagnosis.to_string(), "0/3 nodes are available: pod affinity terms conflict.");
+    }
+
+    #[test]
+    fn no_node_at_all() {
+        assert_eq!(Diagnosis::default().to_string(), "no nodes available to schedule pods");
+    }
+}

@@ -1,0 +1,31 @@
+//! Kubernetes' default plugins, one file each, as release 1.35 has them.
+//!
+//! Scores are computed in the integers and floats of Go: `i64` division truncates toward zero, and
+//! where Go would wrap, these wrap.
+
+mod image_locality;
+mod node_affinity;
+mod node_name;
+mod node_ports;
+mod node_resources_balanced_allocation;
+mod node_resources_fit;
+mod node_unschedulable;
+mod normalize;
+mod priority_sort;
+mod resource_score;
+mod scheduling_gates;
+mod taint_toleration;
+#[cfg(test)]
+mod testing;
+
+pub use image_locality::ImageLocality;
+pub use node_affinity::NodeAffinity;
+pub use node_name::NodeName;
+pub use node_ports::NodePorts;
+pub use node_resources_balanced_allocation::NodeResourcesBalancedAllocation;
+pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy, ShapePoint};
+pub use node_unschedulable::NodeUnschedulable;
+pub use priority_sort::{SortKey, sort_key};
+pub use resource_score::ResourceWeight;
+pub use scheduling_gates::SchedulingGates;
+pub use taint_toleration::TaintToleration;

@@ -1,0 +1,179 @@
+//! NodeResourcesFit: refuses nodes without room for what the pod asks for, and scores by how full
+//! the node would be.
+
+mod strategy;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Node;
+
+use super::resource_score::{Counted, PodAllocation, ResourceWeight};
+use crate::cache::{NodeInfo, Snapshot};
+use crate::framework::{
+    Action, ClusterEvent, Hint, NodeFilter, NodeScore, Occurrence, Plugin, PluginName, PreFilter,
+    PreScore, Reason, Rejection, Resource, Subject, Verdict,
+};
+use crate::pod::PodInfo;
+
+pub use strategy::{ScoringStrategy, ShapePoint};
+
+/// The plugin, with `NodeResourcesFitArgs`.
+#[derive(Clone, Debug)]
+pub struct NodeResourcesFit {
+    /// Extended resources that are not checked.
+    pub ignored_resources: BTreeSet<String>,
+    /// The prefixes (before the slash) of extended resources that are not checked.
+    pub ignored_resource_groups: BTreeSet<String>,
+    /// How a node's fullness is scored.
+    pub strategy: ScoringStrategy,
+    /// What is scored.
+    pub resources: Vec<ResourceWeight>,
+}
+
+impl Default for NodeResourcesFit {
+    /// LeastAllocated over CPU and memory, nothing ignored.
+    fn default() -> Self {
+        Self {
+            ignored_resources: BTreeSet::new(),
+            ignored_resource_groups: BTreeSet::new(),
+            strategy: ScoringStrategy::LeastAllocated,
+            resources: ResourceWeight::cpu_and_memory(),
+        }
+    }
+}
+
+impl NodeResourcesFit {
+    fn is_ignored(&self, name: &str) -> bool {
+        let group = name.split_once('/').map_or("", |(group, _)| group);
+        is_extended(name)
+            && (self.ignored_resources.contains(name)
+                || self.ignored_resource_groups.contains(group))
+    }
+}
+
+impl Plugin for NodeResourcesFit {
+    fn name(&self) -> PluginName {
+        PluginName::NodeResourcesFit
+    }
+
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _snapshot: &'a Snapshot) -> PreFilter<'a> {
+        PreFilter::every_node(Filter { plugin: self, pod })
+    }
+
+    fn pre_score<'a>(
+        &'a self,
+        pod: &'a PodInfo,
+        _snapshot: &'a Snapshot,
+        _feasible: &[usize],
+    ) -> PreScore<'a> {
+        let allocation = PodAllocation::new(&self.resources, Counted::Nonzero, pod);
+        PreScore::each(Score { strategy: &self.strategy, allocation })
+    }
+
+    fn events(&self) -> &'static [ClusterEvent] {
+        const {
+            &[
+                ClusterEvent::new(
+                    Resource::AssignedPod,
+                    Action::DELETE.or(Action::UPDATE_POD_SCALE_DOWN),
+                ),
+                ClusterEvent::new(Resource::TargetPod, Action::UPDATE_POD_SCALE_DOWN),
+                ClusterEvent::new(Resource::Node, Action::ADD.or(Action::UPDATE_NODE_ALLOCATABLE)),
+            ]
+        }
+    }
+
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+        let Subject::Node(old, Some(new)) = &occurrence.subject else { return Hint::Queue };
+        let filter = Filter { plugin: self, pod };
+        let new = NodeInfo::new(new.clone());
+        let grew = |old: &std::sync::Arc<Node>| has_more(&new, &NodeInfo::new(old.clone()), pod);
+        Hint::queue_if(filter.filter(&new).is_ok() && old.as_ref().is_none_or(grew))
+    }
+}
+
+struct Filter<'a> {
+    plugin: &'a NodeResourcesFit,
+    pod: &'a PodInfo,
+}
+
+impl NodeFilter for Filter<'_> {
+    fn filter(&self, node: &NodeInfo) -> Verdict {
+        let mut verdict = Ok(());
+        let count = i64::try_from(node.pod_count()).unwrap_or(i64::MAX);
+        if count >= node.allowed_pods() {
+            refuse(&mut verdict, "Too many pods", true);
+        }
+        let wanted = &self.pod.requests;
+        let (has, used) = (node.allocatable(), node.requested());
+        for (wanted, has, used, reason) in [
+            (wanted.milli_cpu, has.milli_cpu, used.milli_cpu, "Insufficient cpu"),
+            (wanted.memory_bytes, has.memory_bytes, used.memory_bytes, "Insufficient memory"),
+            (
+                wanted.ephemeral_storage_bytes,
+                has.ephemeral_storage_bytes,
+                used.ephemeral_storage_bytes,
+                "Insufficient ephemeral-storage",
+            ),
+        ] {
+            if lacks(wanted, has, used) {
+                refuse(&mut verdict, reason, wanted <= has);
+            }
+        }
+        for (name, &wanted) in &wanted.scalar {
+            let has = has.scalar.get(name).copied().unwrap_or(0);
+            let used = used.scalar.get(name).copied().unwrap_or(0);
+            if lacks(wanted, has, used) && !self.plugin.is_ignored(name) {
+                refuse(&mut verdict, format!("Insufficient {name}"), wanted <= has);
+            }
+        }
+        verdict
+    }
+}
+
+/// A resource that is not asked for is not checked, even where the node is over its limit.
+fn lacks(wanted: i64, has: i64, used: i64) -> bool {
+    wanted > 0 && wanted > has.saturating_sub(used)
+}
+
+fn refuse(verdict: &mut Verdict, reason: impl Into<Reason>, resolvable: bool) {
+    let rejection = match std::mem::replace(verdict, Ok(())) {
+        Err(rejection) => rejection.and(reason, resolvable),
+        Ok(()) if resolvable => Rejection::unschedulable(reason),
+        Ok(()) => Rejection::unresolvable(reason),
+    };
+    *verdict = Err(rejection);
+}
+
+/// Whether the node has more of something that the pod asks for than it had.
+fn has_more(new: &NodeInfo, old: &NodeInfo, pod: &PodInfo) -> bool {
+    let (new_has, old_has, wanted) = (new.allocatable(), old.allocatable(), &pod.requests);
+    let scalar = |name: &String| {
+        let amount = |node: &NodeInfo| node.allocatable().scalar.get(name).copied().unwrap_or(0);
+        amount(new) > amount(old)
+    };
+    new.allowed_pods() > old.allowed_pods()
+        || (wanted.milli_cpu > 0 && new_has.milli_cpu > old_has.milli_cpu)
+        || (wanted.memory_bytes > 0 && new_has.memory_bytes > old_has.memory_bytes)
+        || (wanted.ephemeral_storage_bytes > 0
+            && new_has.ephemeral_storage_bytes > old_has.ephemeral_storage_bytes)
+        || wanted.scalar.keys().any(scalar)
+}
+
+/// `v1helper.IsExtendedResourceName`: has a domain that is not `kubernetes.io`.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
+}
+
+struct Score<'a> {
+    strategy: &'a ScoringStrategy,
+    allocation: PodAllocation<'a>,
+}
+
+impl NodeScore for Score<'_> {
+    fn score(&self, node: &NodeInfo) -> i64 {
+        self.strategy.score(self.allocation.on(node))
+    }
+}

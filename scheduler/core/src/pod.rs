@@ -1,0 +1,199 @@
+//! A pod with everything that scheduling needs of it worked out once.
+//!
+//! Mirrors `framework.PodInfo`. What a pod asks for is fixed here; a changed pod is a new value.
+
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
+use pintle_api::resources::{Resources, pod_requests, pod_requests_nonzero};
+
+/// What tells pods apart over their whole life: `metadata.uid`, or `namespace/name` where a pod was
+/// never given one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodUid(Arc<str>);
+
+impl fmt::Display for PodUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A port of the node that a container wants, normalised.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    /// The node's address; `0.0.0.0` stands for all of them.
+    pub address: Box<str>,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: Box<str>,
+    /// Above zero.
+    pub port: i32,
+}
+
+/// The address that stands for every address of the node.
+const ANY_ADDRESS: &str = "0.0.0.0";
+
+impl HostPort {
+    /// Whether both cannot be had on one node.
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.address == other.address
+                || &*self.address == ANY_ADDRESS
+                || &*other.address == ANY_ADDRESS)
+    }
+}
+
+/// A pod as the scheduler sees it.
+#[derive(Debug)]
+pub struct PodInfo {
+    /// The object.
+    pub pod: Arc<Pod>,
+    /// Its identity.
+    pub uid: PodUid,
+    /// `spec.priority`; 0 if it has none.
+    pub priority: i32,
+    /// What it asks for: filtering and NodeResourcesBalancedAllocation count this.
+    pub requests: Resources,
+    /// With 100m CPU and 200Mi memory for each container that asks for none: NodeResourcesFit's
+    /// score counts this.
+    pub requests_nonzero: Resources,
+    /// The ports of the node that it wants.
+    pub host_ports: Vec<HostPort>,
+}
+
+impl PodInfo {
+    /// Works out what scheduling needs of the pod. Negative requests count as zero.
+    pub fn new(pod: Arc<Pod>) -> Self {
+        let uid = pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty());
+        let uid = match uid {
+            Some(uid) => Arc::from(uid),
+            None => Arc::from(format!("{}/{}", namespace_of(&pod), name_of(&pod))),
+        };
+        let spec = pod.spec.as_ref();
+        Self {
+            uid: PodUid(uid),
+            priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
+            requests: not_negative(pod_requests(&pod)),
+            requests_nonzero: not_negative(pod_requests_nonzero(&pod)),
+            host_ports: spec.map(host_ports).unwrap_or_default(),
+            pod,
+        }
+    }
+
+    /// `metadata.namespace`.
+    pub fn namespace(&self) -> &str {
+        namespace_of(&self.pod)
+    }
+
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        name_of(&self.pod)
+    }
+
+    /// `spec.nodeName`; `None` if it is not bound.
+    pub fn node_name(&self) -> Option<&str> {
+        self.spec()?.node_name.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// `spec.schedulerName`; the default if it has none.
+    pub fn scheduler_name(&self) -> &str {
+        let name = self.spec().and_then(|spec| spec.scheduler_name.as_deref());
+        name.filter(|name| !name.is_empty()).unwrap_or("default-scheduler")
+    }
+
+    /// `spec.tolerations`.
+    pub fn tolerations(&self) -> &[Toleration] {
+        self.spec().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
+    }
+
+    /// The names of `spec.schedulingGates`.
+    pub fn scheduling_gates(&self) -> impl Iterator<Item = &str> {
+        let gates = self.spec().and_then(|spec| spec.scheduling_gates.as_deref());
+        gates.unwrap_or_default().iter().map(|gate| gate.name.as_str())
+    }
+
+    /// Init containers, then containers.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.spec()
+            .into_iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
+    }
+
+    /// Whether the pod is being deleted.
+    pub fn is_terminating(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    fn spec(&self) -> Option<&PodSpec> {
+        self.pod.spec.as_ref()
+    }
+}
+
+fn namespace_of(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+fn name_of(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The API server refuses negative quantities; a scheduler in front of another must not be led to
+/// overcommit by one. The pod count is not a request.
+pub(crate) fn not_negative(mut resources: Resources) -> Resources {
+    resources.milli_cpu = resources.milli_cpu.max(0);
+    resources.memory_bytes = resources.memory_bytes.max(0);
+    resources.ephemeral_storage_bytes = resources.ephemeral_storage_bytes.max(0);
+    resources.scalar.values_mut().for_each(|value| *value = (*value).max(0));
+    resources
+}
+
+/// The host ports of containers and sidecars (`schedutil.GetHostPorts`); other init containers are
+/// done before the pod listens.
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.iter().chain(sidecars);
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let or = |text: &Option<String>, default: &str| {
+                text.as_deref().filter(|text| !text.is_empty()).unwrap_or(default).into()
+            };
+            Some(HostPort {
+                address: or(&port.host_ip, ANY_ADDRESS),
+                protocol: or(&port.protocol, "TCP"),
+                port: port.host_port.filter(|port| *port > 0)?,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(text: &str) -> HostPort {
+        let mut parts = text.split(' ');
+        let mut next = || parts.next().unwrap_or_default();
+        HostPort {
+            address: next().into(),
+            protocol: next().into(),
+            port: next().parse().unwrap_or_default(),
+        }
+    }
+
+    #[test]
+    fn ports_conflict_as_upstream() {
+        for (a, b, expected) in [
+            ("0.0.0.0 TCP 80", "0.0.0.0 TCP 80", true),
+            ("0.0.0.0 TCP 80", "127.0.0.1 TCP 80", true),
+            ("127.0.0.1 TCP 80", "0.0.0.0 TCP 80", true),
+            ("127.0.0.1 TCP 80", "127.0.0.2 TCP 80", false),
+            ("0.0.0.0 TCP 80", "0.0.0.0 UDP 80", false),
+            ("0.0.0.0 TCP 80", "0.0.0.0 TCP 81", false),
+        ] {
+            assert_eq!(port(a).conflicts_with(&port(b)), expected, "{a} and {b}");
+        }
+    }
+}

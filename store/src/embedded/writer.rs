@@ -1,0 +1,174 @@
+//! The writer thread: the only one that decides and applies transactions.
+//!
+//! It takes whatever is queued, decides it in order against the table and against what was decided
+//! just before, writes one log frame, flushes once, applies, tells the watchers, and answers. While
+//! it flushes, the next group gathers in the queue. As a group is applied before the next one is
+//! decided, "pending" never outlives a group.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::directory::DirectoryLock;
+use super::snapshot::Snapshots;
+use super::{PURGE_EVENTS, Shared, Stats};
+use crate::log::{Log, LogError, encode_events};
+use crate::mvcc::{Pending, Retention, Table};
+use crate::types::{Op, StoreError, Txn, TxnResponse};
+
+/// A transaction and who waits for it.
+pub(super) struct Request {
+    pub(super) txn: Txn,
+    pub(super) reply: oneshot::Sender<Result<TxnResponse, StoreError>>,
+}
+
+/// Figures that the writer keeps.
+#[derive(Default)]
+pub(super) struct Counters {
+    commits: AtomicU64,
+    log_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> Stats {
+        Stats {
+            commits: self.commits.load(Ordering::Relaxed),
+            log_bytes: self.log_bytes.load(Ordering::Relaxed),
+            ..Stats::default()
+        }
+    }
+}
+
+/// The state of the thread.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Request>,
+    log: Log,
+    retention: Retention,
+    snapshots: Snapshots,
+    started: Instant,
+    /// Let go of last, when nothing writes to the directory any more.
+    _lock: Option<DirectoryLock>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        queue: mpsc::Receiver<Request>,
+        log: Log,
+        retention: Retention,
+        snapshots: Snapshots,
+        lock: Option<DirectoryLock>,
+    ) -> Writer {
+        let started = Instant::now();
+        Writer { shared, queue, log, retention, snapshots, started, _lock: lock }
+    }
+
+    /// Serve until all senders are gone or a write fails for good.
+    pub(super) fn run(mut self) {
+        let mut group = Vec::new();
+        while self.queue.blocking_recv_many(&mut group, GROUP_TXNS_MAX) > 0 {
+            while !group.is_empty() {
+                let rest = group.split_off(group_length(&group));
+                self.commit(std::mem::replace(&mut group, rest));
+            }
+        }
+        self.snapshots.stop();
+        self.shared.hub.close();
+    }
+
+    fn commit(&mut self, group: Vec<Request>) {
+        let (outcomes, pending) = self.decide(&group);
+        if let Some(reason) = self.shared.failed.lock().clone() {
+            return refuse(group, &StoreError::Closed(reason));
+        }
+        match self.make_durable(pending) {
+            Ok(()) => {
+                for (request, outcome) in group.into_iter().zip(outcomes) {
+                    // A caller that went away does not need its answer.
+                    let _ = request.reply.send(Ok(outcome));
+                }
+            }
+            Err(error) => refuse(group, &error),
+        }
+    }
+
+    fn decide(&self, group: &[Request]) -> (Vec<TxnResponse>, Pending) {
+        let table = self.shared.table.read();
+        let mut pending = Pending::new(&table);
+        let outcomes = group.iter().map(|request| pending.stage(&table, &request.txn)).collect();
+        (outcomes, pending)
+    }
+
+    fn make_durable(&mut self, pending: Pending) -> Result<(), StoreError> {
+        let events = pending.into_events();
+        let Some(payload) = encode_events(&events) else { return Ok(()) };
+        let bytes = self.log.append(&payload).map_err(|error| self.failed(&error))?;
+        let now_ms = self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        let revision = {
+            let mut table = self.shared.table.write();
+            table.apply(events.clone());
+            retain(&mut table, &mut self.retention, now_ms);
+            // Twice as fast as it grows, so that it cannot outgrow its limits.
+            table.purge(events.len() * 2);
+            table.revision()
+        };
+        self.shared.hub.publish(revision, &events);
+        let log_bytes = self.snapshots.grown(bytes, revision, &mut self.log);
+        self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.log_bytes.store(log_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn failed(&self, error: &LogError) -> StoreError {
+        match error {
+            LogError::NoSpace { source, .. } => StoreError::NoSpace(format!("{error}: {source}")),
+            LogError::Failed { source, .. } => {
+                let reason = format!("{error}: {source}");
+                tracing::error!(reason, "the store takes no more writes until it is restarted");
+                *self.shared.failed.lock() = Some(reason.clone());
+                StoreError::Closed(reason)
+            }
+        }
+    }
+}
+
+/// Compact and free history as the retention rule says.
+pub(super) fn retain(table: &mut Table, retention: &mut Retention, now_ms: u64) {
+    if let Some(target) = retention.observe(table, now_ms) {
+        // Only ever forward and never beyond the newest revision, so it cannot be refused.
+        let compacted = table.compact(target);
+        debug_assert!(compacted.is_ok(), "{compacted:?}");
+    }
+    table.purge(PURGE_EVENTS);
+}
+
+fn refuse(group: Vec<Request>, error: &StoreError) {
+    for request in group {
+        let _ = request.reply.send(Err(error.clone()));
+    }
+}
+
+/// How many of the waiting transactions go into one frame.
+fn group_length(group: &[Request]) -> usize {
+    let mut bytes = 0;
+    let fits = |request: &&Request| {
+        bytes += request.txn.ops.iter().map(op_bytes).sum::<usize>();
+        bytes <= GROUP_BYTES_MAX
+    };
+    group.iter().take_while(fits).count().max(1)
+}
+
+fn op_bytes(op: &Op) -> usize {
+    match op {
+        Op::Delete { key } => key.len(),
+        Op::Put { key, value } => key.len() + value.len(),
+    }
+}
+
+/// Transactions that share a flush: beyond this the flush is no longer what takes the time.
+const GROUP_TXNS_MAX: usize = 512;
+/// Bytes that share a flush, so that a small write does not wait behind many large ones.
+const GROUP_BYTES_MAX: usize = 8 << 20;
