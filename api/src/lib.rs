@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod defaults;
 pub mod field;
 pub mod fields;
 pub mod labels;
@@ -16,3 +17,4 @@ pub mod scheme;
 pub mod status;
 pub mod syntax;
 pub mod taint;
+pub mod validation;
