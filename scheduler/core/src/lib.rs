@@ -3,7 +3,8 @@
 //! Pure: time and randomness are passed in, and applying a decision is the caller's. In reading
 //! order: [`PodInfo`] and [`cache`] (what is known), [`framework`] and [`plugins`] (what is wanted),
 //! [`reference`] (what a decision is), [`engine`] (how it is made), [`Diagnosis`] (what is said when
-//! there is none).
+//! there is none),
+//! [`queue`] (who is next).
 #![forbid(unsafe_code)]
 
 pub mod cache;
@@ -12,6 +13,7 @@ pub mod engine;
 pub mod framework;
 pub mod plugins;
 mod pod;
+pub mod queue;
 pub mod reference;
 #[cfg(test)]
 mod testing;

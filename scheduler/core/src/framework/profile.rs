@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Plugin, PluginName};
+use super::{ClusterEvent, Plugin, PluginName};
 use crate::plugins;
 use crate::pod::PodInfo;
 
@@ -59,6 +59,12 @@ impl Profile {
                 Weighted { plugin: Arc::new(plugins::ImageLocality), weight: 1 },
             ],
         }
+    }
+
+    /// Whether any plugin registered the event.
+    pub fn registers(&self, event: ClusterEvent) -> bool {
+        let gates = self.pre_enqueue.iter().chain(&self.filter);
+        event.is_wild_card() || gates.flat_map(|plugin| plugin.events()).any(|r| r.covers(event))
     }
 
     /// The plugin of this name, at whichever point it runs.

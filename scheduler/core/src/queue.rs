@@ -1,0 +1,435 @@
+//! The pods that wait for a node.
+//!
+//! Mirrors `pkg/scheduler/backend/queue`. A waiting pod is in exactly one place:
+//!
+//! ```text
+//!            PreEnqueue                pop
+//!   add ───────────────► active ────────────────► in flight ──► done
+//!    │                     ▲  ▲                        │
+//!    │ gated               │  │ back-off over,         │ refused (or an error)
+//!    ▼                     │  │ or nothing active      ▼
+//!   unschedulable ─────────┘  └────────────── backoff ◄┤ an event since pop may help, or an error
+//!    ▲    │  event with a hint, 5 minutes        ▲     │
+//!    │    └──────────────────────────────────────┘     │ no event may help
+//!    └─────────────────────────────────────────────────┘
+//! ```
+//!
+//! *Active* is ordered by priority, then by how long a pod waits. *Back-off* starts at 1 s and doubles
+//! with every refusal to 10 s, in windows of 1 s within which the order is active's; when nothing is
+//! active the first of it is taken all the same (SchedulerPopFromBackoffQ), except after errors.
+//! Events that come while a pod is *in flight* are kept and replayed when it is refused. Time is
+//! passed in.
+
+mod backoff;
+mod in_flight;
+mod pod_change;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use crate::framework::{
+    ClusterEvent, Hint, Occurrence, PluginName, PluginSet, Profiles, Resource, Subject,
+};
+use crate::pod::{PodInfo, PodUid};
+use crate::time::Time;
+
+use backoff::{Backoff, Window};
+use in_flight::InFlight;
+
+pub use pod_change::scheduling_change;
+
+/// How long pods wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// After the first refusal (`podInitialBackoffSeconds`).
+    pub backoff_initial: Duration,
+    /// At most (`podMaxBackoffSeconds`).
+    pub backoff_max: Duration,
+    /// A refused pod that no event woke is tried again after this.
+    pub unschedulable_max: Duration,
+}
+
+impl Default for Options {
+    /// Upstream's: 1 s, 10 s and 5 minutes.
+    fn default() -> Self {
+        Self {
+            backoff_initial: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(10),
+            unschedulable_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How often pods that waited too long are looked for.
+const LEFTOVER_CHECK: Duration = Duration::from_secs(30);
+
+/// A pod with its history in the queue (`framework.QueuedPodInfo`).
+#[derive(Clone, Debug)]
+pub struct QueuedPod {
+    /// The pod.
+    pub info: Arc<PodInfo>,
+    /// When it last entered the queue.
+    pub queued_at: Time,
+    /// When it first became active: from here to its binding counts as its scheduling latency.
+    pub first_active_at: Option<Time>,
+    /// How often it was popped.
+    pub attempts: u32,
+    /// How often plugins refused it.
+    pub unschedulable_count: u32,
+    /// How often in a row something went wrong, such as its binding.
+    pub consecutive_errors: u32,
+    /// Who refused it last; empty after an error.
+    pub refused_by: PluginSet,
+    /// The PreEnqueue plugin that holds it back.
+    gated_by: Option<PluginName>,
+    /// Orders pods that were queued at the same time.
+    sequence: u64,
+}
+
+/// Smaller goes first.
+type ActiveKey = (Reverse<i32>, Time, u64);
+
+impl QueuedPod {
+    fn active_key(&self) -> ActiveKey {
+        let (priority, queued_at) = crate::plugins::sort_key(self.info.priority, self.queued_at);
+        (priority, queued_at, self.sequence)
+    }
+}
+
+/// How many pods are where; `scheduler_pending_pods`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ready to be popped.
+    pub active: usize,
+    /// Backing off.
+    pub backoff: usize,
+    /// Waiting for an event.
+    pub unschedulable: usize,
+    /// Held back by a PreEnqueue plugin.
+    pub gated: usize,
+}
+
+/// The scheduling queue.
+#[derive(Debug)]
+pub struct Queue {
+    options: Options,
+    profiles: Arc<Profiles>,
+    waiting: FxHashMap<PodUid, Waiting>,
+    active: BTreeMap<ActiveKey, PodUid>,
+    backoff: BTreeMap<(Window, ActiveKey), PodUid>,
+    error_backoff: BTreeMap<(Window, ActiveKey), PodUid>,
+    /// Ordered, so that events wake pods in the order in which they were refused.
+    unschedulable: BTreeSet<(Time, u64, PodUid)>,
+    gated: usize,
+    in_flight: InFlight,
+    leftovers_checked_at: Time,
+    sequence: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    pod: QueuedPod,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Active,
+    Backoff(Window),
+    ErrorBackoff(Window),
+    Unschedulable,
+}
+
+impl Queue {
+    /// An empty queue for the pods of these profiles.
+    pub fn new(options: Options, profiles: Arc<Profiles>) -> Self {
+        Self {
+            options,
+            profiles,
+            waiting: FxHashMap::default(),
+            active: BTreeMap::new(),
+            backoff: BTreeMap::new(),
+            error_backoff: BTreeMap::new(),
+            unschedulable: BTreeSet::new(),
+            gated: 0,
+            in_flight: InFlight::default(),
+            leftovers_checked_at: Time::default(),
+            sequence: 0,
+        }
+    }
+
+    /// How many pods are where.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            active: self.active.len(),
+            backoff: self.backoff.len() + self.error_backoff.len(),
+            unschedulable: self.unschedulable.len() - self.gated,
+            gated: self.gated,
+        }
+    }
+
+    /// The waiting pod.
+    pub fn get(&self, uid: &PodUid) -> Option<&QueuedPod> {
+        self.waiting.get(uid).map(|waiting| &waiting.pod)
+    }
+
+    /// A pod without a node was seen for the first time. A pod that is known already is updated.
+    pub fn add(&mut self, info: Arc<PodInfo>, now: Time) {
+        if self.waiting.contains_key(&info.uid) || self.in_flight.contains(&info.uid) {
+            return self.update(info, now);
+        }
+        let pod = QueuedPod {
+            info,
+            queued_at: now,
+            first_active_at: None,
+            attempts: 0,
+            unschedulable_count: 0,
+            consecutive_errors: 0,
+            refused_by: PluginSet::default(),
+            gated_by: None,
+            sequence: self.next_sequence(),
+        };
+        self.enqueue(pod, now);
+    }
+
+    /// A pod without a node changed. If it waits for an event, the change may be that event.
+    pub fn update(&mut self, info: Arc<PodInfo>, now: Time) {
+        if self.in_flight.update(&info) {
+            return;
+        }
+        let Some(mut waiting) = self.take(&info.uid) else { return self.add(info, now) };
+        let old = std::mem::replace(&mut waiting.pod.info, Arc::clone(&info));
+        let action = scheduling_change(&old, &info);
+        let event = ClusterEvent::new(Resource::TargetPod, action);
+        let occurrence = Occurrence { event, subject: Subject::Pod(Some(old), Some(info)) };
+        let wakes = waiting.place == Place::Unschedulable
+            && self.is_worth_requeuing(&waiting.pod, &occurrence);
+        if wakes {
+            self.requeue(waiting.pod, now);
+        } else {
+            self.put(waiting.pod, waiting.place);
+        }
+    }
+
+    /// A pod is gone, or is no longer this scheduler's to place.
+    pub fn remove(&mut self, uid: &PodUid) {
+        self.take(uid);
+        self.in_flight.remove(uid);
+    }
+
+    /// Takes the next pod. It is in flight until [`Queue::done`] or [`Queue::refuse`].
+    pub fn pop(&mut self, now: Time) -> Option<QueuedPod> {
+        self.flush(now);
+        let uid = match self.active.first_key_value() {
+            Some((_, uid)) => uid.clone(),
+            None => self.backoff.first_key_value()?.1.clone(),
+        };
+        let mut pod = self.take(&uid)?.pod;
+        pod.attempts += 1;
+        pod.refused_by = PluginSet::default();
+        self.in_flight.start(&pod.info);
+        Some(pod)
+    }
+
+    /// The popped pod has its node: events are no longer kept for it.
+    pub fn done(&mut self, uid: &PodUid) {
+        self.in_flight.finish(uid);
+    }
+
+    /// Puts back a popped pod that `refused_by` refused, or, if that is empty, for which something
+    /// went wrong. A pod that was removed meanwhile is dropped.
+    pub fn refuse(&mut self, mut pod: QueuedPod, refused_by: PluginSet, now: Time) {
+        let uid = pod.info.uid.clone();
+        let events = match self.in_flight.finish(&uid) {
+            Some(in_flight::Finished { removed: true, .. }) => return,
+            Some(finished) => {
+                pod.info = finished.latest;
+                finished.events
+            }
+            None => in_flight::Events::Known(Vec::new()),
+        };
+        if self.waiting.contains_key(&uid) {
+            return;
+        }
+        if refused_by.is_empty() {
+            pod.consecutive_errors += 1;
+        } else {
+            pod.unschedulable_count += 1;
+            pod.consecutive_errors = 0;
+        }
+        pod.refused_by = refused_by;
+        pod.queued_at = now;
+        pod.sequence = self.next_sequence();
+        let missed = match events {
+            in_flight::Events::Lost => true,
+            in_flight::Events::Known(events) => {
+                events.iter().any(|occurrence| self.is_worth_requeuing(&pod, occurrence))
+            }
+        };
+        if refused_by.is_empty() || missed {
+            self.requeue(pod, now);
+        } else {
+            self.put(pod, Place::Unschedulable);
+        }
+    }
+
+    /// Something happened in the cluster: wakes the pods it may help, and is kept for those in
+    /// flight.
+    pub fn wake(&mut self, occurrence: &Occurrence, now: Time) {
+        if !self.profiles.iter().any(|profile| profile.registers(occurrence.event)) {
+            return;
+        }
+        self.in_flight.record(occurrence);
+        let woken: Vec<PodUid> = self
+            .unschedulable
+            .iter()
+            .filter(|(_, _, uid)| {
+                let waiting = self.waiting.get(uid);
+                waiting.is_some_and(|w| self.is_worth_requeuing(&w.pod, occurrence))
+            })
+            .map(|(_, _, uid)| uid.clone())
+            .collect();
+        for uid in woken {
+            if let Some(waiting) = self.take(&uid) {
+                self.requeue(waiting.pod, now);
+            }
+        }
+    }
+
+    /// Moves what has waited long enough: back-off that is over, and every 30 s what no event woke
+    /// for 5 minutes.
+    pub fn flush(&mut self, now: Time) {
+        while let Some(uid) = self.first_completed(now) {
+            if let Some(waiting) = self.take(&uid) {
+                self.enqueue(waiting.pod, now);
+            }
+        }
+        if now.since(self.leftovers_checked_at) < LEFTOVER_CHECK {
+            return;
+        }
+        self.leftovers_checked_at = now;
+        let max = self.options.unschedulable_max;
+        let left = self.unschedulable.iter().take_while(|(since, ..)| now.since(*since) > max);
+        let left: Vec<PodUid> = left.map(|(_, _, uid)| uid.clone()).collect();
+        for uid in left {
+            if let Some(waiting) = self.take(&uid) {
+                self.requeue(waiting.pod, now);
+            }
+        }
+    }
+
+    /// When [`Queue::flush`] next has something to do, if nothing else happens.
+    pub fn next_flush(&self) -> Option<Time> {
+        let first = |queue: &BTreeMap<(Window, ActiveKey), PodUid>| {
+            queue.first_key_value().map(|((window, _), _)| window.end())
+        };
+        let leftovers = (!self.unschedulable.is_empty())
+            .then(|| self.leftovers_checked_at.plus(LEFTOVER_CHECK));
+        [first(&self.backoff), first(&self.error_backoff), leftovers].into_iter().flatten().min()
+    }
+
+    fn first_completed(&self, now: Time) -> Option<PodUid> {
+        [&self.backoff, &self.error_backoff].into_iter().find_map(|queue| {
+            let ((window, _), uid) = queue.first_key_value()?;
+            (window.end() <= now).then(|| uid.clone())
+        })
+    }
+
+    /// Whether an event may lift what holds the pod back (`isPodWorthRequeuing`).
+    fn is_worth_requeuing(&self, pod: &QueuedPod, occurrence: &Occurrence) -> bool {
+        let Some(profile) = self.profiles.of(&pod.info) else { return false };
+        let held_by = match pod.gated_by {
+            Some(plugin) => [plugin].into_iter().collect(),
+            None => pod.refused_by,
+        };
+        occurrence.event.is_wild_card()
+            || held_by.iter().filter_map(|name| profile.plugin(name)).any(|plugin| {
+                plugin.events().iter().any(|registered| registered.covers(occurrence.event))
+                    && plugin.hint(&pod.info, occurrence) == Hint::Queue
+            })
+    }
+
+    /// To back-off while it lasts, else to active.
+    fn requeue(&mut self, pod: QueuedPod, now: Time) {
+        let backoff =
+            Backoff { initial: self.options.backoff_initial, max: self.options.backoff_max };
+        match backoff.window(&pod).filter(|window| window.end() > now) {
+            Some(window) if self.gate(&pod).is_none() => {
+                let after_error = pod.refused_by.is_empty();
+                let place =
+                    if after_error { Place::ErrorBackoff(window) } else { Place::Backoff(window) };
+                self.put(QueuedPod { gated_by: None, ..pod }, place);
+            }
+            _ => self.enqueue(pod, now),
+        }
+    }
+
+    /// To active, or if a PreEnqueue plugin holds the pod back, to unschedulable.
+    fn enqueue(&mut self, mut pod: QueuedPod, now: Time) {
+        pod.gated_by = self.gate(&pod);
+        if pod.gated_by.is_some() {
+            return self.put(pod, Place::Unschedulable);
+        }
+        pod.first_active_at.get_or_insert(now);
+        self.put(pod, Place::Active);
+    }
+
+    fn gate(&self, pod: &QueuedPod) -> Option<PluginName> {
+        let mut plugins = self.profiles.of(&pod.info)?.pre_enqueue.iter();
+        plugins.find(|plugin| plugin.pre_enqueue(&pod.info).is_err()).map(|plugin| plugin.name())
+    }
+
+    fn put(&mut self, pod: QueuedPod, place: Place) {
+        let uid = pod.info.uid.clone();
+        let key = pod.active_key();
+        match place {
+            Place::Active => {
+                self.active.insert(key, uid.clone());
+            }
+            Place::Backoff(window) => {
+                self.backoff.insert((window, key), uid.clone());
+            }
+            Place::ErrorBackoff(window) => {
+                self.error_backoff.insert((window, key), uid.clone());
+            }
+            Place::Unschedulable => {
+                self.gated += usize::from(pod.gated_by.is_some());
+                self.unschedulable.insert((pod.queued_at, pod.sequence, uid.clone()));
+            }
+        }
+        self.waiting.insert(uid, Waiting { pod, place });
+    }
+
+    fn take(&mut self, uid: &PodUid) -> Option<Waiting> {
+        let waiting = self.waiting.remove(uid)?;
+        let pod = &waiting.pod;
+        let key = pod.active_key();
+        match waiting.place {
+            Place::Active => {
+                self.active.remove(&key);
+            }
+            Place::Backoff(window) => {
+                self.backoff.remove(&(window, key));
+            }
+            Place::ErrorBackoff(window) => {
+                self.error_backoff.remove(&(window, key));
+            }
+            Place::Unschedulable => {
+                self.gated -= usize::from(pod.gated_by.is_some());
+                self.unschedulable.remove(&(pod.queued_at, pod.sequence, uid.clone()));
+            }
+        }
+        Some(waiting)
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+}
