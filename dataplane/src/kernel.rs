@@ -12,3 +12,4 @@ mod slots;
 
 pub use error::{ApplyError, LoadError};
 pub use load::{Dataplane, Events, ProgramCost};
+pub(crate) use preflight::make_cgroup;

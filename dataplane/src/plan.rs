@@ -27,5 +27,8 @@ pub use op::{MapOp, Plan, Rejected, Rejection};
 pub use planner::Planner;
 pub use service::{DesiredPort, DesiredService, Protocol, ServiceName, ServicePort, ServiceSpec};
 
+pub(crate) use endpoint_slice::LABEL_HEADLESS;
+pub(crate) use service::LABEL_SERVICE_PROXY_NAME;
+
 #[cfg(test)]
 mod tests;

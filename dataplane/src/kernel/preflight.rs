@@ -17,6 +17,19 @@ pub(super) fn check(cgroup: &Path) -> Result<(), LoadError> {
     check_cgroup(cgroup)
 }
 
+/// Make a cgroup, and those above it, if it is not there: the node agent that keeps its pods in it
+/// may start later. Makes nothing outside a cgroup2 file system.
+pub(crate) fn make_cgroup(path: &Path) -> Result<(), LoadError> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(above) = path.ancestors().find(|above| above.exists()) {
+        check_cgroup(above)?;
+    }
+    fs::create_dir_all(path)
+        .map_err(|source| LoadError::OpenCgroup { path: path.to_owned(), source })
+}
+
 fn check_capabilities(status: &str) -> Result<(), LoadError> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let Some(effective) = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()) else {
@@ -82,6 +95,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error = check_cgroup(directory.path()).unwrap_err();
         assert!(matches!(error, LoadError::NotCgroup2 { .. }), "{error}");
+        let error = make_cgroup(&directory.path().join("a/b")).unwrap_err();
+        assert!(matches!(error, LoadError::NotCgroup2 { .. }), "{error}");
+        assert!(!directory.path().join("a").exists());
         let error = check_cgroup(&directory.path().join("gone")).unwrap_err().to_string();
         assert!(error.starts_with("open cgroup /"), "{error}");
     }

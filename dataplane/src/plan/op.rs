@@ -1,5 +1,6 @@
 //! The values that a plan is made of.
 
+use std::net::SocketAddrV4;
 use std::sync::Arc;
 
 use pintle_ebpf_common::{Endpoint, Frontend, FrontendKey};
@@ -45,8 +46,9 @@ pub enum MapOp {
 pub struct Plan {
     /// The operations.
     pub ops: Vec<MapOp>,
-    /// The claims to addresses that could not be met; the address is left as it was. Those for want
-    /// of room are tried again with every plan.
+    /// The claims to addresses that could not be met and that no plan before had to reject for the
+    /// same reason; the address is left as it was. Those for want of room are tried again with
+    /// every plan.
     pub rejected: Vec<Rejected>,
 }
 
@@ -59,6 +61,15 @@ pub struct Rejected {
     pub frontend: FrontendKey,
     /// Why.
     pub reason: Rejection,
+}
+
+impl Rejected {
+    /// The address in words.
+    #[must_use]
+    pub fn address(&self) -> SocketAddrV4 {
+        let FrontendKey { addr_be, port_be, .. } = self.frontend;
+        SocketAddrV4::new(addr_be.to_ne_bytes().into(), u16::from_be(port_be))
+    }
 }
 
 /// Why an address could not be published.

@@ -1,6 +1,6 @@
 //! From what Services are to be to the map operations that make them so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pintle_ebpf_common::{Endpoint, Frontend, FrontendKey, FrontendWord};
@@ -23,8 +23,9 @@ pub struct Planner {
     /// Who claims each address; the first has it.
     claims: FxHashMap<FrontendKey, Vec<Claim>>,
     published: FxHashMap<FrontendKey, Published>,
-    /// The addresses that could not be published as they should.
+    /// The addresses that could not be published as they should, for want of room.
     waiting: BTreeSet<FrontendKey>,
+    rejected: BTreeMap<(FrontendKey, ServiceName), Rejection>,
     slots: SlotAllocator,
     counters: Counters,
     table_last: u64,
@@ -55,6 +56,7 @@ impl Planner {
             claims: FxHashMap::default(),
             published: FxHashMap::default(),
             waiting: BTreeSet::new(),
+            rejected: BTreeMap::new(),
             slots: SlotAllocator::new(limits.slots_max),
             counters: Counters::default(),
             table_last: 0,
@@ -85,6 +87,21 @@ impl Planner {
             self.publish(key, now_ms, &mut draft);
         }
         draft.into_plan()
+    }
+
+    /// The claims that are not met.
+    pub fn rejected(&self) -> impl Iterator<Item = Rejected> {
+        self.rejected.iter().map(|((frontend, service), reason)| Rejected {
+            service: service.clone(),
+            frontend: *frontend,
+            reason: reason.clone(),
+        })
+    }
+
+    /// Whether a claim waits for room, which another plan may find.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// The Service ports that are published, with their Service, address and counter.
@@ -131,6 +148,7 @@ impl Planner {
     }
 
     fn withdraw(&mut self, key: FrontendKey, now_ms: u64, draft: &mut Draft) {
+        self.reject(key, BTreeMap::new(), draft);
         if let Some(published) = self.published.remove(&key) {
             draft.removals.push(MapOp::RemoveFrontend { key });
             self.counters.retire(published.word.counter);
@@ -146,15 +164,35 @@ impl Planner {
         else {
             return;
         };
-        draft.rejected.extend(losers.iter().map(|loser| Rejected {
-            service: loser.service.clone(),
-            frontend: key,
-            reason: Rejection::Claimed(claim.service.clone()),
-        }));
+        let claimed =
+            |loser: &Claim| (loser.service.clone(), Rejection::Claimed(claim.service.clone()));
+        let mut rejections: BTreeMap<_, _> = losers.iter().map(claimed).collect();
         let claim = claim.clone();
         if let Err(reason) = self.switch(key, &claim, now_ms, draft) {
             self.waiting.insert(key);
-            draft.rejected.push(Rejected { service: claim.service, frontend: key, reason });
+            rejections.insert(claim.service, reason);
+        }
+        self.reject(key, rejections, draft);
+    }
+
+    /// Replace the rejections of `key`; those that were not there before are news.
+    fn reject(
+        &mut self,
+        key: FrontendKey,
+        rejections: BTreeMap<ServiceName, Rejection>,
+        draft: &mut Draft,
+    ) {
+        let first = (key, ServiceName::new("", ""));
+        let of_key = self.rejected.range(first..).take_while(|((other, _), _)| *other == key);
+        let old: Vec<_> = of_key.map(|(id, _)| id.clone()).collect();
+        let old: BTreeMap<_, _> =
+            old.into_iter().filter_map(|id| self.rejected.remove_entry(&id)).collect();
+        for (service, reason) in rejections {
+            let id = (key, service.clone());
+            if old.get(&id) != Some(&reason) {
+                draft.rejected.push(Rejected { service, frontend: key, reason: reason.clone() });
+            }
+            self.rejected.insert(id, reason);
         }
     }
 

@@ -1,0 +1,168 @@
+//! The loop: events in, updates out.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::watcher::{self, Event};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::inbox::Inbox;
+use super::metrics::Metrics;
+use super::status::Status;
+use super::sync::{Engine, Synced, Tables};
+
+/// Everything the loop has but its events.
+pub(super) struct Follower<T> {
+    node: String,
+    inbox: Inbox,
+    /// Away only while an update runs on its own thread.
+    engine: Option<Engine<T>>,
+    metrics: Metrics,
+    status: Status,
+    schedule: Schedule,
+}
+
+impl<T: Tables> Follower<T> {
+    pub(super) fn new(
+        node: &str,
+        engine: Engine<T>,
+        metrics: Metrics,
+        status: Status,
+        min_sync_period: Duration,
+    ) -> Self {
+        Self {
+            node: node.to_owned(),
+            inbox: Inbox::new(node),
+            engine: Some(engine),
+            metrics,
+            status,
+            schedule: Schedule { min_sync_period, earliest: Instant::now(), due: None },
+        }
+    }
+
+    /// Follow the two watches until `shutdown`.
+    pub(super) async fn run(
+        mut self,
+        services: impl Stream<Item = watcher::Result<Event<Service>>> + Send,
+        slices: impl Stream<Item = watcher::Result<Event<EndpointSlice>>> + Send,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        let (mut services, mut slices) =
+            (std::pin::pin!(services.fuse()), std::pin::pin!(slices.fuse()));
+        loop {
+            if self.inbox.has_work() {
+                self.status.behind();
+                self.schedule.request(Instant::now());
+            }
+            let (due, overdue) = (self.schedule.due, self.schedule.overdue());
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                // First what is long due: events without end must not keep an update waiting.
+                () = reached(overdue) => self.sync().await?,
+                Some(event) = services.next() => self.inbox.service(event, &self.metrics),
+                Some(event) = slices.next() => self.inbox.slice(event, &self.metrics),
+                () = reached(due) => self.sync().await?,
+            }
+        }
+    }
+
+    async fn sync(&mut self) -> Result<(), Error> {
+        let panicked = |source| Error::Panicked { node: self.node.clone(), source };
+        let Some(mut engine) = self.engine.take() else { return Ok(()) };
+        let changes = if engine.is_behind() { Vec::new() } else { self.inbox.take_changes() };
+        let start = Instant::now();
+        let update = spawn_blocking(move || {
+            let result = engine.sync(changes);
+            (engine, result)
+        });
+        let (engine, result) = update.await.map_err(panicked)?;
+        self.engine = Some(engine);
+        self.schedule.done(Instant::now());
+        match result {
+            Ok(synced) => self.report(&synced, start.elapsed()),
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(node = self.node, %error, source, "will try again");
+                self.schedule.back_off(Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, synced: &Synced, took: Duration) {
+        for rejected in &synced.news {
+            let (service, reason) = (&rejected.service, &rejected.reason);
+            let address = rejected.address();
+            tracing::warn!(node = self.node, %service, %address, %reason, "not published");
+        }
+        if synced.waiting {
+            self.schedule.look_again(Instant::now());
+        }
+        if !self.inbox.has_work() {
+            self.status.applied();
+        }
+        self.metrics.synced(took, synced.service_ports, synced.rejected);
+        tracing::debug!(node = self.node, ?took, service_ports = synced.service_ports, "synced");
+    }
+}
+
+/// When the next update is due.
+struct Schedule {
+    min_sync_period: Duration,
+    /// Not before this.
+    earliest: Instant,
+    due: Option<Instant>,
+}
+
+impl Schedule {
+    /// There is something to do: at once, unless the last update was too short a time ago.
+    fn request(&mut self, now: Instant) {
+        let soon = self.earliest.max(now);
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
+    }
+
+    /// The kernel refused: nothing for a while, whatever happens.
+    fn back_off(&mut self, now: Instant) {
+        self.earliest = now + RETRY;
+        self.due = Some(self.earliest);
+    }
+
+    /// Room may have been found after a while, even if nothing happens.
+    fn look_again(&mut self, now: Instant) {
+        self.due.get_or_insert(now + RETRY);
+    }
+
+    fn done(&mut self, now: Instant) {
+        self.due = None;
+        self.earliest = now + self.min_sync_period;
+    }
+
+    fn overdue(&self) -> Option<Instant> {
+        self.due.map(|due| due + COALESCE_MAX)
+    }
+}
+
+/// Wait for a time; for ever if there is none. Timers are for whole milliseconds, so a time that has
+/// come is not left to one.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) if time <= Instant::now() => {}
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long events that are ready may be gathered before what came first is applied.
+const COALESCE_MAX: Duration = Duration::from_millis(5);
+
+/// How long after a refusal, or for want of room, the same is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

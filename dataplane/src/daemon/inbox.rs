@@ -1,0 +1,144 @@
+//! What the two watches say, gathered into the catalog.
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Resource;
+use kube::runtime::watcher::{self, Event};
+use rustc_hash::FxHashSet;
+
+use super::metrics::{Kind, Metrics};
+use crate::plan::{Catalog, DesiredService, ServiceName, ServiceSpec, SliceSpec};
+
+/// The catalog and how far the lists that fill it have come.
+pub(super) struct Inbox {
+    node: String,
+    catalog: Catalog,
+    /// Whether changes were taken before, be it none in an empty cluster.
+    applied: bool,
+    services: Listing,
+    slices: Listing,
+}
+
+/// One kind's list.
+#[derive(Default)]
+struct Listing {
+    /// The names in the list that is being read.
+    seen: FxHashSet<ServiceName>,
+    /// Whether one was read to its end.
+    complete: bool,
+}
+
+/// What an event says of one kind.
+enum News<K> {
+    Listed,
+    Nothing,
+    Removed(ServiceName),
+    Set(ServiceName, K),
+}
+
+impl Inbox {
+    pub(super) fn new(node: &str) -> Self {
+        let (services, slices) = (Listing::default(), Listing::default());
+        Self {
+            node: node.to_owned(),
+            catalog: Catalog::default(),
+            applied: false,
+            services,
+            slices,
+        }
+    }
+
+    /// Whether there is something to apply: once all is known that was there at the start, and from
+    /// then on when there are changes.
+    pub(super) fn has_work(&self) -> bool {
+        let known = self.services.complete && self.slices.complete;
+        known && (!self.applied || self.catalog.has_changes())
+    }
+
+    pub(super) fn take_changes(&mut self) -> Vec<(ServiceName, DesiredService)> {
+        self.applied = true;
+        self.catalog.take_changes()
+    }
+
+    pub(super) fn service(&mut self, event: watcher::Result<Event<Service>>, metrics: &Metrics) {
+        let Some(event) = self.heard(event) else { return };
+        let news = match self.services.read(event) {
+            News::Listed => {
+                self.catalog.retain_services(&self.services.seen);
+                false
+            }
+            News::Nothing => false,
+            News::Removed(name) => self.catalog.set_service(&name, None),
+            News::Set(name, service) => {
+                self.catalog.set_service(&name, ServiceSpec::from_object(&service))
+            }
+        };
+        if news {
+            metrics.queued(Kind::Service);
+        }
+    }
+
+    pub(super) fn slice(
+        &mut self,
+        event: watcher::Result<Event<EndpointSlice>>,
+        metrics: &Metrics,
+    ) {
+        let Some(event) = self.heard(event) else { return };
+        let news = match self.slices.read(event) {
+            News::Listed => {
+                self.catalog.retain_slices(&self.slices.seen);
+                false
+            }
+            News::Nothing => false,
+            News::Removed(name) => self.catalog.set_slice(&name, None),
+            News::Set(name, slice) => {
+                self.catalog.set_slice(&name, SliceSpec::from_object(&slice, &self.node))
+            }
+        };
+        if news {
+            metrics.queued(Kind::EndpointSlice);
+        }
+    }
+
+    fn heard<K: Resource<DynamicType = ()>>(
+        &self,
+        event: watcher::Result<Event<K>>,
+    ) -> Option<Event<K>> {
+        let failed = |error: &watcher::Error| {
+            tracing::warn!(node = self.node, kind = %K::kind(&()), %error, "watch again");
+        };
+        event.inspect_err(failed).ok()
+    }
+}
+
+impl Listing {
+    fn read<K: Resource>(&mut self, event: Event<K>) -> News<K> {
+        match event {
+            Event::Init => {
+                self.seen.clear();
+                News::Nothing
+            }
+            Event::InitApply(object) => match name(&object) {
+                Some(name) => {
+                    self.seen.insert(name.clone());
+                    News::Set(name, object)
+                }
+                None => News::Nothing,
+            },
+            Event::InitDone => {
+                self.complete = true;
+                News::Listed
+            }
+            Event::Apply(object) => {
+                name(&object).map_or(News::Nothing, |name| News::Set(name, object))
+            }
+            Event::Delete(object) => name(&object).map_or(News::Nothing, News::Removed),
+        }
+    }
+}
+
+/// An object's namespace and name, which those of the API have.
+fn name(object: &impl Resource) -> Option<ServiceName> {
+    let meta = object.meta();
+    Some(ServiceName::new(meta.namespace.as_deref()?, meta.name.as_deref()?))
+}
