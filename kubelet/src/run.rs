@@ -2,14 +2,15 @@
 
 use pintle_component::Daemon;
 
-use crate::{Config, Error};
+use crate::{Config, Error, Runtime, agent, hollow};
 
-/// Run one kubelet until `daemon.shutdown`; then its pods' processes are stopped and what it made
-/// on the machine is removed.
+/// Run one kubelet until `daemon.shutdown`; then its pods' processes, namespaces and cgroups are
+/// removed. The node's own namespace and cgroup are left to whoever made them.
 pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result<(), Error> {
-    let _ = (client, config);
-    daemon.shutdown.cancelled().await;
-    Ok(())
+    match config.runtime.clone() {
+        Runtime::Hollow => hollow::run(client, vec![config], daemon).await,
+        Runtime::Process(process) => agent::run(client, config, process, daemon).await,
+    }
 }
 
 /// Run many hollow kubelets in one, with one watch of pods and one of nodes between them.
@@ -18,7 +19,8 @@ pub async fn run_hollow(
     configs: Vec<Config>,
     daemon: Daemon,
 ) -> Result<(), Error> {
-    let _ = (client, configs);
-    daemon.shutdown.cancelled().await;
-    Ok(())
+    if let Some(other) = configs.iter().find(|it| !matches!(it.runtime, Runtime::Hollow)) {
+        return Err(Error::NotHollow { node: other.node_name.clone() });
+    }
+    hollow::run(client, configs, daemon).await
 }

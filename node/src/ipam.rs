@@ -68,6 +68,11 @@ impl AddressPool {
         Err(PoolError::Exhausted { network: self.network, room })
     }
 
+    /// Mark an address that was given out before this pool was made; whether it was free and in it.
+    pub fn reserve(&mut self, address: Ipv4Addr) -> bool {
+        self.network.contains(&address) && self.taken.insert(u32::from(address))
+    }
+
     /// Give an address back; one that was not taken is ignored.
     pub fn release(&mut self, address: Ipv4Addr) {
         self.taken.remove(&u32::from(address));

@@ -82,6 +82,12 @@ impl NodeNetwork {
         self.node.namespace.as_ref()
     }
 
+    /// The namespace of a pod, whether or not it is there.
+    #[must_use]
+    pub fn pod_namespace(&self, pod: &str) -> NetNs {
+        NetNs::named(self.node.id.pod_namespace(pod))
+    }
+
     /// The network of the node's pods, once set.
     #[must_use]
     pub fn pod_cidr(&self) -> Option<Ipv4Net> {
@@ -199,7 +205,7 @@ impl NodeNetwork {
     pub async fn detach_pod(&self, pod: &str) -> Result<(), NetworkError> {
         let netlink = Netlink::open(self.namespace()).await?;
         netlink.delete_link(&veth_name(pod)).await?;
-        NetNs::delete(&NetNs::named(self.node.id.pod_namespace(pod)))?;
+        self.pod_namespace(pod).delete()?;
         let mut state = self.state();
         if let Some(address) = state.pods.remove(pod)
             && let Some(pool) = state.pool.as_mut()
