@@ -31,4 +31,4 @@ pub(crate) use endpoint_slice::LABEL_HEADLESS;
 pub(crate) use service::LABEL_SERVICE_PROXY_NAME;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
