@@ -82,7 +82,7 @@ fn expressions_are_read_and_checked() {
     assert!(selector.matches(&labels("app=web")));
     assert!(selector.matches(&serde_json::json!({"app": "web", "tier": "x"})));
     assert!(!selector.matches(&labels("app=web,tier=db")));
-    assert_eq!(selector.to_string(), "app in (web),tier notin (db)");
+    assert_eq!(selector.to_string(), "app=web,tier notin (db)");
     let error = Selector::try_from(&with("Near", &[])).unwrap_err().to_string();
     assert_eq!(error, "\"Near\" is not a valid label selector operator");
     let error = Selector::try_from(&with("In", &[])).unwrap_err().to_string();
