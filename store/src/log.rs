@@ -18,6 +18,11 @@ pub(crate) use open::recover;
 pub(crate) use segment::Log;
 pub(crate) use snapshot::{SnapshotWriter, remove_superseded};
 
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 /// Why the log could not be written.

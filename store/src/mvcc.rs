@@ -13,3 +13,8 @@ mod table;
 pub(crate) use retention::Retention;
 pub(crate) use stage::{Pending, check_txn};
 pub(crate) use table::{KeyRange, Table};
+
+#[cfg(test)]
+pub(crate) mod model;
+#[cfg(test)]
+mod tests;

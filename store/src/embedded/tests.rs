@@ -9,6 +9,9 @@ use futures::StreamExt;
 use super::*;
 use crate::types::{Compare, Event, Op, WatchBatch};
 
+mod fault;
+mod model;
+
 fn put(key: &str, value: &str) -> Txn {
     let op = Op::Put { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()) };
     Txn { compare: vec![], ops: vec![op] }

@@ -1,7 +1,8 @@
 //! One watch: first what happened since, from the history; then what happens, from the buffer.
 //!
-//! The buffer is subscribed before the history is read, so nothing falls between the two; what is
-//! in both is told apart by its revision. When the buffer overflows, the watch goes back to the
+//! The buffer is subscribed before the history is read, so nothing falls between the two; a batch
+//! that is in both is told by its revision, as a group of transactions is applied and published
+//! whole. When the buffer overflows, the watch goes back to the
 //! history, and ends with [`StoreError::Lagged`] only when that has been compacted meanwhile.
 
 use std::sync::Arc;
@@ -119,10 +120,8 @@ impl Watcher {
     }
 
     fn deliver(&mut self, revision: Revision, events: &[Event]) -> WatchBatch {
-        let after = self.delivered;
         self.delivered = revision;
-        let new = events.iter().filter(|event| event.revision() > after);
-        WatchBatch { revision, events: new.cloned().collect() }
+        WatchBatch { revision, events: events.to_vec() }
     }
 }
 

@@ -206,6 +206,12 @@ impl Table {
         }
     }
 
+    /// How many versions of keys, deletions included, are in memory.
+    #[cfg(test)]
+    pub(super) fn versions(&self) -> usize {
+        self.keys.values().map(|versions| versions.older.len() + 1).sum()
+    }
+
     /// Keep `revision` readable by [`Table::page`] until [`Table::unpin`].
     pub(crate) fn pin(&mut self, revision: Revision) {
         *self.pins.entry(revision).or_default() += 1;
