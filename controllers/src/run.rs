@@ -4,10 +4,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use parking_lot::Mutex;
+use pintle_api::scheme::Resource;
 use pintle_client::{EventRecorder, Indexer, Informer, ObjectKey};
 use pintle_component::Daemon;
 use serde::de::DeserializeOwned;
@@ -16,11 +19,17 @@ use tokio::task::JoinSet;
 use crate::deployment::DeploymentController;
 use crate::endpoint_slice::{self, EndpointSliceController};
 use crate::expectations::Expectations;
+use crate::garbage_collector::GarbageCollector;
 use crate::metrics::Metrics;
+use crate::namespace::NamespaceController;
 use crate::node_ipam::NodeIpamController;
+use crate::node_lifecycle::{LEASE_NAMESPACE, NodeLifecycleController, Zones};
 use crate::owner::controller_of;
+use crate::pod_gc::PodGcController;
 use crate::replica_set::ReplicaSetController;
 use crate::service_account::ServiceAccountController;
+use crate::stub::Stub;
+use crate::taint_eviction::TaintEvictionController;
 use crate::work_queue::WorkQueue;
 use crate::worker::{Sync, run_workers};
 use crate::{Config, Error};
@@ -51,12 +60,15 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
 struct Informers {
     deployments: Informer<Deployment>,
     endpoint_slices: Informer<EndpointSlice>,
+    leases: Informer<Lease>,
     namespaces: Informer<Namespace>,
     nodes: Informer<Node>,
     pods: Informer<Pod>,
     replica_sets: Informer<ReplicaSet>,
     service_accounts: Informer<ServiceAccount>,
     services: Informer<Service>,
+    /// The metadata of every kind that can own or be owned.
+    stubs: Vec<(&'static Resource, Informer<Stub>)>,
 }
 
 impl Informers {
@@ -64,12 +76,14 @@ impl Informers {
         Self {
             deployments: Informer::new(&[]),
             endpoint_slices: Informer::new(&[endpoint_slice::BY_SERVICE_INDEXER]),
+            leases: Informer::new(&[]),
             namespaces: Informer::new(&[]),
             nodes: Informer::new(&[]),
             pods: Informer::new(&[BY_CONTROLLER_INDEXER, BY_NODE_INDEXER]),
             replica_sets: Informer::new(&[]),
             service_accounts: Informer::new(&[]),
             services: Informer::new(&[]),
+            stubs: GarbageCollector::resources().map(|r| (r, Informer::new(&[]))).collect(),
         }
     }
 }
@@ -88,18 +102,29 @@ impl Manager {
     fn start(&mut self) {
         self.start_deployments();
         self.start_endpoint_slices();
+        self.start_garbage_collector();
+        self.start_namespaces();
         self.start_node_ipam();
+        self.start_node_lifecycle();
+        self.start_pod_gc();
         self.start_replica_sets();
         self.start_service_accounts();
+        self.start_taint_eviction();
         let informers = self.informers.clone();
-        self.inform("deployments", informers.deployments);
-        self.inform("endpointslices", informers.endpoint_slices);
-        self.inform("namespaces", informers.namespaces);
-        self.inform("nodes", informers.nodes);
-        self.inform("pods", informers.pods);
-        self.inform("replicasets", informers.replica_sets);
-        self.inform("serviceaccounts", informers.service_accounts);
-        self.inform("services", informers.services);
+        self.inform_all("deployments", informers.deployments);
+        self.inform_all("endpointslices", informers.endpoint_slices);
+        let leases = Api::namespaced(self.client.clone(), LEASE_NAMESPACE);
+        self.inform("leases", informers.leases, leases);
+        self.inform_all("namespaces", informers.namespaces);
+        self.inform_all("nodes", informers.nodes);
+        self.inform_all("pods", informers.pods);
+        self.inform_all("replicasets", informers.replica_sets);
+        self.inform_all("serviceaccounts", informers.service_accounts);
+        self.inform_all("services", informers.services);
+        for (resource, informer) in informers.stubs {
+            let api = Api::all_with(self.client.clone(), &resource);
+            self.inform(&format!("garbage-collector-{}", resource.plural), informer, api);
+        }
     }
 
     fn start_deployments(&mut self) {
@@ -114,7 +139,7 @@ impl Manager {
         };
         controller.subscribe();
         let queue = controller.queue.clone();
-        self.work(controller, queue, self.config.concurrent_deployment_syncs);
+        self.work(Arc::new(controller), queue, self.config.concurrent_deployment_syncs);
     }
 
     fn start_endpoint_slices(&mut self) {
@@ -131,7 +156,27 @@ impl Manager {
         };
         controller.subscribe();
         let queue = controller.queue.clone();
-        self.work(controller, queue, self.config.concurrent_service_endpoint_syncs);
+        self.work(Arc::new(controller), queue, self.config.concurrent_service_endpoint_syncs);
+    }
+
+    fn start_garbage_collector(&mut self) {
+        let queue = self.queue("garbage_collector_attempt_to_delete");
+        let controller = GarbageCollector::new(self.client.clone(), queue.clone());
+        for (resource, informer) in &self.informers.stubs {
+            controller.subscribe(resource, informer);
+        }
+        self.work(Arc::new(controller), queue, self.config.concurrent_gc_syncs);
+    }
+
+    fn start_namespaces(&mut self) {
+        let controller = NamespaceController {
+            client: self.client.clone(),
+            namespaces: self.informers.namespaces.clone(),
+            queue: self.queue("namespace"),
+        };
+        controller.subscribe();
+        let queue = controller.queue.clone();
+        self.work(Arc::new(controller), queue, self.config.concurrent_namespace_syncs);
     }
 
     fn start_node_ipam(&mut self) {
@@ -149,7 +194,34 @@ impl Manager {
         controller.subscribe();
         let queue = controller.queue.clone();
         // One worker: ranges are handed out one at a time.
-        self.work(controller, queue, 1);
+        self.work(Arc::new(controller), queue, 1);
+    }
+
+    fn start_node_lifecycle(&mut self) {
+        let controller = Arc::new(NodeLifecycleController {
+            client: self.client.clone(),
+            config: self.config.clone(),
+            leases: self.informers.leases.clone(),
+            nodes: self.informers.nodes.clone(),
+            pods: self.informers.pods.clone(),
+            queue: self.queue("node_lifecycle_controller"),
+            recorder: self.recorder("node-controller"),
+            zones: Mutex::new(Zones::default()),
+        });
+        controller.subscribe();
+        self.loop_on(Arc::clone(&controller).monitor());
+        let queue = controller.queue.clone();
+        self.work(controller, queue, NODE_WORKERS);
+    }
+
+    fn start_pod_gc(&mut self) {
+        let controller = PodGcController {
+            client: self.client.clone(),
+            nodes: self.informers.nodes.clone(),
+            pods: self.informers.pods.clone(),
+            terminated_pods_max: self.config.terminated_pod_gc_threshold,
+        };
+        self.loop_on(controller.run());
     }
 
     fn start_replica_sets(&mut self) {
@@ -163,7 +235,7 @@ impl Manager {
         };
         controller.subscribe();
         let queue = controller.queue.clone();
-        self.work(controller, queue, self.config.concurrent_replicaset_syncs);
+        self.work(Arc::new(controller), queue, self.config.concurrent_replicaset_syncs);
     }
 
     fn start_service_accounts(&mut self) {
@@ -175,7 +247,21 @@ impl Manager {
         };
         controller.subscribe();
         let queue = controller.queue.clone();
-        self.work(controller, queue, 1);
+        self.work(Arc::new(controller), queue, 1);
+    }
+
+    fn start_taint_eviction(&mut self) {
+        let controller = TaintEvictionController {
+            client: self.client.clone(),
+            nodes: self.informers.nodes.clone(),
+            pods: self.informers.pods.clone(),
+            queue: self.queue("noexec_taint_pod"),
+            recorder: self.recorder("taint-eviction-controller"),
+            since: Mutex::default(),
+        };
+        controller.subscribe();
+        let queue = controller.queue.clone();
+        self.work(Arc::new(controller), queue, NODE_WORKERS);
     }
 
     fn queue(&self, name: &'static str) -> WorkQueue<ObjectKey> {
@@ -188,32 +274,40 @@ impl Manager {
         recorder
     }
 
-    /// Start a kind's list and watch and make readiness depend on it.
-    fn inform<K>(&mut self, name: &str, informer: Informer<K>)
+    /// Start a kind's list and watch in all namespaces.
+    fn inform_all<K>(&mut self, name: &str, informer: Informer<K>)
     where
-        K: kube::Resource<DynamicType = ()>
-            + Clone
-            + DeserializeOwned
-            + Debug
-            + Send
-            + std::marker::Sync
-            + 'static,
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+        K: Send + std::marker::Sync + 'static,
+    {
+        let api = Api::all(self.client.clone());
+        self.inform(name, informer, api);
+    }
+
+    /// Start a list and watch and make readiness depend on it.
+    fn inform<K>(&mut self, name: &str, informer: Informer<K>, api: Api<K>)
+    where
+        K: kube::Resource + Clone + DeserializeOwned + Debug + Send + std::marker::Sync + 'static,
     {
         let synced = informer.clone();
         self.daemon.health.add_ready(&format!("informer-sync-{name}"), move || {
             if synced.is_synced() { Ok(()) } else { Err("not listed yet".to_owned()) }
         });
-        let api: Api<K> = Api::all(self.client.clone());
         self.tasks.spawn(informer.run(api, watcher::Config::default()));
     }
 
     /// Start a controller's workers once every cache is filled.
-    fn work<C: Sync>(&mut self, controller: C, queue: WorkQueue<ObjectKey>, count: usize) {
-        let informers = self.informers.clone();
+    fn work<C: Sync>(&mut self, controller: Arc<C>, queue: WorkQueue<ObjectKey>, count: usize) {
         let shutdown = self.daemon.shutdown.clone();
+        self.loop_on(run_workers(controller, queue, count, shutdown));
+    }
+
+    /// Run a controller's own loop once every cache is filled.
+    fn loop_on(&mut self, run: impl Future<Output = ()> + Send + 'static) {
+        let informers = self.informers.clone();
         self.tasks.spawn(async move {
             informers.synced().await;
-            run_workers(Arc::new(controller), queue, count, shutdown).await;
+            run.await;
         });
     }
 }
@@ -222,14 +316,21 @@ impl Informers {
     async fn synced(&self) {
         self.deployments.synced().await;
         self.endpoint_slices.synced().await;
+        self.leases.synced().await;
         self.namespaces.synced().await;
         self.nodes.synced().await;
         self.pods.synced().await;
         self.replica_sets.synced().await;
         self.service_accounts.synced().await;
         self.services.synced().await;
+        for (_, stubs) in &self.stubs {
+            stubs.synced().await;
+        }
     }
 }
+
+/// Workers that follow nodes and their pods; upstream's UpdateWorkerSize.
+const NODE_WORKERS: usize = 8;
 
 /// Pods by the uid of their controller; those without one by [`orphans_of`] their namespace.
 pub(crate) const BY_CONTROLLER: &str = "controller";
