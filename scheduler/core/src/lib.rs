@@ -4,7 +4,7 @@
 //! order: [`PodInfo`] and [`cache`] (what is known), [`framework`] and [`plugins`] (what is wanted),
 //! [`reference`] (what a decision is), [`engine`] (how it is made), [`Diagnosis`] (what is said when
 //! there is none),
-//! [`queue`] (who is next).
+//! [`queue`] (who is next), [`Scheduler`] (all of it together).
 #![forbid(unsafe_code)]
 
 pub mod cache;
@@ -15,10 +15,12 @@ pub mod plugins;
 mod pod;
 pub mod queue;
 pub mod reference;
+mod scheduler;
 #[cfg(test)]
 mod testing;
 mod time;
 
 pub use diagnosis::{Diagnosis, Refused};
 pub use pod::{HostPort, PodInfo, PodUid};
+pub use scheduler::{Attempt, Outcome, Scheduler};
 pub use time::Time;

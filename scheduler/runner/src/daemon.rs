@@ -1,8 +1,26 @@
 //! The daemon: starts the informers and the loop, and stops them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use pintle_client::{EventRecorder, Informer};
 use pintle_component::Daemon;
+use pintle_scheduler_core::Scheduler;
+use pintle_scheduler_core::engine::Scan;
+use pintle_scheduler_core::framework::{Profile, Profiles};
+use pintle_scheduler_core::queue::Options;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::Config;
+use crate::cycle::Cycle;
+use crate::metrics::Metrics;
+use crate::shared::Shared;
 
 /// Why the daemon stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +33,94 @@ pub enum Error {
     },
 }
 
-/// Schedules pods until `daemon.shutdown`.
-pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result<(), Error> {
-    let _ = (client, config);
-    daemon.shutdown.cancelled().await;
-    Ok(())
+/// How long bindings under way may take once the daemon is told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Pods that have ended take no part in scheduling and are not watched.
+const PODS_THAT_COUNT: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// Schedules pods until `daemon.shutdown`; bindings under way are finished.
+pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), Error> {
+    let shared = Shared::new(scheduler(&config));
+    let pods: Informer<Pod> = Informer::new(&[]);
+    let nodes: Informer<Node> = Informer::new(&[]);
+    subscribe(&shared, &pods, &nodes);
+    add_check(&daemon, &pods, &nodes);
+    let (events, event_writer) = EventRecorder::new(client.clone(), &config.scheduler_name);
+    let tasks = TaskTracker::new();
+    let cycle = Cycle {
+        shared,
+        client: client.clone(),
+        events,
+        metrics: Metrics::register(&daemon.registry, &config.scheduler_name),
+        writes: Arc::new(Semaphore::new(config.bindings_max.max(1))),
+        tasks: tasks.clone(),
+    };
+    let random = SmallRng::seed_from_u64(config.seed.unwrap_or_else(rand::random));
+    let event_writer = tokio::spawn(event_writer);
+    let watch_pods = tokio::spawn(
+        pods.clone()
+            .run(Api::all(client.clone()), watcher::Config::default().fields(PODS_THAT_COUNT)),
+    );
+    let watch_nodes = tokio::spawn(nodes.clone().run(Api::all(client), watcher::Config::default()));
+    let schedule = async {
+        nodes.synced().await;
+        pods.synced().await;
+        tracing::info!(scheduler = config.scheduler_name, "scheduling");
+        cycle.run(random, daemon.shutdown.clone()).await;
+    };
+    let ended = |task| Err(Error::TaskEnded { task });
+    let (mut watch_pods, mut watch_nodes) = (AbortOnDrop(watch_pods), AbortOnDrop(watch_nodes));
+    let result = tokio::select! {
+        () = daemon.shutdown.cancelled() => Ok(()),
+        () = schedule => if daemon.shutdown.is_cancelled() { Ok(()) } else { ended("loop") },
+        _ = &mut watch_pods.0 => ended("pod informer"),
+        _ = &mut watch_nodes.0 => ended("node informer"),
+    };
+    tasks.close();
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        tracing::warn!(bindings = tasks.len(), "stop with bindings under way");
+    }
+    // The last recorder goes, and with it, once its events are written, the writer.
+    drop(cycle);
+    let mut event_writer = AbortOnDrop(event_writer);
+    let _ = tokio::time::timeout(DRAIN, &mut event_writer.0).await;
+    result
+}
+
+fn scheduler(config: &Config) -> Scheduler {
+    let profiles = Profiles::single(Profile::default_plugins(&config.scheduler_name));
+    let options = Options {
+        backoff_initial: config.backoff_initial,
+        backoff_max: config.backoff_max,
+        ..Options::default()
+    };
+    Scheduler::new(Arc::new(profiles), options, Scan::default())
+}
+
+fn subscribe(shared: &Shared, pods: &Informer<Pod>, nodes: &Informer<Node>) {
+    let to = shared.clone();
+    pods.on_change(move |change| to.pod_changed(change));
+    let to = shared.clone();
+    nodes.on_change(move |change| to.node_changed(change));
+}
+
+fn add_check(daemon: &Daemon, pods: &Informer<Pod>, nodes: &Informer<Node>) {
+    let (pods, nodes) = (pods.clone(), nodes.clone());
+    daemon.health.add_ready("scheduler-informer-sync", move || {
+        let waiting = [("nodes", nodes.is_synced()), ("pods", pods.is_synced())];
+        match waiting.iter().find(|(_, synced)| !synced) {
+            Some((kind, _)) => Err(format!("{kind} not listed yet")),
+            None => Ok(()),
+        }
+    });
+}
+
+/// Stops the task when the daemon's future ends or is dropped.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

@@ -1,8 +1,17 @@
 //! The scheduler daemon: informers to core to binder.
+//!
+//! Watches pods and nodes, hands every change to `pintle_scheduler_core::Scheduler`, writes the
+//! bindings it decides on, and says why the others wait: the FailedScheduling event and the pod's
+//! PodScheduled condition. Decisions are the core's alone.
 #![forbid(unsafe_code)]
 
+mod binding;
+mod condition;
 mod config;
+mod cycle;
 mod daemon;
+mod metrics;
+mod shared;
 
 pub use config::Config;
 pub use daemon::{Error, run};

@@ -1,0 +1,182 @@
+//! The daemon against an API server of maps: what it writes, and how it takes faults.
+#![expect(clippy::unwrap_used, reason = "a test's failures are panics")]
+
+mod double;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use double::Double;
+use pintle_component::{Daemon, encode_metrics};
+use pintle_scheduler_runner::{Config, Error, run};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+/// Far longer than anything here takes: a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Cluster {
+    api: Double,
+    daemon: Daemon,
+    running: JoinHandle<Result<(), Error>>,
+}
+
+impl Cluster {
+    fn start(api: Double) -> Self {
+        let daemon = Daemon::default();
+        let config = Config { seed: Some(1), ..Config::default() };
+        let running = tokio::spawn(run(api.client(), config, daemon.clone()));
+        Self { api, daemon, running }
+    }
+
+    async fn stop(self) {
+        self.daemon.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+
+    async fn until(&self, what: &str, holds: impl Fn(&Double) -> bool) {
+        let waited = async {
+            while !holds(&self.api) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, waited).await;
+        assert!(waited.is_ok(), "{what}: {:#?}", self.api.list("events"));
+    }
+}
+
+fn node(name: &str, cpu: &str) -> Value {
+    json!({"metadata": {"name": name}, "status": {"allocatable": {
+        "cpu": cpu, "memory": "64Gi", "pods": "110"}}})
+}
+
+fn pod(name: &str, cpu: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}")},
+        "spec": {"schedulerName": "default-scheduler", "containers": [
+            {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]},
+        "status": {"phase": "Pending"}})
+}
+
+fn node_of(api: &Double, name: &str) -> Option<String> {
+    let pod = api.get("pods", &format!("default/{name}"))?;
+    pod["spec"]["nodeName"].as_str().map(str::to_owned)
+}
+
+fn event(api: &Double, reason: &str, pod: &str) -> Option<Value> {
+    let is_it = |event: &Value| event["reason"] == reason && event["involvedObject"]["name"] == pod;
+    api.list("events").into_iter().find(is_it)
+}
+
+#[tokio::test]
+async fn two_hundred_pods_are_spread_over_five_nodes() {
+    let api = Double::new();
+    (0..5).for_each(|n| api.put("nodes", node(&format!("n{n}"), "4")));
+    (0..200).for_each(|n| api.put("pods", pod(&format!("p{n}"), "100m")));
+    let cluster = Cluster::start(api);
+    cluster.until("all pods are bound", |api| api.bindings() == 200).await;
+    let mut by_node: BTreeMap<String, usize> = BTreeMap::new();
+    for n in 0..200 {
+        *by_node.entry(node_of(&cluster.api, &format!("p{n}")).unwrap()).or_default() += 1;
+    }
+    assert_eq!(by_node.into_values().collect::<Vec<_>>(), [40; 5], "spread evenly, and full");
+    cluster.until("a Scheduled event for each", |api| api.list("events").len() == 200).await;
+    let event = event(&cluster.api, "Scheduled", "p7").unwrap();
+    let node = node_of(&cluster.api, "p7").unwrap();
+    assert_eq!(event["message"], format!("Successfully assigned default/p7 to {node}"));
+    assert_eq!(event["type"], "Normal");
+    assert_eq!(event["source"]["component"], "default-scheduler");
+    assert_eq!(event["reportingComponent"], "default-scheduler");
+    let metrics = encode_metrics(&cluster.daemon.registry);
+    let attempts = "scheduler_schedule_attempts_total{result=\"scheduled\",\
+                    profile=\"default-scheduler\"} 200";
+    assert!(metrics.contains(attempts), "{metrics}");
+    assert!(cluster.daemon.health.is_ready());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_fit_is_reported_and_bound_once_there_is_room() {
+    let api = Double::new();
+    ["a", "b", "c"].into_iter().for_each(|name| api.put("nodes", node(name, "1")));
+    api.put("pods", pod("big", "2"));
+    let cluster = Cluster::start(api);
+    let message = "0/3 nodes are available: 3 Insufficient cpu.";
+    cluster.until("the event", |api| event(api, "FailedScheduling", "big").is_some()).await;
+    let reported = event(&cluster.api, "FailedScheduling", "big").unwrap();
+    assert_eq!((&reported["message"], &reported["type"]), (&json!(message), &json!("Warning")));
+    let condition = |api: &Double| {
+        let pod = api.get("pods", "default/big").unwrap();
+        pod["status"]["conditions"][0].clone()
+    };
+    cluster.until("the condition", |api| condition(api)["status"] == "False").await;
+    let said = condition(&cluster.api);
+    assert_eq!((&said["type"], &said["reason"]), (&json!("PodScheduled"), &json!("Unschedulable")));
+    assert_eq!(said["message"], message);
+    cluster.api.put("nodes", node("d", "2"));
+    cluster.until("it is bound", |api| node_of(api, "big").as_deref() == Some("d")).await;
+    cluster.until("it says so", |api| event(api, "Scheduled", "big").is_some()).await;
+    assert_eq!(condition(&cluster.api)["status"], "True");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn failed_bindings_are_tried_again() {
+    let api = Double::new();
+    api.put("nodes", node("a", "4"));
+    api.fail_bindings(1);
+    api.put("pods", pod("p", "1"));
+    let cluster = Cluster::start(api);
+    cluster.until("it is bound", |api| node_of(api, "p").is_some()).await;
+    cluster.until("the failure is told", |api| event(api, "FailedScheduling", "p").is_some()).await;
+    let said = event(&cluster.api, "FailedScheduling", "p").unwrap();
+    let said = said["message"].as_str().unwrap();
+    assert!(said.starts_with("running Bind plugin \"DefaultBinder\": "), "{said}");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn room_that_a_deleted_pod_or_a_broken_watch_leaves_is_found() {
+    let api = Double::new();
+    api.put("nodes", node("a", "1"));
+    api.put("pods", pod("first", "1"));
+    let cluster = Cluster::start(api);
+    cluster.until("the first is bound", |api| node_of(api, "first").is_some()).await;
+    cluster.api.put("pods", pod("second", "1"));
+    cluster.until("no room", |api| event(api, "FailedScheduling", "second").is_some()).await;
+    cluster.api.delete("pods", "default/first");
+    cluster.until("the second is bound", |api| node_of(api, "second").is_some()).await;
+    // What happens while no watch stands is seen by the next list.
+    cluster.api.cut_watches();
+    cluster.api.delete("pods", "default/second");
+    cluster.api.put("pods", pod("third", "1"));
+    cluster.until("the third is bound", |api| node_of(api, "third").is_some()).await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn pods_of_another_scheduler_are_left_alone() {
+    let api = Double::new();
+    api.put("nodes", node("a", "4"));
+    let mut others = pod("others", "1");
+    others["spec"]["schedulerName"] = json!("another");
+    api.put("pods", others);
+    api.put("pods", pod("ours", "1"));
+    let cluster = Cluster::start(api);
+    cluster.until("ours is bound", |api| node_of(api, "ours").is_some()).await;
+    assert_eq!(node_of(&cluster.api, "others"), None);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn it_is_not_ready_before_it_has_listed_and_stops_when_told() {
+    let api = Double::new();
+    let daemon = Daemon::default();
+    let running = run(api.client(), Config::default(), daemon.clone());
+    assert!(daemon.health.is_ready(), "nothing runs yet");
+    let running = tokio::spawn(running);
+    while daemon.health.answer("/readyz/scheduler-informer-sync", "").unwrap().status != 200 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    daemon.shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
