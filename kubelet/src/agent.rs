@@ -17,9 +17,10 @@ use tokio::task::JoinSet;
 
 use crate::heartbeat::NodeWriter;
 use crate::node::{Machine, Readiness};
+use crate::runtime::RuntimeError;
 use crate::runtime::process::ProcessRuntime;
 use crate::worker::{Desired, Shared, Worker};
-use crate::{Config, Error, ProcessConfig};
+use crate::{Config, Error, ProcessConfig, metrics};
 
 pub(crate) async fn run(
     client: Client,
@@ -50,11 +51,17 @@ pub(crate) async fn run(
     let shared = Shared {
         client: client.clone(),
         host_ip: process.network.address(),
-        runtime: ProcessRuntime::new(process),
+        runtime: ProcessRuntime::new(process.clone()),
         events,
+        metrics: metrics::of_node(&daemon.registry, &name),
     };
     let pods = Pods { shared: Arc::new(shared), workers: HashMap::new(), tasks: JoinSet::new() };
     pods.run(client, &name, ready, &daemon).await;
+    background.shutdown().await;
+    if let Err(error) = process.network.remove().await {
+        let error = RuntimeError::new(&error);
+        tracing::warn!(node = name, %error, "parts of the pod network are left");
+    }
     Ok(())
 }
 
@@ -65,7 +72,7 @@ fn add_check(daemon: &Daemon, name: &str, registered: &Arc<AtomicBool>) {
     });
 }
 
-/// Kill what a predecessor that died left in this node's cgroup.
+/// Kill what a predecessor that died left in this node's cgroup, and remove its pods' network.
 async fn remove_leftovers(process: &ProcessConfig) {
     let entries = std::fs::read_dir(process.cgroup.path()).into_iter().flatten().flatten();
     for entry in entries {
@@ -75,6 +82,9 @@ async fn remove_leftovers(process: &ProcessConfig) {
             Ok(_) => tracing::info!(cgroup = name, "removed what a predecessor left"),
             Err(error) => tracing::warn!(cgroup = name, %error, "leftovers stay"),
         }
+    }
+    if let Err(error) = process.network.remove().await {
+        tracing::warn!(error = %RuntimeError::new(&error), "leftovers stay");
     }
 }
 
@@ -102,7 +112,7 @@ async fn keep_network(
             let now = match set.await {
                 Ok(()) => Readiness::Ready,
                 Err(error) => {
-                    let error = crate::runtime::RuntimeError::new(&error);
+                    let error = RuntimeError::new(&error);
                     tracing::warn!(node = name, %error, "the pod network is not set up");
                     Readiness::NotReady(format!("container runtime network not ready: {error}"))
                 }
@@ -212,6 +222,7 @@ impl Pods {
         let (sender, desired) = watch::channel(Desired { pod, gone: false, shutdown: false });
         let worker = Worker::new(Arc::clone(&self.shared), desired);
         self.workers.insert(uid.clone(), sender);
+        self.shared.metrics.running_pods.inc();
         self.tasks.spawn(async move {
             worker.run().await;
             uid
@@ -220,7 +231,10 @@ impl Pods {
 
     fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
         match ended {
-            Ok(uid) => drop(self.workers.remove(&uid)),
+            Ok(uid) => {
+                self.workers.remove(&uid);
+                self.shared.metrics.running_pods.dec();
+            }
             Err(error) => tracing::error!(%error, "a pod worker died"),
         }
     }

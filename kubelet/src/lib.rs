@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod heartbeat;
 mod hollow;
+mod metrics;
 pub mod node;
 pub mod pod;
 mod run;

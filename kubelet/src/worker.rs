@@ -17,7 +17,9 @@ use pintle_client::{EventRecord, EventRecorder, reference_to};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use crate::metrics::NodeMetrics;
 use crate::pod::{
     Action, Exit, Intent, PodObserved, Sandbox, State, Step, Stop, StopReason, Verdict, pod_status,
     step,
@@ -43,6 +45,7 @@ pub(crate) struct Shared<R> {
     pub(crate) runtime: R,
     pub(crate) events: EventRecorder,
     pub(crate) host_ip: Ipv4Addr,
+    pub(crate) metrics: NodeMetrics,
 }
 
 /// Something that happened to a container.
@@ -64,6 +67,8 @@ pub(crate) struct Worker<R> {
     reported: Option<PodStatus>,
     deleted: bool,
     retry_at: Option<Timestamp>,
+    /// Set until the pod's containers all started for the first time.
+    starting_since: Option<Instant>,
 }
 
 /// A running container.
@@ -95,6 +100,7 @@ impl<R: ContainerRuntime> Worker<R> {
             reported: None,
             deleted: false,
             retry_at: None,
+            starting_since: Some(Instant::now()),
         }
     }
 
@@ -277,6 +283,7 @@ impl<R: ContainerRuntime> Worker<R> {
             let message = format!("Container {verb}");
             self.record(EventRecord::normal(reason, message), Some(&name));
         }
+        self.shared.metrics.started_containers.inc();
         let (sender, restart) = (self.sender.clone(), run.restart);
         let Started { id, signals, exit } = started;
         let exited = name.clone();
@@ -301,6 +308,7 @@ impl<R: ContainerRuntime> Worker<R> {
     fn not_started(&mut self, name: &str, error: &RuntimeError) {
         let message = format!("Error: failed to start container {name:?}: {error}");
         self.record(EventRecord::warning("Failed", message), Some(name));
+        self.shared.metrics.started_containers_errors.inc();
         self.with(name, |it| it.start_failed(error.message.clone(), Timestamp::now()));
         self.back_off(name);
     }
@@ -427,6 +435,11 @@ impl<R: ContainerRuntime> Worker<R> {
         if self.reported.as_ref() == Some(&status) {
             return;
         }
+        if status.phase.as_deref() == Some("Running")
+            && let Some(since) = self.starting_since.take()
+        {
+            self.shared.metrics.pod_start_duration.observe(since.elapsed().as_secs_f64());
+        }
         let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
         // The uid keeps the status off a new pod of the same name.
         let patch = json!({ "metadata": { "uid": self.key.uid }, "status": status });
@@ -479,3 +492,6 @@ const RETRY: SignedDuration = SignedDuration::from_secs(2);
 const SHUTDOWN_GRACE_S: u32 = 5;
 /// Ends and probe results wait here while the worker acts.
 const HAPPENED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

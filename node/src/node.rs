@@ -215,6 +215,34 @@ impl NodeNetwork {
         Ok(())
     }
 
+    /// Remove the bridge of the pods, and with it the routes over it, the namespaces that are left of
+    /// pods of a node that is the machine itself, and the routes to other nodes' pods. Afterwards
+    /// the node has no podCIDR. What is not there is fine.
+    pub async fn remove(&self) -> Result<(), NetworkError> {
+        let _setup = self.node.setup.lock().await;
+        self.remove_peers().await?;
+        Netlink::open(self.namespace()).await?.delete_link(&self.node.bridge).await?;
+        if self.namespace().is_none() {
+            for namespace in NetNs::list(&self.node.id.pod_namespace(""))? {
+                namespace.delete()?;
+            }
+        } else if let Some(to) = self.pod_cidr() {
+            let route = Route { to, via: self.node.address };
+            Netlink::open(None).await?.delete_route(route).await?;
+        }
+        *self.state() = State::default();
+        Ok(())
+    }
+
+    async fn remove_peers(&self) -> Result<(), NetworkError> {
+        let peers = std::mem::take(&mut self.state().peers);
+        let netlink = Netlink::open(self.namespace()).await?;
+        for (to, via) in peers {
+            netlink.delete_route(Route { to, via }).await?;
+        }
+        Ok(())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is made in one step, so the state is whole even after a panic.
         self.node.state.lock().unwrap_or_else(PoisonError::into_inner)

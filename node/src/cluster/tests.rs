@@ -33,6 +33,17 @@ impl Drop for Guard {
     }
 }
 
+/// Puts the machine's own setting back, which a node that is the machine itself needs.
+struct Forwarding(String);
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        std::fs::write(IP_FORWARD, &self.0).unwrap();
+    }
+}
+
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
 async fn cluster(name: &str) -> (Guard, ClusterNetwork) {
     let id = ClusterId::derive(&format!("{name}-{}", std::process::id()));
     let guard = Guard(id.clone());
@@ -134,6 +145,28 @@ async fn pods_come_and_go_at_once_with_addresses_of_their_own() {
     let again = node.attach_pod("again").await.unwrap();
     assert!(!addresses.contains(&again.address));
     cluster.teardown().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs root"]
+async fn a_machine_as_a_node_leaves_nothing_either() {
+    let id = ClusterId::derive(&format!("host-{}", std::process::id()));
+    let _guard = Guard(id.clone());
+    let _forwarding = Forwarding(std::fs::read_to_string(IP_FORWARD).unwrap());
+    let node = NodeNetwork::host(id.clone(), Ipv4Addr::LOCALHOST);
+    node.set_pod_cidr(cidr(31)).await.unwrap();
+    let pod = node.attach_pod("solo").await.unwrap();
+    let target = SocketAddr::from((pod.address, 8080));
+    let server = echo_peer(&node.pod_namespace("solo"), target);
+    let asked = tokio::task::spawn_blocking(move || ask(target)).await.unwrap();
+    assert_eq!(asked, "10.213.31.1");
+    server.join().unwrap();
+    // As after a crash: a new agent knows nothing of the old one's pods.
+    let node = NodeNetwork::host(id.clone(), Ipv4Addr::LOCALHOST);
+    node.remove().await.unwrap();
+    assert_eq!(cleanup(&id).await.unwrap(), crate::Cleaned::default());
+    node.set_pod_cidr(cidr(31)).await.unwrap();
+    node.remove().await.unwrap();
 }
 
 #[tokio::test]
