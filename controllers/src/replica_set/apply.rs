@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -35,7 +35,9 @@ impl ReplicaSetController {
         let mut failed = None;
         while left > 0 && failed.is_none() {
             batch = batch.min(left);
-            let results = join_all((0..batch).map(|_| self.create_pod(set, &key))).await;
+            let creations: Vec<_> = (0..batch).map(|_| self.create_pod(set, &key)).collect();
+            let creations = stream::iter(creations).buffer_unordered(REQUESTS_MAX);
+            let results: Vec<_> = creations.collect().await;
             failed = results.into_iter().find_map(Result::err);
             left -= batch;
             batch *= 2;
@@ -77,7 +79,9 @@ impl ReplicaSetController {
         let key = ObjectKey::of(set);
         let uids = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
         self.expectations.expect(&key, 0, uids, Instant::now());
-        let results = join_all(pods.iter().map(|pod| self.delete_pod(set, &key, pod))).await;
+        let deletions: Vec<_> = pods.iter().map(|pod| self.delete_pod(set, &key, pod)).collect();
+        let deletions = stream::iter(deletions).buffer_unordered(REQUESTS_MAX);
+        let results: Vec<_> = deletions.collect().await;
         results.into_iter().collect()
     }
 
@@ -163,3 +167,7 @@ fn is_namespace_terminating(error: &Error) -> bool {
         details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
     })
 }
+
+/// Requests of one ReplicaSet under way at once: a share of what a server takes before it answers
+/// 429, for several ReplicaSets scale at a time.
+const REQUESTS_MAX: usize = 32;
