@@ -45,4 +45,13 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 10, value_name = "N")]
         runs: usize,
     },
+    /// Durable puts into the embedded store by 1, 16 and 64 writers
+    Store {
+        /// A directory on the disk to measure; not a tmpfs, where a flush is nothing
+        #[arg(long, default_value = "/var/tmp", value_name = "DIR")]
+        dir: PathBuf,
+        /// How long each case is measured
+        #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+        seconds: f64,
+    },
 }

@@ -13,6 +13,7 @@ mod pods;
 mod run;
 mod startup;
 mod stats;
+mod store;
 
 pub use args::Args;
 pub use outcome::{Outcome, Report};

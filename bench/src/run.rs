@@ -1,7 +1,7 @@
 //! Runs what the command line asks for, and prints and keeps the results.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use crate::args::{Args, Bench, Format};
 use crate::host::Host;
 use crate::outcome::Report;
-use crate::{pods, startup};
+use crate::{pods, startup, store};
 
 /// Run a bench to its end.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -18,7 +18,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::All { out } => {
             let dir = out.join(format!("{}-{}", today(), Host::name()));
-            for bench in SHORT_SET {
+            for bench in short_set() {
                 let report = measure(&bench, &progress).await?;
                 keep(&dir, &report)?;
                 progress.suspend(|| print(&report, args.output))?;
@@ -47,6 +47,7 @@ async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Report
             ("pods", results)
         }
         Bench::Startup { runs } => ("startup", startup::run(*runs, progress).await?),
+        Bench::Store { dir, seconds } => ("store", store::run(dir, *seconds, progress).await?),
     };
     Ok(Report::new(name, results))
 }
@@ -73,4 +74,10 @@ fn today() -> String {
     jiff::Zoned::now().date().to_string()
 }
 
-const SHORT_SET: [Bench; 2] = [Bench::Startup { runs: 10 }, Bench::Pods { pods: 500, nodes: 5 }];
+fn short_set() -> [Bench; 3] {
+    [
+        Bench::Startup { runs: 10 },
+        Bench::Store { dir: PathBuf::from("/var/tmp"), seconds: 2.0 },
+        Bench::Pods { pods: 500, nodes: 5 },
+    ]
+}

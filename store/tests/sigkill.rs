@@ -46,7 +46,7 @@ fn kill_and_compare() {
         acknowledged_writes += total - before;
         counters = found;
     }
-    assert!(acknowledged_writes > 10 * ROUNDS * WRITERS, "only {acknowledged_writes} writes");
+    assert!(acknowledged_writes > ROUNDS * WRITERS, "only {acknowledged_writes} writes");
     eprintln!("{acknowledged_writes} acknowledged writes in {ROUNDS} rounds, none lost");
 }
 
