@@ -1,4 +1,6 @@
-//! Paths to fields and the errors that name them, as `k8s.io/apimachinery/pkg/util/validation/field`.
+//! Paths to fields and the errors that name them.
+//!
+//! Mirrors `k8s.io/apimachinery/pkg/util/validation/field`.
 //!
 //! A [`Path`] is a chain of borrowed segments on the stack: walking a valid object allocates
 //! nothing, and only an error spells its path out.

@@ -60,16 +60,7 @@ pub fn dns1035_label(value: &str) -> Vec<String> {
 pub fn qualified_name(value: &str) -> Vec<String> {
     let (prefix, name) = match value.split_once('/') {
         None => (None, value),
-        Some((_, name)) if name.contains('/') => {
-            return vec![
-                regex_error(
-                    "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and \
-                 must start and end with an alphanumeric character",
-                    QUALIFIED_NAME,
-                    &["MyName", "my.name", "123-abc"],
-                ) + " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
-            ];
-        }
+        Some((_, name)) if name.contains('/') => return vec![too_many_slashes()],
         Some((prefix, name)) => (Some(prefix), name),
     };
     let mut errors = prefix.map_or_else(Vec::new, qualified_name_prefix);
@@ -86,6 +77,16 @@ pub fn qualified_name(value: &str) -> Vec<String> {
         ));
     }
     errors
+}
+
+fn too_many_slashes() -> String {
+    let name = regex_error(
+        "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must \
+         start and end with an alphanumeric character",
+        QUALIFIED_NAME,
+        &["MyName", "my.name", "123-abc"],
+    );
+    format!("{name} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")
 }
 
 fn qualified_name_prefix(prefix: &str) -> Vec<String> {

@@ -1,8 +1,11 @@
 //! Defaults of pods and of the pod templates of workloads.
 
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Object, is_unset, items_mut, object_mut, object_or_new, set, set_nonzero};
+use crate::resources::{Amounts, CPU, MEMORY, pod_request_amounts};
 
 /// Mode 0644 of the files of secrets, config maps and the like.
 const FILE_MODE: i64 = 0o644;
@@ -34,10 +37,30 @@ pub(super) fn only_pods(spec: &mut Object) {
             }
         }
     }
-    if let Some(resources) = object_mut(spec, "resources") {
-        requests_from_limits(resources);
-    }
+    pod_level_requests(spec);
     set(spec, "enableServiceLinks", true);
+}
+
+/// A pod that limits itself as a whole requests what its containers do together, else its limits.
+fn pod_level_requests(spec: &mut Object) {
+    let limits = spec.get("resources").and_then(|resources| resources.get("limits"));
+    if limits.is_none_or(|limits| *limits == json!({})) {
+        return;
+    }
+    let mut containers = spec.clone();
+    containers.retain(|key, _| matches!(key.as_str(), "containers" | "initContainers"));
+    let containers = PodSpec::deserialize(Value::Object(containers)).ok();
+    let pod = Pod { spec: containers, ..Pod::default() };
+    let together = pod_request_amounts(&pod, &Amounts::new());
+    let Some(resources) = object_mut(spec, "resources") else { return };
+    if let Some(requests) = object_or_new(resources, "requests") {
+        for (name, amount) in together {
+            if matches!(name.as_str(), CPU | MEMORY) {
+                requests.entry(name).or_insert_with(|| amount.to_string().into());
+            }
+        }
+    }
+    requests_from_limits(resources);
 }
 
 /// `serviceAccount` is the old name of `serviceAccountName`; both are served.

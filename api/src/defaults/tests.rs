@@ -56,7 +56,8 @@ fn containers_fill_in_what_they_leave_open() {
             "ports": [{"containerPort": 80}],
             "env": [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
             "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 2},
-            "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}}]}});
+            "resources": {
+                "limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}}]}});
     let pod = defaulted(Kind::Pod, pod);
     let container = &pod["spec"]["containers"][0];
     assert_eq!(
@@ -159,4 +160,14 @@ fn odd_shapes_are_left_alone() {
             apply(kind, &mut odd);
         }
     }
+}
+
+#[test]
+fn pod_level_requests_follow_containers_then_limits() {
+    let pod = json!({"spec": {
+        "containers": [{"name": "a", "image": "x:1", "resources": {"requests": {"cpu": "300m"}}},
+            {"name": "b", "image": "x:1", "resources": {"requests": {"cpu": "200m"}}}],
+        "resources": {"limits": {"cpu": "2", "memory": "1Gi"}}}});
+    let pod = defaulted(Kind::Pod, pod);
+    assert_eq!(pod["spec"]["resources"]["requests"], json!({"cpu": "500m", "memory": "1Gi"}));
 }

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -162,7 +163,8 @@ fn pods_are_checked() {
         (
             "/spec/containers/0/imagePullPolicy",
             json!("Now"),
-            "spec.containers[0].imagePullPolicy: Unsupported value: \"Now\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            "spec.containers[0].imagePullPolicy: Unsupported value: \"Now\": supported values: \
+             \"Always\", \"IfNotPresent\", \"Never\"",
         ),
         (
             "/spec/initContainers",
@@ -172,12 +174,14 @@ fn pods_are_checked() {
         (
             "/spec/restartPolicy",
             json!("Sometimes"),
-            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \
+             \"Never\", \"OnFailure\"",
         ),
         (
             "/spec/containers/0/ports",
             json!([{"containerPort": 70000}]),
-            "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+            "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 \
+             and 65535, inclusive",
         ),
         (
             "/spec/containers/0/ports",
@@ -192,7 +196,8 @@ fn pods_are_checked() {
         (
             "/spec/containers/0/env",
             json!([{"name": "A=B"}]),
-            "spec.containers[0].env[0].name: Invalid value: \"A=B\": a valid environment variable name",
+            "spec.containers[0].env[0].name: Invalid value: \"A=B\": a valid environment variable \
+             name",
         ),
         (
             "/spec/containers/0/env",
@@ -217,23 +222,27 @@ fn pods_are_checked() {
         (
             "/spec/containers/0/resources",
             json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}),
-            "spec.containers[0].resources.requests[cpu]: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            "spec.containers[0].resources.requests[cpu]: Invalid value: \"2\": must be less than \
+             or equal to cpu limit of 1",
         ),
         (
             "/spec/containers/0/resources",
             json!({"requests": {"memory": "-1"}}),
-            "spec.containers[0].resources.requests[memory]: Invalid value: \"-1\": must be greater than or equal to 0",
+            "spec.containers[0].resources.requests[memory]: Invalid value: \"-1\": must be \
+             greater than or equal to 0",
         ),
         (
             "/spec/containers/0/resources",
             json!({"limits": {"gpu": "1"}}),
-            "[spec.containers[0].resources.limits[gpu]: Invalid value: \"gpu\": must be a standard resource type or fully qualified",
+            "[spec.containers[0].resources.limits[gpu]: Invalid value: \"gpu\": must be a \
+             standard resource type or fully qualified",
         ),
         ("/spec/containers/0/resources", json!({"limits": {"x.io/gpu": "1"}}), "ok"),
         (
             "/spec/containers/0/resources",
             json!({"limits": {"x.io/gpu": "500m"}}),
-            "[spec.containers[0].resources.limits[x.io/gpu]: Invalid value: \"500m\": must be an integer",
+            "[spec.containers[0].resources.limits[x.io/gpu]: Invalid value: \"500m\": must be an \
+             integer",
         ),
         (
             "/spec/containers/0/livenessProbe",
@@ -248,7 +257,8 @@ fn pods_are_checked() {
         (
             "/spec/tolerations",
             json!([{"operator": "Equal"}]),
-            "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty",
+            "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when \
+             `key` is empty",
         ),
         (
             "/spec/tolerations",
@@ -257,24 +267,30 @@ fn pods_are_checked() {
         ),
         (
             "/spec/affinity",
-            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}),
-            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: must have at least one node selector term",
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                {"nodeSelectorTerms": []}}}),
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution\
+             .nodeSelectorTerms: Required value: must have at least one node selector term",
         ),
         (
             "/spec/affinity",
-            json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": ""}]}}),
-            "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty",
+            json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                [{"topologyKey": ""}]}}),
+            "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0]\
+             .topologyKey: Required value: can not be empty",
         ),
         (
             "/spec/topologySpreadConstraints",
             json!([{"maxSkew": 0, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}]),
-            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+            "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than \
+             zero",
         ),
         ("/spec/nodeSelector", json!({"a": "b c"}), "spec.nodeSelector: Invalid value: \"b c\""),
         (
             "/spec/terminationGracePeriodSeconds",
             json!(-1),
-            "spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0",
+            "spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal \
+             to 0",
         ),
     ] {
         let got = created(Kind::Pod, with(pod(), pointer, value.clone()));
@@ -309,7 +325,8 @@ fn pods_change_little() {
             "gated later",
             gated.clone(),
             pod(),
-            "spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate 'g'",
+            "spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling \
+             gate 'g'",
         ),
         (
             "gated and selected",
@@ -344,7 +361,8 @@ fn pods_change_little() {
             "deadline",
             with(pod(), "/spec/activeDeadlineSeconds", json!(9)),
             with(pod(), "/spec/activeDeadlineSeconds", json!(5)),
-            "spec.activeDeadlineSeconds: Invalid value: 9: must be less than or equal to previous value",
+            "spec.activeDeadlineSeconds: Invalid value: 9: must be less than or equal to previous \
+             value",
         ),
     ] {
         let got = updated(Kind::Pod, new, old);
@@ -364,12 +382,14 @@ fn workloads_are_checked() {
         (
             "/spec/selector",
             json!({"matchLabels": {"app": "other"}}),
-            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not \
+             match template `labels`",
         ),
         (
             "/spec/template/spec/restartPolicy",
             json!("Never"),
-            "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+            "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \
+             \"Always\"",
         ),
         (
             "/spec/template/spec/containers",
@@ -379,17 +399,20 @@ fn workloads_are_checked() {
         (
             "/spec/strategy",
             json!({"type": "Recreate", "rollingUpdate": {}}),
-            "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+            "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is \
+             'Recreate'",
         ),
         (
             "/spec/strategy",
             json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}),
-            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when \
+             `maxSurge` is 0",
         ),
         (
             "/spec/strategy",
             json!({"rollingUpdate": {"maxUnavailable": "101%"}}),
-            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"101%\": must not be greater than 100%",
+            "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"101%\": must not be \
+             greater than 100%",
         ),
         (
             "/spec/strategy",
@@ -399,7 +422,8 @@ fn workloads_are_checked() {
         (
             "/spec/strategy",
             json!({"type": "Both"}),
-            "spec.strategy.type: Unsupported value: \"Both\": supported values: \"Recreate\", \"RollingUpdate\"",
+            "spec.strategy.type: Unsupported value: \"Both\": supported values: \"Recreate\", \
+             \"RollingUpdate\"",
         ),
         (
             "/spec/progressDeadlineSeconds",
@@ -419,7 +443,8 @@ fn workloads_are_checked() {
             && got.ends_with("field is immutable"),
         "{got}"
     );
-    let status = json!({"metadata": deployment()["metadata"], "status": {"replicas": 1, "readyReplicas": 2}});
+    let status = json!({"metadata": deployment()["metadata"],
+        "status": {"replicas": 1, "readyReplicas": 2}});
     let errors = update_status(Kind::Deployment, &status, &status);
     assert_eq!(
         errors.to_string(),
@@ -462,12 +487,14 @@ fn services_are_checked() {
         (
             "/spec/sessionAffinity",
             json!("Me"),
-            "spec.sessionAffinity: Unsupported value: \"Me\": supported values: \"ClientIP\", \"None\"",
+            "spec.sessionAffinity: Unsupported value: \"Me\": supported values: \"ClientIP\", \
+             \"None\"",
         ),
         (
             "/spec/clusterIP",
             json!("10.96.0.300"),
-            "spec.clusterIPs[0]: Invalid value: \"10.96.0.300\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            "spec.clusterIPs[0]: Invalid value: \"10.96.0.300\": must be a valid IP address, \
+             (e.g. 10.9.8.7 or 2001:db8::ffff)",
         ),
         ("/spec/clusterIP", json!("None"), "ok"),
         ("/spec/selector", json!({"a": "-"}), "spec.selector: Invalid value: \"-\""),
@@ -556,15 +583,15 @@ fn the_other_kinds_are_checked() {
         ),
         (
             Kind::EndpointSlice,
-            named(
-                json!({"addressType": "IPv4", "endpoints": vec![json!({"addresses": ["10.0.0.1"]}); 1001]}),
-            ),
+            named(json!({"addressType": "IPv4",
+                    "endpoints": vec![json!({"addresses": ["10.0.0.1"]}); 1001]})),
             "endpoints: Too many: 1001: must have at most 1000 items",
         ),
         (
             Kind::Binding,
             json!({"target": {"kind": "Pod"}}),
-            "[target.kind: Unsupported value: \"Pod\": supported values: \"<empty>\", \"Node\", target.name: Required value]",
+            "[target.kind: Unsupported value: \"Pod\": supported values: \"<empty>\", \"Node\", \
+             target.name: Required value]",
         ),
         (
             Kind::Event,
@@ -585,4 +612,100 @@ fn the_other_kinds_are_checked() {
         updated(Kind::ConfigMap, named(json!({"immutable": true, "data": {"a": "c"}})), fixed),
         "data: Forbidden: field is immutable when `immutable` is set"
     );
+}
+
+/// Replaces, at a random place, what is there.
+fn mutate(at: &mut Value, path: &[usize], value: &Value) {
+    let below = path.split_first().and_then(|(step, rest)| {
+        let below = match at {
+            Value::Object(map) => map.values_mut().nth(step % 8),
+            Value::Array(items) => items.get_mut(step % 2),
+            _ => None,
+        };
+        below.map(|below| mutate(below, rest, value))
+    });
+    if below.is_none() {
+        *at = value.clone();
+    }
+}
+
+fn odd_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-5i64..70_000).prop_map(Value::from),
+        "[a-z0-9./%-]{0,9}".prop_map(Value::from),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!([null])),
+        Just(json!([{}])),
+    ]
+}
+
+/// An object of each kind that has much to say.
+fn rich() -> Vec<(Kind, Value)> {
+    let spec = json!({
+        "containers": [{"name": "a", "image": "nginx:1", "ports": [{"containerPort": 80}],
+            "env": [{"name": "A", "value": "b"},
+                {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+            "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+            "livenessProbe": {"httpGet": {"port": 80}}}],
+        "initContainers": [{"name": "i", "image": "x", "restartPolicy": "Always"}],
+        "volumes": [{"name": "v", "secret": {"secretName": "s"}}],
+        "tolerations": [{"key": "k", "operator": "Exists"}],
+        "resources": {"limits": {"cpu": "4"}},
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "preference": {"matchExpressions": [
+                {"key": "zone", "operator": "In", "values": ["a"]}]}}]}},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]});
+    let mut workload = deployment();
+    workload["spec"]["template"]["spec"] = spec.clone();
+    let mut pod = pod();
+    pod["spec"] = spec;
+    let slice = json!({"metadata": {"name": "x", "namespace": "default"}, "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]});
+    let node = json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.0.0.0/24",
+        "taints": [{"key": "a", "effect": "NoSchedule"}]}, "status": {"capacity": {"cpu": "1"}}});
+    vec![
+        (Kind::Pod, pod),
+        (Kind::Deployment, workload),
+        (Kind::Service, service()),
+        (Kind::EndpointSlice, slice),
+        (Kind::Node, node),
+    ]
+}
+
+#[test]
+fn rich_objects_are_valid() {
+    for (kind, object) in rich() {
+        assert_eq!(created(kind, object), "ok", "{kind:?}");
+    }
+}
+
+proptest! {
+    /// Nothing that decodes makes defaulting or validation panic; defaulting is idempotent, and
+    /// what it leaves still decodes to itself.
+    #[test]
+    fn what_decodes_can_be_judged(
+        which in 0usize..5,
+        path in prop::collection::vec(0usize..8, 1..9),
+        value in odd_value(),
+    ) {
+        let (kind, object) = rich().swap_remove(which);
+        let mut new = object.clone();
+        mutate(&mut new, &path, &value);
+        if decode::check(kind, &mut new).is_ok() {
+            defaults::apply(kind, &mut new);
+            let once = new.clone();
+            defaults::apply(kind, &mut new);
+            prop_assert_eq!(&new, &once);
+            prop_assert_eq!(decode::check(kind, &mut new).unwrap(), Vec::<String>::new());
+            prop_assert_eq!(&new, &once);
+            let old = admitted(kind, object);
+            let _ = (create(kind, &new), update(kind, &new, &old), update_status(kind, &new, &old));
+        }
+    }
 }
