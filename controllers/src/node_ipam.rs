@@ -7,6 +7,7 @@
 mod ranges;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
@@ -49,10 +50,16 @@ impl NodeIpamController {
         Self { client, held, nodes, queue, recorder }
     }
 
-    /// Let changes of nodes queue them.
+    /// Let nodes that come, go or change their range queue; heartbeats do not.
     pub(crate) fn subscribe(&self) {
         let queue = self.queue.clone();
-        self.nodes.on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
+        self.nodes.on_change(move |change| {
+            let (before, after) = (change.old.as_deref(), change.new.as_deref());
+            let same = before.is_some() && before.map(pod_cidr) == after.map(pod_cidr);
+            if !same || after.is_some_and(|node| pod_cidr(node).is_none()) {
+                queue.add(ObjectKey::of(&**change.latest()));
+            }
+        });
     }
 
     async fn write(&self, node: &Node, range: Range) -> Result<(), Error> {
@@ -79,19 +86,11 @@ impl Sync for NodeIpamController {
             self.held.lock().release(&key.name);
             return Ok(());
         };
-        // Every node's range is taken before any is given: a fresh start must not hand out a range
-        // that a node further down the queue has.
-        let nodes = self.nodes.list();
-        let range = {
-            let mut held = self.held.lock();
-            for other in &nodes {
-                held.occupy(other);
-            }
-            if pod_cidr(&node).is_some() {
-                return Ok(());
-            }
-            held.allocate(&key.name)
-        };
+        if pod_cidr(&node).is_some() {
+            self.held.lock().occupy(&node);
+            return Ok(());
+        }
+        let range = self.held.lock().allocate_beside(&key.name, &self.nodes.list());
         match range {
             Some(range) => self.write(&node, range).await,
             None => {
@@ -105,8 +104,13 @@ impl Sync for NodeIpamController {
 }
 
 impl Held {
-    /// The node's range, a new one if it has none yet; nothing if all are taken.
-    fn allocate(&mut self, node: &str) -> Option<Range> {
+    /// The node's range, a new one if it has none yet; nothing if all are taken. The ranges of all
+    /// `nodes` are taken first: a fresh start must not give one that a node further down the queue
+    /// has.
+    fn allocate_beside(&mut self, node: &str, nodes: &[Arc<Node>]) -> Option<Range> {
+        for other in nodes {
+            self.occupy(other);
+        }
         if let Some(range) = self.by_node.get(node) {
             return Some(*range);
         }
@@ -140,4 +144,55 @@ impl Held {
 fn pod_cidr(node: &Node) -> Option<&str> {
     let cidr = node.spec.as_ref()?.pod_cidr.as_deref()?;
     (!cidr.is_empty()).then_some(cidr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, cidr: Option<&str>) -> Arc<Node> {
+        let value = json!({"metadata": {"name": name}, "spec": {"podCIDR": cidr}});
+        Arc::new(serde_json::from_value(value).unwrap())
+    }
+
+    fn held() -> Held {
+        let ranges = Ranges::new("10.244.0.0/22".parse().unwrap(), 24);
+        Held { by_node: HashMap::new(), ranges }
+    }
+
+    #[test]
+    fn a_fresh_start_does_not_give_what_nodes_have() {
+        let mut held = held();
+        let nodes = [node("new", None), node("old", Some("10.244.0.0/24"))];
+        let given = held.allocate_beside("new", &nodes).unwrap();
+        assert_eq!(given.net.to_string(), "10.244.1.0/24");
+        // The answer to the write was lost: the same again.
+        assert_eq!(held.allocate_beside("new", &nodes), Some(given));
+    }
+
+    #[test]
+    fn a_node_that_goes_gives_its_range_back() {
+        let mut held = held();
+        let names = ["a", "b", "c", "d"];
+        for name in names {
+            assert!(held.allocate_beside(name, &[]).is_some());
+        }
+        assert_eq!(held.allocate_beside("e", &[]), None);
+        held.release("c");
+        let given = held.allocate_beside("e", &[]).unwrap();
+        assert_eq!(given.net.to_string(), "10.244.2.0/24");
+    }
+
+    #[test]
+    fn a_range_written_by_another_replaces_ours() {
+        let mut held = held();
+        held.allocate_beside("a", &[]).unwrap();
+        held.occupy(&node("a", Some("10.244.3.0/24")));
+        let left: Vec<String> = ["b", "c", "d"]
+            .iter()
+            .filter_map(|name| held.allocate_beside(name, &[]))
+            .map(|range| range.net.to_string())
+            .collect();
+        assert_eq!(left, ["10.244.1.0/24", "10.244.2.0/24", "10.244.0.0/24"]);
+    }
 }

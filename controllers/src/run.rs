@@ -257,7 +257,7 @@ impl Manager {
             pods: self.informers.pods.clone(),
             queue: self.queue("noexec_taint_pod"),
             recorder: self.recorder("taint-eviction-controller"),
-            since: Mutex::default(),
+            since: Arc::default(),
         };
         controller.subscribe();
         let queue = controller.queue.clone();

@@ -4,6 +4,7 @@
 //! Mirrors pkg/controller/tainteviction.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, PodCondition, Taint};
@@ -30,7 +31,7 @@ pub(crate) struct TaintEvictionController {
     pub(crate) queue: WorkQueue<ObjectKey>,
     pub(crate) recorder: EventRecorder,
     /// Since when the pods that will be evicted have been under a taint, by uid.
-    pub(crate) since: Mutex<HashMap<String, Instant>>,
+    pub(crate) since: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 /// How long a pod stays.
@@ -62,8 +63,14 @@ fn stay(pod: &Pod, taints: &[Taint]) -> Stay {
 impl TaintEvictionController {
     /// Let changes of pods, and of the NoExecute taints of their node, queue the pods.
     pub(crate) fn subscribe(&self) {
-        let queue = self.queue.clone();
-        self.pods.on_change(move |change| queue.add(ObjectKey::of(&**change.latest())));
+        let (queue, since) = (self.queue.clone(), Arc::clone(&self.since));
+        self.pods.on_change(move |change| match &change.new {
+            Some(pod) => queue.add(ObjectKey::of(&**pod)),
+            None => {
+                let uid = change.latest().metadata.uid.as_deref().unwrap_or_default();
+                since.lock().remove(uid);
+            }
+        });
         let (queue, pods) = (self.queue.clone(), self.pods.clone());
         self.nodes.on_change(move |change| {
             let before = change.old.as_deref().map(no_execute).unwrap_or_default();
