@@ -204,9 +204,11 @@ impl Pods {
             }
             watcher::Event::Apply(pod) => self.upsert(pod),
             watcher::Event::Delete(pod) => {
-                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-                if let Some(desired) = self.workers.get(uid) {
-                    desired.send_modify(|it| it.gone = true);
+                let uid = pod.metadata.uid.clone().unwrap_or_default();
+                if let Some(desired) = self.workers.get(&uid) {
+                    // Its last version says with how much grace it was deleted.
+                    let pod = Arc::new(pod);
+                    desired.send_modify(|it| (it.pod, it.gone) = (pod, true));
                 }
             }
         }

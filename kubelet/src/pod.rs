@@ -18,4 +18,4 @@ pub use observed::{ContainerObserved, Exit, PodObserved, Sandbox, State, Stop, T
 pub use probe::{ProbeCounter, Verdict};
 pub use qos::qos_class;
 pub use status::pod_status;
-pub use step::{Action, Intent, Step, StopReason, finished, step};
+pub use step::{Action, Intent, Step, StopReason, finished, grace_period_s, step};

@@ -21,8 +21,8 @@ use tokio::time::Instant;
 
 use crate::metrics::NodeMetrics;
 use crate::pod::{
-    Action, Exit, Intent, PodObserved, Sandbox, State, Step, Stop, StopReason, Verdict, pod_status,
-    step,
+    Action, Exit, Intent, PodObserved, Sandbox, State, Step, Stop, StopReason, Verdict,
+    grace_period_s, pod_status, step,
 };
 use crate::runtime::{
     ContainerRun, ContainerRuntime, ContainerSignal, PodRef, RuntimeError, Started,
@@ -129,15 +129,14 @@ impl<R: ContainerRuntime> Worker<R> {
     fn intent(&self) -> Intent {
         let desired = self.desired.borrow();
         let meta = &self.pod.metadata;
-        let spec = self.pod.spec.as_ref();
-        let own = spec.and_then(|it| it.termination_grace_period_seconds).unwrap_or(30);
-        let seconds = |value: i64| u32::try_from(value).unwrap_or(0);
+        let own = self.pod.spec.as_ref().map_or(GRACE_MIN_S, grace_period_s);
+        let given = meta.deletion_grace_period_seconds;
+        let grace_s = given.map_or(own, |it| u32::try_from(it).unwrap_or(0)).max(GRACE_MIN_S);
         if desired.shutdown {
-            Intent::Stop { grace_s: seconds(own).min(SHUTDOWN_GRACE_S), delete: false }
+            Intent::Stop { grace_s: grace_s.min(SHUTDOWN_GRACE_S), delete: false }
         } else if desired.gone || self.deleted {
-            Intent::Stop { grace_s: seconds(own), delete: false }
+            Intent::Stop { grace_s, delete: false }
         } else if meta.deletion_timestamp.is_some() {
-            let grace_s = seconds(meta.deletion_grace_period_seconds.unwrap_or(own));
             Intent::Stop { grace_s, delete: true }
         } else {
             Intent::Run
@@ -488,6 +487,8 @@ fn until_then(at: Timestamp) -> Duration {
 const LOST: Exit = Exit { code: 255, signal: None, out_of_memory: false };
 /// How long after a failure of the machine or the API server the same is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(2);
+/// Even a forced deletion lets a container hear SIGTERM, as upstream has it.
+const GRACE_MIN_S: u32 = 1;
 /// On shutdown of the agent containers get at most this long, so that it ends soon itself.
 const SHUTDOWN_GRACE_S: u32 = 5;
 /// Ends and probe results wait here while the worker acts.

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -124,8 +124,10 @@ pub async fn remove_cluster(id: &ClusterId) -> Result<usize, CgroupError> {
     let Some(root) = find() else { return Ok(0) };
     let own = Cgroup { path: root.join(OWN_NAME) };
     let removed = own.child(id.as_str()).remove_tree().await?;
-    // Another cluster may live on beside it.
-    let _ = fs::remove_dir(own.path());
+    // Another cluster may live on beside it; the last one takes the mount away that was made here.
+    if fs::remove_dir(own.path()).is_ok() && root == Path::new(OWN_MOUNT) {
+        let _ = umount(&root);
+    }
     Ok(removed)
 }
 

@@ -135,7 +135,9 @@ pub(super) fn initialized(container: &Container, observed: &ContainerObserved) -
     }
 }
 
-pub(super) fn grace_period_s(spec: &PodSpec) -> u32 {
+/// `terminationGracePeriodSeconds`.
+#[must_use]
+pub fn grace_period_s(spec: &PodSpec) -> u32 {
     let seconds = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_S);
     u32::try_from(seconds).unwrap_or(0)
 }
