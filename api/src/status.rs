@@ -226,6 +226,15 @@ impl Status {
         &self.0
     }
 
+    /// The same failure with one cause more.
+    #[must_use]
+    pub fn cause(mut self, reason: &str, message: &str, field: &str) -> Self {
+        let details = self.0.details.get_or_insert_default();
+        let [reason, message, field] = [reason, message, field].map(|text| Some(text.to_owned()));
+        details.causes.get_or_insert_default().push(StatusCause { field, message, reason });
+        self
+    }
+
     /// A failure with any code and reason.
     pub fn new(code: u16, reason: &str, message: String) -> Self {
         Self(Box::new(meta::Status {

@@ -1,0 +1,111 @@
+//! What the parts of the control plane may do, as a static table.
+//!
+//! Taken from the bootstrap roles of kube-apiserver (`system:kube-scheduler`,
+//! `system:controller:*` together for the controller manager, `system:node`, `system:node-proxier`,
+//! `system:discovery`), cut to the resources that are served here.
+
+use super::UserInfo;
+use crate::request::Target;
+
+struct Role {
+    user: &'static str,
+    group: &'static str,
+    rules: &'static [Rule],
+}
+
+struct Rule {
+    verbs: &'static [&'static str],
+    /// `resource` or `resource/subresource`; `*` is all of both.
+    resources: &'static [&'static str],
+}
+
+/// Whether one of the user's roles has the verb on the resource.
+pub(super) fn allows(user: &UserInfo, verb: &str, target: &Target) -> bool {
+    let resource = match target.subresource.as_str() {
+        "" => target.resource.clone(),
+        subresource => format!("{}/{subresource}", target.resource),
+    };
+    let has = |list: &[&str], wanted: &str| list.iter().any(|own| *own == "*" || *own == wanted);
+    ROLES
+        .iter()
+        .filter(|role| role.user == user.name || user.is_in(role.group))
+        .flat_map(|role| role.rules)
+        .any(|rule| has(rule.verbs, verb) && has(rule.resources, &resource))
+}
+
+/// `system:discovery` and `system:public-info-viewer`.
+pub(super) fn may_read_path(path: &str) -> bool {
+    let is = |root: &str| path == root || path.starts_with(&format!("{root}/"));
+    ["/api", "/apis", "/openapi", "/version"].into_iter().any(is)
+}
+
+const READ: &[&str] = &["get", "list", "watch"];
+const NOBODY: &str = "\0";
+
+static ROLES: &[Role] = &[
+    Role {
+        user: "system:kube-scheduler",
+        group: NOBODY,
+        rules: &[
+            Rule {
+                verbs: READ,
+                resources: &["namespaces", "nodes", "pods", "priorityclasses", "services"],
+            },
+            Rule { verbs: READ, resources: &["replicasets", "replicationcontrollers"] },
+            Rule { verbs: &["create"], resources: &["bindings", "pods/binding"] },
+            Rule { verbs: &["delete"], resources: &["pods"] },
+            Rule { verbs: &["patch", "update"], resources: &["pods/status"] },
+            EVENTS,
+            LEASES,
+        ],
+    },
+    Role {
+        user: "system:kube-controller-manager",
+        group: NOBODY,
+        rules: &[
+            Rule { verbs: READ, resources: &["*"] },
+            Rule { verbs: &["delete", "deletecollection", "patch", "update"], resources: &["*"] },
+            Rule {
+                verbs: &["create"],
+                resources: &["endpointslices", "pods", "pods/eviction", "replicasets"],
+            },
+            Rule { verbs: &["create"], resources: &["configmaps", "serviceaccounts"] },
+            EVENTS,
+            LEASES,
+        ],
+    },
+    Role {
+        user: "system:kube-proxy",
+        group: NOBODY,
+        rules: &[Rule { verbs: READ, resources: &["endpointslices", "nodes", "services"] }, EVENTS],
+    },
+    Role {
+        user: NOBODY,
+        group: "system:nodes",
+        rules: &[
+            Rule {
+                verbs: READ,
+                resources: &[
+                    "configmaps",
+                    "endpointslices",
+                    "nodes",
+                    "pods",
+                    "secrets",
+                    "services",
+                ],
+            },
+            Rule { verbs: &["create", "patch", "update"], resources: &["nodes", "nodes/status"] },
+            Rule { verbs: &["create", "delete"], resources: &["pods"] },
+            Rule { verbs: &["patch", "update"], resources: &["pods/status"] },
+            Rule { verbs: &["create"], resources: &["pods/eviction"] },
+            EVENTS,
+            LEASES,
+        ],
+    },
+];
+
+const EVENTS: Rule = Rule { verbs: &["create", "patch", "update"], resources: &["events"] };
+const LEASES: Rule = Rule {
+    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
+    resources: &["leases"],
+};

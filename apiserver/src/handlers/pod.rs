@@ -1,0 +1,155 @@
+//! pods/binding and pods/eviction.
+
+use http::{Response, StatusCode};
+use pintle_api::decode::Decoded;
+use pintle_api::scheme::{self, Kind, Resource};
+use pintle_api::status::{Status, Subject};
+use serde_json::{Value, json};
+
+use super::options::DeleteOptions;
+use super::write::{Part, Write};
+use super::{Call, delete, options, render};
+use crate::body::Body;
+use crate::request::Target;
+use crate::server::Core;
+use crate::{object, status, storage};
+
+/// Put a pod on a node, once: what the scheduler writes. `POST bindings` names the pod in the body.
+pub(super) async fn bind(
+    core: &Core,
+    call: &Call<'_>,
+    target: &Target,
+) -> Result<Response<Body>, Status> {
+    let dry_run = call.query.dry_run()?;
+    let Decoded { object: binding, warnings } = options::decode(call, Kind::Binding)?;
+    let name = object::name(&binding);
+    if target.name.is_empty() && name.is_empty() {
+        return Err(Status::bad_request("the name of the pod must be in metadata.name"));
+    }
+    if !target.name.is_empty() && !name.is_empty() && name != target.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    let pod = Target {
+        name: if target.name.is_empty() { name.to_owned() } else { target.name.clone() },
+        resource: "pods".to_owned(),
+        ..target.clone()
+    };
+    check_node(&pod.name, &binding)?;
+    let resource = scheme::of(Kind::Pod).ok_or_else(Status::no_such_path)?;
+    let write = Write { resource, target: &pod, part: Part::Binding, dry_run };
+    write.apply(core, |current| bound(current, &binding)).await?;
+    let done = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "code": 201,
+    });
+    Ok(render::with_warnings(status::json(StatusCode::CREATED, &done), &warnings))
+}
+
+fn check_node(pod: &str, binding: &Value) -> Result<(), Status> {
+    let mut errors = pintle_api::field::Errors::new();
+    let path = pintle_api::field::Path::new("target");
+    let kind = object::text(binding, &["target", "kind"]);
+    if !matches!(kind, "" | "Node") {
+        errors.not_supported(&path.child("kind"), kind, &["Node", "<empty>"]);
+    }
+    if object::text(binding, &["target", "name"]).is_empty() {
+        errors.required(&path.child("name"), "");
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(Subject { group: "", kind: "Binding", name: pod }, &errors))
+}
+
+/// The pod on the node of `binding`, if it may go there.
+fn bound(mut pod: Value, binding: &Value) -> Result<Value, Status> {
+    let name = object::name(&pod).to_owned();
+    let conflict = |why: String| {
+        Err(Status::conflict(Subject { group: "", kind: "pods/binding", name: &name }, &why))
+    };
+    for key in ["uid", "resourceVersion"] {
+        let (wanted, found) = (object::meta(binding, key), object::meta(&pod, key));
+        if !wanted.is_empty() && wanted != found {
+            return conflict(format!(
+                "Precondition failed: {key} in precondition: {wanted}, in object meta: {found}"
+            ));
+        }
+    }
+    if object::is_deleting(&pod) {
+        return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let node = object::text(&pod, &["spec", "nodeName"]);
+    if !node.is_empty() {
+        return conflict(format!("pod {name} is already assigned to node {node:?}"));
+    }
+    let gates = pod["spec"]["schedulingGates"].as_array();
+    if gates.is_some_and(|gates| !gates.is_empty()) {
+        return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    let target = object::text(binding, &["target", "name"]);
+    object::section(&mut pod, "spec").insert("nodeName".to_owned(), json!(target));
+    if let Some(annotations) = binding["metadata"].get("annotations").and_then(Value::as_object) {
+        let own = object::metadata(&mut pod).entry("annotations").or_insert_with(|| json!({}));
+        for (key, value) in annotations {
+            own[key] = value.clone();
+        }
+    }
+    set_scheduled(&mut pod);
+    // The binding stands at whatever revision the pod is by now.
+    object::metadata(&mut pod).shift_remove("resourceVersion");
+    Ok(pod)
+}
+
+fn set_scheduled(pod: &mut Value) {
+    let status = object::section(pod, "status");
+    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+    let Some(conditions) = conditions.as_array_mut() else { return };
+    conditions.retain(|condition| condition["type"] != "PodScheduled");
+    conditions.push(json!({
+        "type": "PodScheduled",
+        "status": "True",
+        "lastProbeTime": null,
+        "lastTransitionTime": object::now(),
+    }));
+}
+
+/// Delete a pod on behalf of a drain. There are no PodDisruptionBudgets yet that could forbid it.
+pub(super) async fn evict(
+    core: &Core,
+    call: &Call<'_>,
+    target: &Target,
+    resource: &'static Resource,
+) -> Result<Response<Body>, Status> {
+    let Decoded { object: eviction, warnings } = options::decode(call, Kind::Eviction)?;
+    let name = object::name(&eviction);
+    if !name.is_empty() && name != target.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let mut how = DeleteOptions::from_object(&eviction["deleteOptions"])?;
+    how.dry_run |= call.query.dry_run()?;
+    delete::delete_object(core, resource, &target.namespace, &target.name, &how).await?;
+    let done = pintle_api::status::success(storage::subject(resource, &target.name), "");
+    Ok(render::with_warnings(status::json(StatusCode::CREATED, &done), &warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_bound_once() {
+        let pod = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {}, "status": {}});
+        let binding = json!({"metadata": {"name": "a"}, "target": {"name": "n1"}});
+        let once = bound(pod.clone(), &binding).unwrap();
+        assert_eq!(once["spec"]["nodeName"], "n1");
+        assert_eq!(once["status"]["conditions"][0]["type"], "PodScheduled");
+        let error = bound(once, &binding).unwrap_err();
+        assert_eq!(error.code(), 409);
+        assert!(error.message().contains("pod a is already assigned to node \"n1\""), "{error}");
+        let other = json!({"metadata": {"uid": "v"}, "target": {"name": "n1"}});
+        assert_eq!(bound(pod, &other).unwrap_err().code(), 409);
+    }
+}

@@ -1,0 +1,360 @@
+//! watch: a stream of changes, one JSON event a line.
+//!
+//! Starts at `resourceVersion` (unset or 0: the present objects as ADDED first), sends bookmarks
+//! where they are allowed, and ends after `timeoutSeconds`. An object that starts or stops matching
+//! the selectors is ADDED or DELETED. With `sendInitialEvents=true` the present objects come first
+//! and a bookmark marked `k8s.io/initial-events-end` after them (WatchList).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{Response, StatusCode};
+use pintle_api::scheme::Resource;
+use pintle_api::status::Status;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{Call, list, render};
+use crate::body::Body;
+use crate::negotiate::{self, Form};
+use crate::query::{Filter, Query};
+use crate::request::Target;
+use crate::server::Core;
+use crate::status;
+use crate::watch_cache::{Change, Entry, WatchCache};
+
+pub(super) async fn watch(
+    core: &Core,
+    call: &Call<'_>,
+    target: &Target,
+    resource: &'static Resource,
+) -> Result<Response<Body>, Status> {
+    let options = Options::parse(call, target, resource)?;
+    let permit = Arc::clone(&core.watches).try_acquire_owned().map_err(|_| {
+        Status::too_many_requests("too many watches are open, please try again later.", 5)
+    })?;
+    let start = start(core, &options).await?;
+    let (sender, receiver) = mpsc::channel(CHUNKS_MAX);
+    let gauge = core.metrics.watches.clone();
+    let watcher = Watcher {
+        cache: Arc::clone(&core.cache),
+        shutdown: core.daemon.shutdown.clone(),
+        options,
+        position: start.position,
+        columns_sent: AtomicBool::new(false),
+        sender,
+        _permit: permit,
+    };
+    tokio::spawn(async move {
+        gauge.inc();
+        watcher.run(start.initial, start.revision).await;
+        gauge.dec();
+    });
+    let mut response = Response::new(Body::stream(receiver));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, status::JSON);
+    Ok(response)
+}
+
+struct Options {
+    resource: &'static Resource,
+    namespace: String,
+    filter: Filter,
+    form: Form,
+    query: Query,
+    revision: Option<u64>,
+    /// `Some` if the parameter was given.
+    initial_events: Option<bool>,
+    bookmarks: bool,
+    timeout: Duration,
+}
+
+impl Options {
+    fn parse(
+        call: &Call<'_>,
+        target: &Target,
+        resource: &'static Resource,
+    ) -> Result<Self, Status> {
+        let query = &call.query;
+        let seconds = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
+        let options = Self {
+            resource,
+            namespace: if resource.namespaced { target.namespace.clone() } else { String::new() },
+            filter: Filter::parse(resource, query)?.named(&target.name),
+            form: negotiate::form(&call.headers)?,
+            query: query.clone(),
+            revision: list::revision(query)?,
+            initial_events: match query.get("sendInitialEvents") {
+                "" => None,
+                _ => Some(query.flag("sendInitialEvents")),
+            },
+            bookmarks: query.flag("allowWatchBookmarks"),
+            timeout: seconds.map_or_else(default_timeout, Duration::from_secs),
+        };
+        options.check()?;
+        render::check_include(query)?;
+        Ok(options)
+    }
+
+    /// k8s.io/apimachinery's `ValidateListOptions` for watches.
+    fn check(&self) -> Result<(), Status> {
+        let matched = self.query.get("resourceVersionMatch");
+        match (self.initial_events, matched) {
+            (None, "") | (Some(_), "NotOlderThan") => Ok(()),
+            (None, _) => Err(Status::bad_request(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch \
+                 unless sendInitialEvents is provided",
+            )),
+            (Some(_), _) => Err(Status::bad_request(
+                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting \
+                 resourceVersionMatch to NotOlderThan",
+            )),
+        }
+        .and_then(|()| match (self.initial_events, self.bookmarks) {
+            (Some(true), false) => Err(Status::bad_request(
+                "sendInitialEvents: Forbidden: sendInitialEvents requires allowWatchBookmarks",
+            )),
+            _ => Ok(()),
+        })
+    }
+}
+
+struct Start {
+    initial: Vec<Arc<Entry>>,
+    position: u64,
+    revision: u64,
+}
+
+/// Where the watch begins. Unlike a list, a watch may begin in the near future only.
+async fn start(core: &Core, options: &Options) -> Result<Start, Status> {
+    let cache = core.cache.of(options.resource);
+    let with_state = match (options.initial_events, options.revision) {
+        (Some(initial), _) => initial,
+        (None, revision) => matches!(revision, None | Some(0)),
+    };
+    match options.revision {
+        Some(revision) => core.cache.wait_for(revision).await?,
+        None => core.cache.wait_for(core.storage.revision().await?).await?,
+    }
+    if !with_state {
+        let revision = match options.revision {
+            Some(revision) if revision > 0 => revision,
+            _ => core.cache.revision(),
+        };
+        let position = cache.position_after(revision)?;
+        return Ok(Start { initial: Vec::new(), position, revision });
+    }
+    loop {
+        let (mut initial, revision) = core.cache.list(options.resource, &options.namespace);
+        // Too old only if the ring was passed by in this very moment.
+        if let Ok(position) = cache.position_after(revision) {
+            initial.retain(|entry| options.filter.matches(&entry.object));
+            return Ok(Start { initial, position, revision });
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+struct Watcher {
+    cache: Arc<WatchCache>,
+    shutdown: CancellationToken,
+    options: Options,
+    position: u64,
+    columns_sent: AtomicBool,
+    sender: mpsc::Sender<Bytes>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The client went away, or is so slow that it is as good as gone.
+struct Gone;
+
+impl Watcher {
+    async fn run(mut self, initial: Vec<Arc<Entry>>, revision: u64) {
+        let deadline = Instant::now() + self.options.timeout;
+        let _ = self.stream(initial, revision, deadline).await;
+    }
+
+    async fn stream(
+        &mut self,
+        initial: Vec<Arc<Entry>>,
+        revision: u64,
+        deadline: Instant,
+    ) -> Result<(), Gone> {
+        self.send_initial(initial, revision).await?;
+        let cache = Arc::clone(&self.cache);
+        let mut changed = cache.of(self.options.resource).subscribe();
+        let mut bookmark = tokio::time::interval_at(Instant::now() + BOOKMARK, BOOKMARK);
+        bookmark.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sent = revision;
+        loop {
+            // Before the changes are read: they are then all of up to this revision.
+            let reached = cache.revision();
+            changed.mark_unchanged();
+            if !self.send_changes().await? {
+                return Ok(());
+            }
+            tokio::select! {
+                woken = changed.changed() => if woken.is_err() { return Ok(()) },
+                () = self.sender.closed() => return Err(Gone),
+                _ = bookmark.tick() => {
+                    if self.options.bookmarks && reached > sent {
+                        self.send(self.bookmark(reached, false)).await?;
+                        sent = reached;
+                    }
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    if self.options.bookmarks {
+                        self.send(self.bookmark(reached, false)).await?;
+                    }
+                    return Ok(());
+                }
+                () = self.shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn send_initial(&self, initial: Vec<Arc<Entry>>, revision: u64) -> Result<(), Gone> {
+        let mut chunk = BytesMut::new();
+        for entry in initial {
+            chunk.put_slice(&self.line("ADDED", &entry));
+            if chunk.len() >= CHUNK_BYTES {
+                self.send(chunk.split().freeze()).await?;
+            }
+        }
+        if self.options.initial_events == Some(true) {
+            chunk.put_slice(&self.bookmark(revision, true));
+        }
+        self.send(chunk.freeze()).await
+    }
+
+    /// Everything up to the end of the ring; false if this watch is over.
+    async fn send_changes(&mut self) -> Result<bool, Gone> {
+        let cache = Arc::clone(&self.cache);
+        loop {
+            let Some(changes) = cache.of(self.options.resource).changes(self.position, BATCH)
+            else {
+                let expired = Status::too_old(self.position, self.position + 1);
+                self.send(event("ERROR", &json!(expired))).await?;
+                return Ok(false);
+            };
+            if changes.is_empty() {
+                return Ok(true);
+            }
+            let mut chunk = BytesMut::new();
+            for change in &changes {
+                if let Some(line) = self.line_of(change) {
+                    chunk.put_slice(&line);
+                }
+            }
+            self.position += changes.len() as u64;
+            self.send(chunk.freeze()).await?;
+        }
+    }
+
+    fn line_of(&self, change: &Change) -> Option<Bytes> {
+        let in_scope = |entry: &&Arc<Entry>| {
+            let namespace = &self.options.namespace;
+            let here = crate::object::namespace(&entry.object) == namespace;
+            (namespace.is_empty() || here) && self.options.filter.matches(&entry.object)
+        };
+        let old = change.old.as_ref().filter(in_scope);
+        let new = change.new.as_ref().filter(in_scope);
+        let (kind, entry) = match (old, new) {
+            (None, None) => return None,
+            (None, Some(new)) => ("ADDED", new),
+            (Some(_), Some(new)) => ("MODIFIED", new),
+            (Some(old), None) if change.new.is_none() => ("DELETED", old),
+            // It no longer matches: its last matching state, at the revision of this change.
+            (Some(old), None) => {
+                return Some(self.line("DELETED", &old.at(change.revision)));
+            }
+        };
+        let natural = old.is_some() == change.old.is_some();
+        if natural && self.options.form == Form::Object {
+            return Some(change.line(|| object_line(kind, &entry.bytes)));
+        }
+        Some(self.line(kind, entry))
+    }
+
+    fn line(&self, kind: &str, entry: &Entry) -> Bytes {
+        match self.options.form {
+            Form::Object => object_line(kind, &entry.bytes),
+            Form::Metadata => event(kind, &render::metadata(&render::full(entry))),
+            Form::Table => {
+                let Options { query, resource, .. } = &self.options;
+                let first = !self.columns_sent.swap(true, Ordering::Relaxed);
+                event(kind, &render::one_row(query, resource, &render::full(entry), first))
+            }
+        }
+    }
+
+    /// An object of the watched kind that holds nothing but the revision.
+    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+        let resource = self.options.resource;
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if initial_end {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        let object = json!({
+            "kind": resource.kind.name(),
+            "apiVersion": resource.api_version(),
+            "metadata": metadata,
+        });
+        match self.options.form {
+            Form::Object => event("BOOKMARK", &object),
+            Form::Metadata => event("BOOKMARK", &render::metadata(&object)),
+            Form::Table => event(
+                "BOOKMARK",
+                &json!({
+                    "kind": "Table",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": metadata,
+                    "columnDefinitions": [],
+                    "rows": [],
+                }),
+            ),
+        }
+    }
+
+    async fn send(&self, chunk: Bytes) -> Result<(), Gone> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.sender.send_timeout(chunk, STALLED).await.map_err(|_| Gone)
+    }
+}
+
+fn object_line(kind: &str, object: &[u8]) -> Bytes {
+    let mut line = BytesMut::with_capacity(object.len() + 40);
+    line.put_slice(b"{\"type\":\"");
+    line.put_slice(kind.as_bytes());
+    line.put_slice(b"\",\"object\":");
+    line.put_slice(object);
+    line.put_slice(b"}\n");
+    line.freeze()
+}
+
+fn event(kind: &str, object: &Value) -> Bytes {
+    object_line(kind, object.to_string().as_bytes())
+}
+
+/// kube-apiserver's `--min-request-timeout`: 30 to 60 minutes, so that watches do not all end at
+/// once.
+fn default_timeout() -> Duration {
+    Duration::from_secs(rand::rng().random_range(1800..3600))
+}
+
+/// k8s.io/apiserver's `defaultBookmarkFrequency`.
+const BOOKMARK: Duration = Duration::from_secs(60);
+/// A client that takes no data for so long has its watch ended.
+const STALLED: Duration = Duration::from_secs(60);
+/// Chunks that wait for one client.
+const CHUNKS_MAX: usize = 8;
+/// Changes in a chunk, and bytes of initial objects in one.
+const BATCH: usize = 128;
+const CHUNK_BYTES: usize = 64 * 1024;

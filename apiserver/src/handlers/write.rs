@@ -1,0 +1,173 @@
+//! The one way in which an existing object is replaced: read, change, check, compare and put.
+//!
+//! Used by update, patch, scale, binding and the subresources of status; they differ in the change
+//! and in the [`Part`] of the object that they may touch.
+
+use pintle_api::scheme::{Kind, Resource};
+use pintle_api::status::{Status, Subject};
+use pintle_api::{defaults, validation};
+use serde_json::Value;
+
+use super::render;
+use crate::object;
+use crate::registry::{self, strategy};
+use crate::request::Target;
+use crate::server::Core;
+use crate::storage::{self, Stored, Written};
+
+/// The part of an object that a write is about; the rest stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A pod's node and its PodScheduled condition.
+    Binding,
+    /// A namespace's `spec.finalizers`.
+    Finalize,
+    /// Everything but the status.
+    Main,
+    /// The status.
+    Status,
+}
+
+/// A write.
+#[derive(Clone, Copy)]
+pub(super) struct Write<'a> {
+    pub(super) resource: &'static Resource,
+    pub(super) target: &'a Target,
+    pub(super) part: Part,
+    pub(super) dry_run: bool,
+}
+
+impl Write<'_> {
+    /// Replace the object by what `change` makes of it, at the resourceVersion that the result
+    /// names; if it names none, or the one that was read, try again when the object was changed
+    /// meanwhile. Returns the object as it is now.
+    pub(super) async fn apply<F>(self, core: &Core, mut change: F) -> Result<Value, Status>
+    where
+        F: FnMut(Value) -> Result<Value, Status>,
+    {
+        let target = self.target;
+        for _ in 0..TRIES_MAX {
+            let old = core.storage.get(self.resource, &target.namespace, &target.name).await?;
+            let current = render::with_revision(old.object.clone(), old.revision);
+            let mut new = change(current)?;
+            self.check_identity(&new, &old)?;
+            self.prepare(&mut new, &old.object)?;
+            if object::encode(&new) == object::encode(&old.object) {
+                return Ok(render::with_revision(new, old.revision));
+            }
+            match self.store(core, new, &old).await? {
+                Some(done) => return Ok(done),
+                None => tokio::task::yield_now().await,
+            }
+        }
+        Err(Status::modified(storage::subject(self.resource, &target.name)))
+    }
+
+    fn check_identity(&self, new: &Value, old: &Stored) -> Result<(), Status> {
+        let subject = storage::subject(self.resource, &self.target.name);
+        let revision = object::meta(new, "resourceVersion");
+        if !revision.is_empty() {
+            let invalid = |_| {
+                let mut errors = pintle_api::field::Errors::new();
+                let path = pintle_api::field::Path::new("metadata");
+                errors.invalid(&path.child("resourceVersion"), revision, "must be a number");
+                Status::invalid(kind_subject(self.resource, &self.target.name), &errors)
+            };
+            let wanted: u64 = revision.parse().map_err(invalid)?;
+            if wanted != 0 && wanted != old.revision {
+                return Err(Status::modified(subject));
+            }
+        }
+        let (uid, was) = (object::meta(new, "uid"), object::meta(&old.object, "uid"));
+        if !uid.is_empty() && uid != was {
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {was}"
+            );
+            return Err(Status::conflict(subject, &why));
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, new: &mut Value, old: &Value) -> Result<(), Status> {
+        let kind = self.resource.kind;
+        keep_system_fields(new, old);
+        match self.part {
+            Part::Binding => {}
+            Part::Main => strategy::main_update(self.resource, new, old),
+            Part::Status => strategy::status_update(kind, new, old),
+            Part::Finalize => strategy::finalize_update(new, old),
+        }
+        defaults::apply(kind, new);
+        strategy::bump_generation(kind, new, old);
+        let errors = match self.part {
+            Part::Main => validation::update(kind, new, old),
+            Part::Status => validation::update_status(kind, new, old),
+            Part::Binding | Part::Finalize => return Ok(()),
+        };
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid(kind_subject(self.resource, &self.target.name), &errors))
+    }
+
+    /// `None`: the object was changed meanwhile.
+    async fn store(
+        &self,
+        core: &Core,
+        mut new: Value,
+        old: &Stored,
+    ) -> Result<Option<Value>, Status> {
+        let key = storage::key(self.resource, &self.target.namespace, &self.target.name);
+        let claim = match self.resource.kind {
+            Kind::Service => Some(core.allocators.claim(&mut new, Some(&old.object))?),
+            _ => None,
+        };
+        if self.dry_run {
+            return Ok(Some(render::with_revision(new, old.revision)));
+        }
+        let ends = registry::is_finished(self.resource.kind, &new);
+        let written = match ends {
+            true => core.storage.remove(key, old.revision).await?,
+            false => core.storage.put(key, &new, old.revision).await?,
+        };
+        let Written::Done(revision) = written else { return Ok(None) };
+        if let Some(claim) = claim {
+            claim.keep();
+        }
+        if ends {
+            core.allocators.release(self.resource.kind, &new);
+        }
+        Ok(Some(render::with_revision(new, revision)))
+    }
+}
+
+/// What only the server sets.
+fn keep_system_fields(new: &mut Value, old: &Value) {
+    let metadata = object::metadata(new);
+    for field in [
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "generateName",
+        "generation",
+        "namespace",
+        "uid",
+    ] {
+        match old["metadata"].get(field) {
+            Some(value) => _ = metadata.insert(field.to_owned(), value.clone()),
+            None => _ = metadata.remove(field),
+        }
+    }
+    for field in ["managedFields", "selfLink"] {
+        metadata.shift_remove(field);
+    }
+}
+
+/// What [`Status::invalid`] is about: the kind, not the resource.
+pub(super) fn kind_subject<'a>(resource: &Resource, name: &'a str) -> Subject<'a> {
+    let (group, _, kind) = resource.kind.gvk();
+    Subject { group, kind, name }
+}
+
+/// A write that loses this often against others is told so.
+pub(super) const TRIES_MAX: usize = 32;

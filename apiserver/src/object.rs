@@ -1,0 +1,133 @@
+//! Objects as the server holds them: JSON values whose shape decoding has checked.
+//!
+//! The stored form has no `metadata.resourceVersion`; it is the store's revision and is spliced
+//! into the bytes on the way out ([`encode`], [`with_revision`]).
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde_json::{Map, Value, json};
+
+/// The text at a path of keys, empty where there is none.
+pub(crate) fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
+    path.iter().try_fold(object, |value, key| value.get(key)).and_then(Value::as_str).unwrap_or("")
+}
+
+/// A text of `metadata`.
+pub(crate) fn meta<'a>(object: &'a Value, key: &str) -> &'a str {
+    text(object, &["metadata", key])
+}
+
+pub(crate) fn name(object: &Value) -> &str {
+    meta(object, "name")
+}
+
+pub(crate) fn namespace(object: &Value) -> &str {
+    meta(object, "namespace")
+}
+
+/// The object at `key` of an object, made where there is none.
+pub(crate) fn section<'a>(object: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
+    if !object.is_object() {
+        *object = json!({});
+    }
+    let slot = &mut object[key];
+    if !slot.is_object() {
+        *slot = json!({});
+    }
+    slot.as_object_mut().expect("was made an object above")
+}
+
+pub(crate) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
+    section(object, "metadata")
+}
+
+/// Set, or with `None` remove, a field at the object's top.
+pub(crate) fn set(object: &mut Value, key: &str, value: Option<Value>) {
+    let Some(map) = object.as_object_mut() else { return };
+    match value {
+        Some(value) => _ = map.insert(key.to_owned(), value),
+        None => _ = map.remove(key),
+    }
+}
+
+pub(crate) fn finalizers(object: &Value) -> Vec<String> {
+    let list = object["metadata"]["finalizers"].as_array();
+    list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
+    let metadata = metadata(object);
+    if finalizers.is_empty() {
+        metadata.remove("finalizers");
+    } else {
+        metadata.insert("finalizers".to_owned(), json!(finalizers));
+    }
+}
+
+pub(crate) fn is_deleting(object: &Value) -> bool {
+    !meta(object, "deletionTimestamp").is_empty()
+}
+
+/// The stored bytes: `apiVersion`, `kind` and `metadata` first, no resourceVersion.
+pub(crate) fn encode(object: &Value) -> Bytes {
+    let mut ordered = Map::new();
+    for key in ["apiVersion", "kind", "metadata"] {
+        ordered.insert(key.to_owned(), object.get(key).cloned().unwrap_or_default());
+    }
+    if let Some(metadata) = ordered["metadata"].as_object_mut() {
+        metadata.shift_remove("resourceVersion");
+    }
+    for (key, value) in object.as_object().into_iter().flatten() {
+        if !ordered.contains_key(key) {
+            ordered.insert(key.clone(), value.clone());
+        }
+    }
+    // Keys are strings and there are no writers that fail, so this cannot fail.
+    Bytes::from(serde_json::to_vec(&ordered).unwrap_or_default())
+}
+
+/// The stored bytes with `metadata.resourceVersion` spliced in.
+pub(crate) fn with_revision(stored: &[u8], revision: u64) -> Bytes {
+    const METADATA: &[u8] = b"\"metadata\":{";
+    let Some(start) = stored.windows(METADATA.len()).position(|window| window == METADATA) else {
+        return Bytes::copy_from_slice(stored);
+    };
+    let split = start + METADATA.len();
+    let comma = if stored.get(split) == Some(&b'}') { "" } else { "," };
+    let field = format!("\"resourceVersion\":\"{revision}\"{comma}");
+    let mut bytes = BytesMut::with_capacity(stored.len() + field.len());
+    bytes.put_slice(&stored[..split]);
+    bytes.put_slice(field.as_bytes());
+    bytes.put_slice(&stored[split..]);
+    bytes.freeze()
+}
+
+/// Now, as `metav1.Time` has it: RFC 3339 in whole seconds.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_revision_is_spliced_into_the_outermost_metadata() {
+        let pod = json!({
+            "spec": {"template": {"metadata": {"name": "inner"}}},
+            "metadata": {"name": "a", "resourceVersion": "7"},
+            "kind": "Pod", "apiVersion": "v1",
+        });
+        let bytes = encode(&pod);
+        assert!(!String::from_utf8_lossy(&bytes).contains("resourceVersion"));
+        let value: Value = serde_json::from_slice(&with_revision(&bytes, 42)).unwrap();
+        assert_eq!(value["metadata"], json!({"resourceVersion": "42", "name": "a"}));
+        assert_eq!(value["spec"]["template"]["metadata"], json!({"name": "inner"}));
+    }
+
+    #[test]
+    fn empty_metadata_stays_json() {
+        let bytes = encode(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}}));
+        let value: Value = serde_json::from_slice(&with_revision(&bytes, 1)).unwrap();
+        assert_eq!(value["metadata"]["resourceVersion"], "1");
+    }
+}

@@ -1,0 +1,203 @@
+//! The server: what it holds, how it starts, and the way of a request through it.
+
+mod connection;
+mod in_process;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use pintle_api::status::Status;
+use pintle_component::Daemon;
+use pintle_store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{self, Tokens, UserInfo};
+use crate::body::Body;
+use crate::metrics::Metrics;
+use crate::query::Query;
+use crate::registry::Allocators;
+use crate::request::Info;
+use crate::storage::Storage;
+use crate::watch_cache::{self, WatchCache};
+use crate::{Config, Error, bootstrap, handlers, status};
+
+pub use in_process::InProcess;
+
+/// An API server over a store. Cheap to clone; clones are the same server.
+#[derive(Clone)]
+pub struct ApiServer {
+    core: Arc<Core>,
+}
+
+/// What every handler works with.
+pub(crate) struct Core {
+    pub(crate) storage: Storage,
+    pub(crate) cache: Arc<WatchCache>,
+    pub(crate) allocators: Allocators,
+    pub(crate) config: Config,
+    pub(crate) daemon: Daemon,
+    pub(crate) metrics: Metrics,
+    pub(crate) watches: Arc<Semaphore>,
+    tokens: Tokens,
+    inflight: Semaphore,
+}
+
+impl ApiServer {
+    /// Load the watch cache from `store` and make what every cluster has: the namespaces `default`,
+    /// `kube-system`, `kube-public` and `kube-node-lease`, the Service `default/kubernetes` and its
+    /// endpoint, and the system's PriorityClasses.
+    pub async fn new(
+        store: Arc<dyn Store>,
+        config: Config,
+        daemon: &Daemon,
+    ) -> Result<Self, Error> {
+        let tokens = Tokens::read(config.token_file.as_deref())?;
+        let cache = Arc::new(WatchCache::new());
+        start_cache(&cache, &store, daemon).await?;
+        let core = Arc::new(Core {
+            allocators: Allocators::new(&config, &cache)?,
+            watches: Arc::new(Semaphore::new(config.watches_max)),
+            inflight: Semaphore::new(config.inflight_max),
+            storage: Storage::new(store),
+            metrics: Metrics::register(daemon, &cache),
+            daemon: daemon.clone(),
+            tokens,
+            cache,
+            config,
+        });
+        let server = Self { core };
+        bootstrap::run(&server).await?;
+        add_health(&server.core);
+        Ok(server)
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The handlers under a fixed identity, for `pintle_client::in_process`.
+    #[must_use]
+    pub fn in_process(&self, user: UserInfo) -> InProcess {
+        InProcess::new(self.clone(), user)
+    }
+
+    /// Serve HTTP/1.1 and HTTP/2 over TLS until `shutdown`; requests in flight are finished, watches
+    /// are ended.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        connection::serve(self, listener, tls, shutdown).await
+    }
+
+    /// Answer one request of `user`; `None` is a client without a certificate, which may still show
+    /// a bearer token.
+    pub(crate) async fn answer<B>(
+        &self,
+        request: Request<B>,
+        user: Option<UserInfo>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<tower::BoxError>,
+    {
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let info = Info::parse(request.method(), request.uri().path(), &query);
+        let timer = self.core.metrics.start(&info);
+        let answered = self.core.pass(request, &info, query, user);
+        let response = if info.is_long_running() {
+            answered.await
+        } else {
+            let late = || Status::timeout("request did not complete within its time", 0);
+            let limit = self.core.config.request_timeout;
+            tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| Err(late()))
+        }
+        .unwrap_or_else(|error| status::response(&error));
+        timer.done(response.status());
+        response
+    }
+}
+
+impl Core {
+    async fn pass<B>(
+        &self,
+        request: Request<B>,
+        info: &Info,
+        query: Query,
+        user: Option<UserInfo>,
+    ) -> Result<Response<Body>, Status>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<tower::BoxError>,
+    {
+        if let Some(reply) = handlers::public(self, info, request.uri().query()) {
+            return Ok(reply);
+        }
+        let user = user
+            .or_else(|| self.tokens.user(request.headers()))
+            .ok_or_else(Status::unauthorized)?;
+        auth::authorize(&user, info)?;
+        let _permit = match info.is_long_running() {
+            true => None,
+            false => Some(self.inflight.try_acquire().map_err(|_| busy())?),
+        };
+        let (head, body) = request.into_parts();
+        let body = read_body(body).await?;
+        handlers::dispatch(self, &handlers::Call { info, query, headers: head.headers, body }).await
+    }
+}
+
+async fn read_body<B>(body: B) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<tower::BoxError>,
+{
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large_body(BODY_BYTES_MAX)),
+        Err(error) => Err(Status::bad_request(format!("read the request's body: {error}"))),
+    }
+}
+
+fn busy() -> Status {
+    Status::too_many_requests("too many requests, please try again later.", 1)
+}
+
+async fn start_cache(
+    cache: &Arc<WatchCache>,
+    store: &Arc<dyn Store>,
+    daemon: &Daemon,
+) -> Result<(), Error> {
+    let (loaded, whole) = oneshot::channel();
+    let feed = watch_cache::run(
+        Arc::clone(cache),
+        Arc::clone(store),
+        loaded,
+        daemon.shutdown.child_token(),
+    );
+    tokio::spawn(feed);
+    let stopped = |_| Err(pintle_store::StoreError::Closed("shutting down".to_owned()));
+    whole.await.unwrap_or_else(stopped).map_err(Error::Cache)
+}
+
+fn add_health(core: &Core) {
+    let shutdown = core.daemon.shutdown.clone();
+    core.daemon.health.add_ready("shutdown", move || match shutdown.is_cancelled() {
+        true => Err("process is shutting down".to_owned()),
+        false => Ok(()),
+    });
+    let cache = Arc::clone(&core.cache);
+    core.daemon.health.add_ready("watch-cache", move || match cache.revision() {
+        0 => Err("not loaded yet".to_owned()),
+        _ => Ok(()),
+    });
+}
+
+/// k8s.io/apiserver's `MaxRequestBodyBytes`.
+pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
