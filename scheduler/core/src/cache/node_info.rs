@@ -20,6 +20,9 @@ pub struct NodeInfo {
     allocatable: Resources,
     allowed_pods: i64,
     used_ports: Vec<HostPort>,
+    /// Copies from the object: filters read these of every node, and most have no taint.
+    taints: Arc<[Taint]>,
+    unschedulable: bool,
     image_names: Arc<FxHashSet<Box<str>>>,
     generation: u64,
 }
@@ -44,6 +47,8 @@ impl NodeInfo {
             allocatable: Resources::default(),
             allowed_pods: 0,
             used_ports: Vec::new(),
+            taints: Arc::default(),
+            unschedulable: false,
             image_names: Arc::default(),
             generation: 0,
         }
@@ -96,13 +101,12 @@ impl NodeInfo {
 
     /// `spec.taints`.
     pub fn taints(&self) -> &[Taint] {
-        let spec = self.node.spec.as_ref();
-        spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+        &self.taints
     }
 
     /// `spec.unschedulable`.
     pub fn is_unschedulable(&self) -> bool {
-        self.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+        self.unschedulable
     }
 
     /// Whether the node reports an image of this name.
@@ -127,6 +131,12 @@ impl NodeInfo {
         if !images::same(Some(&self.node), Some(&node)) {
             let names = images::names(Some(&node)).map(|(name, _)| Box::from(name));
             self.image_names = Arc::new(names.collect());
+        }
+        let spec = node.spec.as_ref();
+        self.unschedulable = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
+        let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+        if *self.taints != *taints {
+            self.taints = Arc::from(taints);
         }
         self.node = node;
     }

@@ -61,48 +61,69 @@ impl Counted {
 /// What one pod asks of the scored resources.
 pub(super) struct PodAllocation<'a> {
     counted: Counted,
-    resources: Vec<(&'a ResourceWeight, i64)>,
+    resources: Vec<Wanted<'a>>,
+}
+
+struct Wanted<'a> {
+    kind: Kind<'a>,
+    request: i64,
+    weight: i64,
+}
+
+/// A resource's name, looked up once a pod rather than once a node.
+#[derive(Clone, Copy, Debug)]
+enum Kind<'a> {
+    Cpu,
+    Memory,
+    EphemeralStorage,
+    Scalar(&'a str),
+}
+
+impl<'a> Kind<'a> {
+    fn of(name: &'a str) -> Self {
+        match name {
+            CPU => Self::Cpu,
+            MEMORY => Self::Memory,
+            EPHEMERAL_STORAGE => Self::EphemeralStorage,
+            name => Self::Scalar(name),
+        }
+    }
+
+    fn amount(self, resources: &Resources) -> i64 {
+        match self {
+            Self::Cpu => resources.milli_cpu,
+            Self::Memory => resources.memory_bytes,
+            Self::EphemeralStorage => resources.ephemeral_storage_bytes,
+            Self::Scalar(name) => resources.scalar.get(name).copied().unwrap_or(0),
+        }
+    }
 }
 
 impl<'a> PodAllocation<'a> {
     pub(super) fn new(resources: &'a [ResourceWeight], counted: Counted, pod: &PodInfo) -> Self {
-        let requests = counted.of_pod(pod);
-        let with_request =
-            |resource: &'a ResourceWeight| (resource, amount(requests, &resource.name));
-        Self { counted, resources: resources.iter().map(with_request).collect() }
+        let wanted = |resource: &'a ResourceWeight| {
+            let kind = Kind::of(&resource.name);
+            let request = kind.amount(counted.of_pod(pod));
+            Wanted { kind, request, weight: resource.weight }
+        };
+        Self { counted, resources: resources.iter().map(wanted).collect() }
     }
 
     /// Whether the pod asks for none of the resources.
     pub(super) fn is_nothing(&self) -> bool {
-        self.resources.iter().all(|(_, request)| *request == 0)
+        self.resources.iter().all(|wanted| wanted.request == 0)
     }
 
     /// Each resource that the node has; an extended resource only if the pod asks for it.
     pub(super) fn on(&self, node: &NodeInfo) -> impl Iterator<Item = Allocation> {
-        self.resources.iter().filter_map(move |(resource, request)| {
-            if *request == 0 && is_scalar(&resource.name) {
+        let (has, used) = (node.allocatable(), self.counted.of_node(node));
+        self.resources.iter().filter_map(move |&Wanted { kind, request, weight }| {
+            if request == 0 && matches!(kind, Kind::Scalar(_)) {
                 return None;
             }
-            let allocatable = amount(node.allocatable(), &resource.name);
-            let requested = amount(self.counted.of_node(node), &resource.name);
-            (allocatable != 0).then(|| Allocation {
-                requested: requested.wrapping_add(*request),
-                allocatable,
-                weight: resource.weight,
-            })
+            let allocatable = kind.amount(has);
+            let requested = kind.amount(used).wrapping_add(request);
+            (allocatable != 0).then_some(Allocation { requested, allocatable, weight })
         })
     }
-}
-
-fn amount(resources: &Resources, name: &str) -> i64 {
-    match name {
-        CPU => resources.milli_cpu,
-        MEMORY => resources.memory_bytes,
-        EPHEMERAL_STORAGE => resources.ephemeral_storage_bytes,
-        name => resources.scalar.get(name).copied().unwrap_or(0),
-    }
-}
-
-fn is_scalar(name: &str) -> bool {
-    !matches!(name, CPU | MEMORY | EPHEMERAL_STORAGE)
 }
