@@ -27,6 +27,9 @@ pub struct Limits {
     /// Service port's number is rounded up to a power of two, and an update holds the old places
     /// for a moment longer.
     pub slots_max: u32,
+    /// TCP connections to Services whose `getpeername` names the Service, about 80 bytes each, taken
+    /// at the start. With more connections than this the least recently asked show their backend.
+    pub tcp_peers_max: u32,
     /// Datagram flows from sockets that speak to more than one Service; the least recently used go
     /// first.
     pub flows_max: u32,
@@ -46,8 +49,8 @@ impl Config {
 }
 
 impl Default for Limits {
-    /// Room for 65,536 Service ports with four backends each, in about 5 MiB.
+    /// Room for 65,536 Service ports with four backends each, in about 12 MiB.
     fn default() -> Self {
-        Self { frontends_max: 65_536, slots_max: 262_144, flows_max: 16_384 }
+        Self { frontends_max: 65_536, slots_max: 262_144, tcp_peers_max: 65_536, flows_max: 16_384 }
     }
 }

@@ -84,6 +84,7 @@ impl Dataplane {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FRONTENDS", limits.frontends_max)
             .map_max_entries("SLOTS", limits.slots_max)
+            .map_max_entries("TCP_PEERS", limits.tcp_peers_max)
             .map_max_entries("FLOWS", limits.flows_max)
             .map_max_entries("CONNECTIONS", limits.frontends_max)
             .load(OBJECT)

@@ -15,7 +15,7 @@ use crate::fixture::{Fixture, service};
 #[test]
 #[ignore = "needs root"]
 fn no_connection_fails_while_backends_are_replaced() {
-    let limits = Limits { frontends_max: 2, slots_max: 12, flows_max: 16 };
+    let limits = Limits { frontends_max: 2, slots_max: 12, tcp_peers_max: 16, flows_max: 16 };
     let mut fixture = Fixture::new(limits);
     let (steady, noisy) = (service(1, 80), service(2, 80));
     let mut live: VecDeque<Backend> = (0..3).map(|_| Backend::tcp()).collect();

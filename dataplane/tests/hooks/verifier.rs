@@ -10,7 +10,7 @@ const INSTRUCTIONS_MAX: [(&str, u32); 4] = [
     ("pintle_connect4", 2_400),
     ("pintle_sendmsg4", 1_450),
     ("pintle_recvmsg4", 130),
-    ("pintle_peer4", 40),
+    ("pintle_peer4", 81),
 ];
 
 #[test]

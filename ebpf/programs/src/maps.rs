@@ -4,7 +4,8 @@
 //! | --- | --- | --- | --- | --- |
 //! | FRONTENDS | address, port, protocol | table, counter, flags | user space | connect4, sendmsg4 |
 //! | SLOTS | slot number | backend | user space (mapped memory) | connect4, sendmsg4 |
-//! | PEERS | socket | its translations | connect4, sendmsg4 | recvmsg4, getpeername4 |
+//! | TCP_PEERS | TCP socket | its translation | connect4 | getpeername4 |
+//! | UDP_PEERS | UDP socket | its translations | connect4, sendmsg4 | recvmsg4, getpeername4 |
 //! | FLOWS | socket, backend | service | sendmsg4 | recvmsg4 |
 //! | CONNECTIONS | counter | number | connect4, sendmsg4 | user space |
 //! | EVENTS | kind of event | number | connect4, sendmsg4 | user space |
@@ -12,7 +13,7 @@
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
-use pintle_ebpf_common::{Endpoint, Flow, Frontend, FrontendKey, Peer, Slot, event};
+use pintle_ebpf_common::{Endpoint, Flow, Frontend, FrontendKey, Peer, Slot, Translation, event};
 
 /// [`FrontendKey`] (8 bytes) -> [`Frontend`] (32 bytes): a Service's address and port to its table.
 ///
@@ -30,17 +31,26 @@ pub static FRONTENDS: HashMap<FrontendKey, Frontend, 65_536, { BPF_F_NO_PREALLOC
 #[btf_map]
 pub static SLOTS: Array<Slot, 262_144, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Socket -> [`Peer`] (32 bytes): where the socket's connected peer and its latest datagram went.
+/// TCP socket's cookie (8 bytes) -> [`Translation`] (16 bytes): where the socket is connected to.
+///
+/// `getpeername` alone reads it, so the least recently used may go first: such a socket shows its
+/// backend. A map and not the socket's own storage, which is dearer to make: connect4 takes 0.85 us
+/// with this and 1.2 us with that (0.3 us with neither). Kernel 4.19.
+#[btf_map]
+pub static TCP_PEERS: LruHashMap<u64, Translation, 65_536> = LruHashMap::new();
+
+/// UDP socket -> [`Peer`] (32 bytes): where its connected peer and its latest datagram went.
 ///
 /// Lives and dies with the socket, so it needs no size and no cleaning, and it cannot be evicted
-/// from under a socket in use. Written and read under the socket's lock. Kernel 5.8 (in these hooks).
+/// from under a socket in use: answers depend on it. Written and read under the socket's lock.
+/// Kernel 5.8 (in these hooks).
 #[btf_map]
-pub static PEERS: SkStorage<Peer> = SkStorage::new();
+pub static UDP_PEERS: SkStorage<Peer> = SkStorage::new();
 
 /// [`Flow`] (16 bytes) -> the Service's [`Endpoint`] (8 bytes): older translations of datagram
 /// sockets that have used more than one backend.
 ///
-/// Least recently used goes first; the latest translation of each socket is in [`PEERS`]. Kernel
+/// Least recently used goes first; the latest translation of each socket is in [`UDP_PEERS`]. Kernel
 /// 4.19.
 #[btf_map]
 pub static FLOWS: LruHashMap<Flow, Endpoint, 16_384> = LruHashMap::new();

@@ -11,7 +11,7 @@ use aya_ebpf::programs::SockAddrContext;
 use pintle_ebpf_common::{Endpoint, Flow, FrontendKey, Peer, Translation, event, flag, protocol};
 
 use crate::lookup::{self, Answer};
-use crate::maps::{FLOWS, PEERS};
+use crate::maps::{FLOWS, TCP_PEERS, UDP_PEERS};
 
 /// `connect(2)`: a Service's address becomes a backend's for the socket's whole life.
 #[inline(always)]
@@ -21,10 +21,7 @@ pub fn connect(ctx: &SockAddrContext) -> i32 {
     let key = FrontendKey::new(service.addr_be, service.port_be, protocol);
     match lookup::resolve(ctx, key) {
         Answer::Backend { endpoint: backend, counter } => {
-            let translation = Translation { backend, service };
-            // A TCP socket without its note works, and shows the backend as its peer; a datagram
-            // socket would take its answers for a stranger's.
-            if !note_connected(ctx, translation) && protocol == protocol::UDP {
+            if !note_connected(ctx, protocol, Translation { backend, service }) {
                 return refuse(ENOMEM);
             }
             lookup::count_connection(counter);
@@ -32,7 +29,7 @@ pub fn connect(ctx: &SockAddrContext) -> i32 {
         }
         Answer::NoBackend { flags } => refuse_service(flags),
         Answer::NotService => {
-            forget_connected(ctx);
+            forget_connected(ctx, protocol);
             ALLOW
         }
     }
@@ -65,7 +62,7 @@ pub fn sendmsg(ctx: &SockAddrContext) -> i32 {
 pub fn recvmsg(ctx: &SockAddrContext) -> i32 {
     let source = address(ctx);
     // SAFETY: the hook runs under the socket's lock.
-    let Some(peer) = (unsafe { PEERS.get_ptr_mut(ctx).as_ref() }) else { return ALLOW };
+    let Some(peer) = (unsafe { UDP_PEERS.get_ptr_mut(ctx).as_ref() }) else { return ALLOW };
     if peer.connected.backend == source {
         return set_address(ctx, peer.connected.service);
     }
@@ -83,17 +80,29 @@ pub fn recvmsg(ctx: &SockAddrContext) -> i32 {
 /// `getpeername(2)`: the Service that the application connected to, not the backend.
 #[inline(always)]
 pub fn getpeername(ctx: &SockAddrContext) -> i32 {
-    // SAFETY: the hook runs under the socket's lock.
-    let Some(peer) = (unsafe { PEERS.get_ptr_mut(ctx).as_ref() }) else { return ALLOW };
-    if peer.connected.backend == address(ctx) {
-        return set_address(ctx, peer.connected.service);
+    let peer = address(ctx);
+    let connected = if protocol_of(ctx) == protocol::TCP {
+        // SAFETY: no other socket writes this one's value; one that is evicted while it is copied
+        // would have to be given to another socket meanwhile, and to the same backend.
+        unsafe { TCP_PEERS.get(lookup::cookie(ctx)) }.copied()
+    } else {
+        // SAFETY: the hook runs under the socket's lock.
+        unsafe { UDP_PEERS.get_ptr_mut(ctx).as_ref() }.map(|peer| peer.connected)
+    };
+    match connected {
+        Some(Translation { backend, service }) if backend == peer => set_address(ctx, service),
+        _ => ALLOW,
     }
-    ALLOW
 }
 
-/// Note a connected socket's translation with the socket; false if there is no memory for it.
+/// Note a connected socket's translation; false if it cannot do without and there is no memory.
 #[inline(always)]
-fn note_connected(ctx: &SockAddrContext, translation: Translation) -> bool {
+fn note_connected(ctx: &SockAddrContext, protocol: u8, translation: Translation) -> bool {
+    if protocol == protocol::TCP {
+        // Evicts the least recently used if full. Without it the socket shows its backend.
+        let _ = TCP_PEERS.insert(lookup::cookie(ctx), translation, 0);
+        return true;
+    }
     match peer_or_new(ctx) {
         Some(peer) => {
             peer.connected = translation;
@@ -103,11 +112,16 @@ fn note_connected(ctx: &SockAddrContext, translation: Translation) -> bool {
     }
 }
 
-/// A socket that connects past the Services may have been connected to one before.
+/// A UDP socket that connects past the Services may have been connected to one before, and to the
+/// same backend. (A TCP socket can do so after a failed attempt alone, and would then show the
+/// Service: not worth a call in every other connection's way.)
 #[inline(always)]
-fn forget_connected(ctx: &SockAddrContext) {
+fn forget_connected(ctx: &SockAddrContext, protocol: u8) {
+    if protocol != protocol::UDP {
+        return;
+    }
     // SAFETY: the hook runs under the socket's lock.
-    if let Some(peer) = unsafe { PEERS.get_ptr_mut(ctx).as_mut() } {
+    if let Some(peer) = unsafe { UDP_PEERS.get_ptr_mut(ctx).as_mut() } {
         peer.connected = Translation::default();
     }
 }
@@ -141,7 +155,7 @@ fn note_latest(ctx: &SockAddrContext, translation: Translation) -> Noted {
 #[inline(always)]
 fn forget_flow(ctx: &SockAddrContext, destination: Endpoint) {
     // SAFETY: the hook runs under the socket's lock.
-    let Some(peer) = (unsafe { PEERS.get_ptr_mut(ctx).as_mut() }) else { return };
+    let Some(peer) = (unsafe { UDP_PEERS.get_ptr_mut(ctx).as_mut() }) else { return };
     if peer.latest.backend == destination {
         peer.latest = Translation::default();
     }
@@ -153,7 +167,7 @@ fn forget_flow(ctx: &SockAddrContext, destination: Endpoint) {
 fn peer_or_new(ctx: &SockAddrContext) -> Option<&mut Peer> {
     let mut empty = Peer::default();
     // SAFETY: the hook runs under the socket's lock, so no other program has the value.
-    unsafe { PEERS.get_or_insert_ptr_mut(ctx, Some(&mut empty)).as_mut() }
+    unsafe { UDP_PEERS.get_or_insert_ptr_mut(ctx, Some(&mut empty)).as_mut() }
 }
 
 #[inline(always)]

@@ -211,10 +211,11 @@ fn key(addr: SocketAddrV4, protocol: &str) -> FrontendKey {
 }
 
 /// Room for all that can happen here.
-const ENOUGH: Limits = Limits { frontends_max: 64, slots_max: 1024, flows_max: 1 };
+const ENOUGH: Limits =
+    Limits { frontends_max: 64, slots_max: 1024, tcp_peers_max: 1, flows_max: 1 };
 
 /// Not room for all.
-const SCARCE: Limits = Limits { frontends_max: 5, slots_max: 11, flows_max: 1 };
+const SCARCE: Limits = Limits { frontends_max: 5, slots_max: 11, tcp_peers_max: 1, flows_max: 1 };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
