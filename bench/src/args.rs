@@ -30,6 +30,12 @@ pub(crate) enum Bench {
         #[arg(long, default_value = "bench/results", value_name = "DIR")]
         out: PathBuf,
     },
+    /// connect() to a cluster IP against connect() to its backend; needs root
+    Connect {
+        /// How many connections of either kind for each number of Services
+        #[arg(long, default_value_t = 20_000, value_name = "N")]
+        pairs: usize,
+    },
     /// A pod's way from POST to bound and from bound to Running
     Pods {
         /// How many pods

@@ -7,6 +7,7 @@
 
 mod args;
 mod child;
+mod connect;
 mod host;
 mod outcome;
 mod pods;

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use crate::args::{Args, Bench, Format};
 use crate::host::Host;
 use crate::outcome::Report;
-use crate::{pods, startup, store};
+use crate::{connect, pods, startup, store};
 
 /// Run a bench to its end.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -18,7 +18,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::All { out } => {
             let dir = out.join(format!("{}-{}", today(), Host::name()));
-            for bench in short_set() {
+            for bench in short_set(&progress) {
                 let report = measure(&bench, &progress).await?;
                 keep(&dir, &report)?;
                 progress.suspend(|| print(&report, args.output))?;
@@ -37,6 +37,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Report> {
     let (name, results) = match bench {
         Bench::All { .. } => anyhow::bail!("`all` is not one bench"),
+        Bench::Connect { pairs } => ("connect", connect::run(*pairs, progress).await?),
         Bench::Pods { pods, nodes } => {
             let mut results = pods::run(pods::Mode::Hollow, *pods, *nodes, progress).await?;
             if nix::unistd::geteuid().is_root() {
@@ -74,10 +75,17 @@ fn today() -> String {
     jiff::Zoned::now().date().to_string()
 }
 
-fn short_set() -> [Bench; 3] {
-    [
+/// Those that can be measured here, each short.
+fn short_set(progress: &ProgressBar) -> Vec<Bench> {
+    let mut set = vec![
         Bench::Startup { runs: 10 },
         Bench::Store { dir: PathBuf::from("/var/tmp"), seconds: 2.0 },
         Bench::Pods { pods: 500, nodes: 5 },
-    ]
+    ];
+    if nix::unistd::geteuid().is_root() {
+        set.push(Bench::Connect { pairs: 20_000 });
+    } else {
+        progress.println("connect is left out, it needs root");
+    }
+    set
 }
