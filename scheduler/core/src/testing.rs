@@ -27,7 +27,10 @@ pub(crate) fn node(name: String) -> impl Strategy<Value = Arc<Node>> {
                 .into_iter()
                 .map(|(name, size)| json!({"names": [name], "sizeBytes": size}))
                 .collect();
-            let labels = zone.map_or(json!({}), |zone| json!({"zone": zone}));
+            let mut labels = json!({"kubernetes.io/hostname": name});
+            if let Some(zone) = zone {
+                labels["zone"] = json!(zone);
+            }
             object(json!({"metadata": {"name": name, "labels": labels},
                 "spec": {"taints": taints, "unschedulable": unschedulable},
                 "status": {"allocatable": allocatable, "images": images}}))
@@ -40,12 +43,15 @@ pub(crate) fn pod(name: String) -> impl Strategy<Value = Pod> {
     let tolerations = vec(toleration(), 0..2);
     let selector = option::weighted(0.3, zone());
     let affinity = option::weighted(0.3, affinity());
-    (vec(container(), 1..3), tolerations, selector, affinity, 0..3_i32).prop_map(
-        move |(containers, tolerations, selector, affinity, priority)| {
+    let spread = (select(&["x", "y"][..]), vec(spread_constraint(), 0..3));
+    (vec(container(), 1..3), tolerations, selector, affinity, 0..3_i32, spread).prop_map(
+        move |(containers, tolerations, selector, affinity, priority, (app, constraints))| {
             let selector = selector.map(|zone| json!({"zone": zone}));
-            object(json!({"metadata": {"name": name, "namespace": "default", "uid": name},
+            object(json!({"metadata": {"name": name, "namespace": "default", "uid": name,
+                    "labels": {"app": app}},
                 "spec": {"containers": containers, "tolerations": tolerations,
-                    "nodeSelector": selector, "affinity": affinity, "priority": priority}}))
+                    "nodeSelector": selector, "affinity": affinity, "priority": priority,
+                    "topologySpreadConstraints": constraints}}))
         },
     )
 }
@@ -116,6 +122,19 @@ fn affinity() -> impl Strategy<Value = Value> {
             "requiredDuringSchedulingIgnoredDuringExecution": required,
             "preferredDuringSchedulingIgnoredDuringExecution": preferred}})
     })
+}
+
+fn spread_constraint() -> impl Strategy<Value = Value> {
+    let policy = || option::of(select(&["Honor", "Ignore"][..]));
+    let key = select(&["zone", "zone", "kubernetes.io/hostname"][..]);
+    let when = select(&["DoNotSchedule", "ScheduleAnyway"][..]);
+    (key, when, 1..3, option::of(1..4), policy(), policy(), select(&["x", "y"][..])).prop_map(
+        |(key, when, max_skew, min_domains, affinity, taints, app)| {
+            json!({"topologyKey": key, "whenUnsatisfiable": when, "maxSkew": max_skew,
+                "minDomains": min_domains, "nodeAffinityPolicy": affinity,
+                "nodeTaintsPolicy": taints, "labelSelector": {"matchLabels": {"app": app}}})
+        },
+    )
 }
 
 fn in_zones(zones: &[&str]) -> Value {

@@ -36,6 +36,7 @@ impl Profile {
         let taints: Arc<dyn Plugin> = Arc::new(plugins::TaintToleration);
         let affinity: Arc<dyn Plugin> = Arc::new(plugins::NodeAffinity::default());
         let fit: Arc<dyn Plugin> = Arc::new(plugins::NodeResourcesFit::default());
+        let spread: Arc<dyn Plugin> = Arc::new(plugins::PodTopologySpread);
         let balanced: Arc<dyn Plugin> =
             Arc::new(plugins::NodeResourcesBalancedAllocation::default());
         let weighted =
@@ -50,11 +51,13 @@ impl Profile {
                 affinity.clone(),
                 Arc::new(plugins::NodePorts),
                 fit.clone(),
+                spread.clone(),
             ],
             score: vec![
                 weighted(&taints, 3),
                 weighted(&affinity, 2),
                 weighted(&fit, 1),
+                weighted(&spread, 2),
                 weighted(&balanced, 1),
                 Weighted { plugin: Arc::new(plugins::ImageLocality), weight: 1 },
             ],

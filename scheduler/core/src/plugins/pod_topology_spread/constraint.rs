@@ -1,0 +1,94 @@
+//! One of a pod's `topologySpreadConstraints`, with its defaults filled in.
+
+use k8s_openapi::api::core::v1::{Node, TopologySpreadConstraint};
+use pintle_api::labels::{Selector, SelectorError};
+use pintle_api::{node_affinity, taint};
+
+use crate::cache::NodeInfo;
+use crate::pod::PodInfo;
+
+/// `whenUnsatisfiable` of constraints that filter.
+pub(super) const DO_NOT_SCHEDULE: &str = "DoNotSchedule";
+/// `whenUnsatisfiable` of constraints that score.
+pub(super) const SCHEDULE_ANYWAY: &str = "ScheduleAnyway";
+
+/// A constraint.
+#[derive(Clone, Debug)]
+pub(super) struct Constraint {
+    pub(super) key: String,
+    pub(super) max_skew: i32,
+    /// Both must match: `labelSelector`, and the pod's own labels of `matchLabelKeys`.
+    selectors: [Selector; 2],
+    min_domains: i32,
+    honors_affinity: bool,
+    honors_taints: bool,
+}
+
+impl Constraint {
+    /// The pod's constraints of one kind.
+    pub(super) fn all(pod: &PodInfo, kind: &str) -> Result<Vec<Self>, SelectorError> {
+        let spec = pod.pod.spec.as_ref();
+        let constraints = spec.and_then(|spec| spec.topology_spread_constraints.as_deref());
+        let of_kind = constraints.unwrap_or_default().iter();
+        of_kind.filter(|c| c.when_unsatisfiable == kind).map(|c| Self::new(pod, c)).collect()
+    }
+
+    fn new(pod: &PodInfo, constraint: &TopologySpreadConstraint) -> Result<Self, SelectorError> {
+        let keys = constraint.match_label_keys.as_deref().unwrap_or_default();
+        let labels = pod.pod.metadata.labels.iter().flatten();
+        let own = Selector::from_labels(labels.filter(|(key, _)| keys.contains(key)));
+        Ok(Self {
+            key: constraint.topology_key.clone(),
+            max_skew: constraint.max_skew,
+            selectors: [Selector::try_from(constraint.label_selector.as_ref())?, own],
+            min_domains: constraint.min_domains.unwrap_or(1),
+            honors_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
+            honors_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
+        })
+    }
+
+    /// The node's domain; `None` if it lacks the key.
+    pub(super) fn domain<'a>(&self, node: &'a NodeInfo) -> Option<&'a str> {
+        label(node.node(), &self.key)
+    }
+
+    /// Whether the policies let the node count for this pod.
+    pub(super) fn includes(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
+        let untolerated = || {
+            let (taints, tolerations) = (node.taints(), pod.tolerations());
+            taint::find_untolerated(taints, tolerations, taint::forbids_scheduling).is_some()
+        };
+        (!self.honors_affinity || node_affinity::required_matches(&pod.pod, node.node()))
+            && !(self.honors_taints && untolerated())
+    }
+
+    /// Whether `other` is a pod to be spread.
+    pub(super) fn selects(&self, other: &PodInfo) -> bool {
+        self.selectors.iter().all(|selector| selector.matches(&other.pod.metadata.labels))
+    }
+
+    /// How many pods on the node, of the pod's namespace and not being deleted, are to be spread.
+    pub(super) fn count(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        let counts = |other: &&std::sync::Arc<PodInfo>| {
+            !other.is_terminating() && other.namespace() == pod.namespace() && self.selects(other)
+        };
+        i64::try_from(node.pods().iter().filter(counts).count()).unwrap_or(i64::MAX)
+    }
+
+    /// What skew is measured from: the count of the emptiest domain, or 0 if there are too few.
+    pub(super) fn lowest(&self, counts: &super::Counts) -> i64 {
+        if counts.len() < usize::try_from(self.min_domains).unwrap_or(0) {
+            return 0;
+        }
+        counts.values().copied().min().unwrap_or(0)
+    }
+}
+
+/// Whether the node has the keys of all constraints.
+pub(super) fn has_all_keys(constraints: &[Constraint], node: &Node) -> bool {
+    constraints.iter().all(|constraint| label(node, &constraint.key).is_some())
+}
+
+fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    node.metadata.labels.as_ref()?.get(key).map(String::as_str)
+}

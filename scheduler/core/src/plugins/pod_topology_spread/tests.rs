@@ -1,0 +1,193 @@
+#![expect(clippy::needless_pass_by_value, reason = "json! reads best in place")]
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::cache::Cache;
+use crate::framework::Code;
+
+/// Nodes by name and zone (`-` for none), with so many pods labelled `app: x` on each.
+fn cluster(nodes: &[(&str, &str, usize)]) -> Cache {
+    let mut cache = Cache::default();
+    for (name, zone, pods) in nodes {
+        let mut labels = json!({"kubernetes.io/hostname": name});
+        if *zone != "-" {
+            labels["zone"] = json!(zone);
+        }
+        let node = json!({"metadata": {"name": name, "labels": labels}});
+        cache.set_node(Arc::new(serde_json::from_value(node).unwrap()));
+        for n in 0..*pods {
+            cache.set_pod(resident(&format!("{name}-{n}"), name, json!({})));
+        }
+    }
+    cache
+}
+
+fn resident(uid: &str, node: &str, extra: Value) -> Arc<PodInfo> {
+    let mut metadata = json!({"name": uid, "uid": uid, "namespace": "default",
+        "labels": {"app": "x"}});
+    for (name, value) in extra.as_object().unwrap() {
+        metadata[name] = value.clone();
+    }
+    let pod = json!({"metadata": metadata, "spec": {"nodeName": node, "containers": []}});
+    Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap())))
+}
+
+fn pod(constraints: Value) -> PodInfo {
+    pod_with(constraints, json!({}))
+}
+
+fn pod_with(constraints: Value, extra: Value) -> PodInfo {
+    let mut spec = json!({"containers": [], "topologySpreadConstraints": constraints});
+    for (name, value) in extra.as_object().unwrap() {
+        spec[name] = value.clone();
+    }
+    let pod = json!({"metadata": {"name": "p", "uid": "p", "namespace": "default",
+        "labels": {"app": "x"}}, "spec": spec});
+    PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap()))
+}
+
+fn constraint(key: &str, when: &str, max_skew: i32) -> Value {
+    json!({"topologyKey": key, "whenUnsatisfiable": when, "maxSkew": max_skew,
+        "labelSelector": {"matchLabels": {"app": "x"}}})
+}
+
+fn with(mut constraint: Value, name: &str, value: Value) -> Value {
+    constraint[name] = value;
+    constraint
+}
+
+/// For each node in order: `.` feasible, `u` unschedulable, `!` unresolvable.
+fn verdicts(cache: &Cache, pod: &PodInfo) -> String {
+    let nodes = cache.snapshot().nodes();
+    match PodTopologySpread.pre_filter(pod, cache.snapshot()) {
+        PreFilter::Skip => ".".repeat(nodes.len()),
+        PreFilter::Reject(_) => "!".repeat(nodes.len()),
+        PreFilter::Filter { filter, .. } => nodes
+            .iter()
+            .map(|node| match filter.filter(node).map_err(|rejection| rejection.code()) {
+                Ok(()) => '.',
+                Err(Code::Unschedulable) => 'u',
+                Err(_) => '!',
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn skew_refuses_full_domains() {
+    let zonal = |max_skew| pod(json!([constraint("zone", DO_NOT_SCHEDULE, max_skew)]));
+    // Zone a holds 3, zone b 2 with one node of 0.
+    let cache = cluster(&[("1", "a", 1), ("2", "a", 2), ("3", "b", 2), ("4", "b", 0)]);
+    assert_eq!(verdicts(&cache, &zonal(1)), "uu..");
+    assert_eq!(verdicts(&cache, &zonal(2)), "....");
+    let by_host = pod(json!([constraint(HOSTNAME, DO_NOT_SCHEDULE, 1)]));
+    assert_eq!(verdicts(&cache, &by_host), "uuu.");
+    let both = pod(json!([
+        constraint("zone", DO_NOT_SCHEDULE, 1),
+        constraint(HOSTNAME, DO_NOT_SCHEDULE, 2)
+    ]));
+    assert_eq!(verdicts(&cache, &both), "uuu.");
+}
+
+#[test]
+fn a_node_without_the_key_is_unresolvable_and_no_domain() {
+    let cache = cluster(&[("1", "a", 1), ("2", "-", 0)]);
+    let zonal = pod(json!([constraint("zone", DO_NOT_SCHEDULE, 1)]));
+    assert_eq!(verdicts(&cache, &zonal), ".!");
+}
+
+#[test]
+fn a_pod_that_does_not_select_itself_adds_nothing() {
+    let cache = cluster(&[("1", "a", 1), ("2", "b", 0)]);
+    let others = with(
+        constraint("zone", DO_NOT_SCHEDULE, 1),
+        "labelSelector",
+        json!({"matchLabels": {"app": "y"}}),
+    );
+    assert_eq!(verdicts(&cache, &pod(json!([others]))), "..");
+    // No selector selects nothing.
+    let none = with(constraint("zone", DO_NOT_SCHEDULE, 1), "labelSelector", Value::Null);
+    assert_eq!(verdicts(&cache, &pod(json!([none]))), "..");
+}
+
+#[test]
+fn too_few_domains_measure_from_zero() {
+    let cache = cluster(&[("1", "a", 1), ("2", "b", 1)]);
+    let at_least = |min: i32| {
+        let zonal = constraint("zone", DO_NOT_SCHEDULE, 1);
+        pod(json!([with(zonal, "minDomains", json!(min))]))
+    };
+    assert_eq!(verdicts(&cache, &at_least(2)), "..");
+    assert_eq!(verdicts(&cache, &at_least(3)), "uu");
+}
+
+#[test]
+fn policies_choose_the_domains() {
+    let mut cache = cluster(&[("1", "a", 1), ("2", "b", 0)]);
+    let tainted = json!({"metadata": {"name": "2", "labels": {"zone": "b",
+        "kubernetes.io/hostname": "2"}}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    cache.set_node(Arc::new(serde_json::from_value(tainted).unwrap()));
+    let zonal = || constraint("zone", DO_NOT_SCHEDULE, 1);
+    // By default taints are ignored: zone b is the emptiest.
+    assert_eq!(verdicts(&cache, &pod(json!([zonal()]))), "u.");
+    let honoring = with(zonal(), "nodeTaintsPolicy", json!("Honor"));
+    assert_eq!(verdicts(&cache, &pod(json!([honoring]))), "..");
+    // By default affinity is honoured: zone b does not count.
+    let in_a = json!({"nodeSelector": {"zone": "a"}});
+    assert_eq!(verdicts(&cache, &pod_with(json!([zonal()]), in_a.clone())), "..");
+    let ignoring = with(zonal(), "nodeAffinityPolicy", json!("Ignore"));
+    assert_eq!(verdicts(&cache, &pod_with(json!([ignoring]), in_a)), "u.");
+}
+
+#[test]
+fn other_namespaces_and_leaving_pods_do_not_count() {
+    let mut cache = cluster(&[("1", "a", 0), ("2", "b", 0)]);
+    cache.set_pod(resident("o", "1", json!({"namespace": "other"})));
+    cache.set_pod(resident("l", "1", json!({"deletionTimestamp": "2025-01-01T00:00:00Z"})));
+    let zonal = pod(json!([constraint("zone", DO_NOT_SCHEDULE, 1)]));
+    assert_eq!(verdicts(&cache, &zonal), "..");
+    cache.set_pod(resident("c", "1", json!({})));
+    assert_eq!(verdicts(&cache, &zonal), "u.");
+    // Pods of another revision do not count with matchLabelKeys.
+    let keyed = with(constraint("zone", DO_NOT_SCHEDULE, 1), "matchLabelKeys", json!(["app"]));
+    let any = with(keyed, "labelSelector", json!({}));
+    assert_eq!(verdicts(&cache, &pod(json!([any.clone()]))), "u.");
+    cache.set_pod(resident("c", "1", json!({"labels": {"app": "old"}})));
+    assert_eq!(verdicts(&cache, &pod(json!([any]))), "..");
+}
+
+/// Raw and normalised scores of all nodes.
+fn scores(cache: &Cache, pod: &PodInfo) -> Option<(Vec<i64>, Vec<i64>)> {
+    let nodes = cache.snapshot().nodes();
+    let feasible: Vec<usize> = (0..nodes.len()).collect();
+    let PreScore::Score(score) = PodTopologySpread.pre_score(pod, cache.snapshot(), &feasible)
+    else {
+        return None;
+    };
+    let raw: Vec<i64> = nodes.iter().map(|node| score.score(node)).collect();
+    let mut normalized = raw.clone();
+    score.normalize(&mut normalized);
+    Some((raw, normalized))
+}
+
+#[test]
+fn soft_constraints_prefer_empty_domains() {
+    let cache = cluster(&[("1", "a", 3), ("2", "a", 0), ("3", "b", 1), ("4", "-", 0)]);
+    assert_eq!(scores(&cache, &pod(json!([]))), None);
+    // Two domains: ln 4 = 1.386. Zone a: 3 * 1.386 = 4.16, zone b: 1.386; 100*(4+1-1)/4.
+    let zonal = pod(json!([constraint("zone", SCHEDULE_ANYWAY, 1)]));
+    assert_eq!(scores(&cache, &zonal), Some((vec![4, 4, 1, 0], vec![25, 25, 100, 0])));
+    // Four hosts: ln 6 = 1.792, and maxSkew 3 adds 2.
+    let by_host = pod(json!([constraint(HOSTNAME, SCHEDULE_ANYWAY, 3)]));
+    assert_eq!(scores(&cache, &by_host), Some((vec![7, 2, 4, 2], vec![28, 100, 71, 100])));
+}
+
+#[test]
+fn when_nothing_is_there_yet_all_are_best() {
+    let cache = cluster(&[("1", "a", 0), ("2", "b", 0)]);
+    let zonal = pod(json!([constraint("zone", SCHEDULE_ANYWAY, 1)]));
+    assert_eq!(scores(&cache, &zonal), Some((vec![0, 0], vec![100, 100])));
+}
