@@ -6,5 +6,8 @@
 #[path = "integration/machine.rs"]
 mod machine;
 #[cfg(test)]
+#[path = "integration/node.rs"]
+mod node;
+#[cfg(test)]
 #[path = "integration/process.rs"]
 mod process;

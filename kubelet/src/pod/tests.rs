@@ -1,3 +1,5 @@
+mod property;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
