@@ -1,5 +1,6 @@
 //! The controllers over a real API server and store, in process. The tests play scheduler and
 //! kubelet: they bind pods, make them ready, and end those that are deleted.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster {
     pub(crate) mod harness;
