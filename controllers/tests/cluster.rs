@@ -132,6 +132,59 @@ async fn foreground_deletion_waits_for_the_dependents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn orphans_stay_and_are_adopted_and_an_undo_reuses_them() {
+    let cluster = Cluster::start().await;
+    cluster.create::<Deployment>(deployment(2, "v1")).await;
+    let kubelet = cluster.play_kubelet();
+    let deployments = cluster.api::<Deployment>();
+    let sets = cluster.api::<ReplicaSet>();
+    let complete = || async {
+        let web = deployments.get("web").await.ok()?;
+        let observed = web.status.as_ref()?.observed_generation == web.metadata.generation;
+        (observed && condition(&web, "Progressing")? == ("True", "NewReplicaSetAvailable"))
+            .then_some(web)
+    };
+    wait_for("the first rollout", complete).await;
+    let first = sets.list(&ListParams::default()).await.unwrap().items.remove(0);
+    let uids = || async {
+        let all = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+        all.into_iter().map(|pod| pod.metadata.uid).collect::<Vec<_>>()
+    };
+    let pods = uids().await;
+
+    deployments.delete("web", &DeleteParams::orphan()).await.unwrap();
+    wait_for("the orphan", || async {
+        let gone = deployments.get_opt("web").await.ok()?.is_none();
+        let set = sets.get(first.metadata.name.as_deref()?).await.ok()?;
+        (gone && set.metadata.owner_references.is_none_or(|owners| owners.is_empty())).then_some(())
+    })
+    .await;
+    cluster.create::<Deployment>(deployment(2, "v1")).await;
+    wait_for("the adoption", complete).await;
+    let all = sets.list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].metadata.uid, first.metadata.uid);
+    assert_eq!(uids().await, pods, "no pod was replaced");
+
+    for (image, revision) in [("v2", "2"), ("v1", "3")] {
+        let containers = json!([{"name": "c", "image": image}]);
+        let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        deployments.patch("web", &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
+        wait_for("the revision", || async {
+            let annotations = complete().await?.metadata.annotations?;
+            (annotations["deployment.kubernetes.io/revision"] == revision).then_some(())
+        })
+        .await;
+    }
+    let all = sets.list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(all.len(), 2);
+    let back = all.iter().find(|set| set.metadata.uid == first.metadata.uid).unwrap();
+    assert_eq!(back.spec.as_ref().unwrap().replicas, Some(2));
+    kubelet.abort();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slices_follow_the_readiness_of_pods() {
     let cluster = Cluster::start().await;
     cluster.create::<Deployment>(deployment(2, "v1")).await;
