@@ -58,11 +58,21 @@ pub(crate) async fn run(
     let pods = Pods { shared: Arc::new(shared), workers: HashMap::new(), tasks: JoinSet::new() };
     pods.run(client, &name, ready, &daemon).await;
     background.shutdown().await;
-    if let Err(error) = process.network.remove().await {
-        let error = RuntimeError::new(&error);
-        tracing::warn!(node = name, %error, "parts of the pod network are left");
-    }
+    remove_made(&name, &process.network).await;
     Ok(())
+}
+
+/// A node in a namespace goes with its cluster's network; one that is the machine itself has nobody
+/// else to clean up.
+async fn remove_made(node: &str, network: &NodeNetwork) {
+    let removed = match network.namespace() {
+        Some(_) => network.remove().await,
+        None => pintle_node::cleanup(network.cluster_id()).await.map(drop),
+    };
+    if let Err(error) = removed {
+        let error = RuntimeError::new(&error);
+        tracing::warn!(node, %error, "parts of the node are left on this machine");
+    }
 }
 
 fn add_check(daemon: &Daemon, name: &str, registered: &Arc<AtomicBool>) {

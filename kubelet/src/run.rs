@@ -5,7 +5,8 @@ use pintle_component::Daemon;
 use crate::{Config, Error, Runtime, agent, hollow};
 
 /// Run one kubelet until `daemon.shutdown`; then its pods' processes, namespaces and cgroups are
-/// removed. The node's own namespace and cgroup are left to whoever made them.
+/// removed. A node's own namespace and cgroup are left to whoever made its cluster's network; a node
+/// that is the machine itself leaves nothing.
 pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result<(), Error> {
     match config.runtime.clone() {
         Runtime::Hollow => hollow::run(client, vec![config], daemon).await,
