@@ -127,12 +127,13 @@ async fn keep_network(
                     Readiness::NotReady(format!("container runtime network not ready: {error}"))
                 }
             };
-            readiness.send_if_modified(|last| {
-                *last != now && {
-                    *last = now;
-                    true
-                }
-            });
+            let again = now != Readiness::Ready;
+            readiness.send_if_modified(|last| std::mem::replace(last, now.clone()) != now);
+            if again {
+                // What failed may pass; the nodes may not change for long.
+                tokio::time::sleep(NETWORK_RETRY).await;
+                changed.notify_one();
+            }
         }
     };
     tokio::join!(follow, apply);
@@ -264,6 +265,7 @@ impl Pods {
 
 const NO_POD_CIDR: &str = "container runtime network not ready: NetworkReady=false \
                            reason:NetworkPluginNotReady message:the node has no podCIDR yet";
+const NETWORK_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
 /// Longer than a pod's grace on shutdown and the removal of its cgroup together.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 

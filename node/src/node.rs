@@ -111,6 +111,8 @@ impl NodeNetwork {
         let gateway = Ipv4Net::new(pool.gateway(), cidr.prefix_len())
             .map_err(|source| NetworkError::io("gateway", std::io::Error::other(source)))?;
         let netlink = Netlink::open(namespace).await?;
+        // A try before may have come only half way.
+        netlink.delete_link(&self.node.bridge).await?;
         netlink.add_bridge(&self.node.bridge).await?;
         netlink.add_address(&self.node.bridge, gateway).await?;
         set_sysctl(namespace, "net/ipv4/ip_forward", "1")?;
