@@ -1,0 +1,166 @@
+//! The daemon against pintle's API server and store, in process.
+#![expect(clippy::unwrap_used, reason = "a test's failures are panics")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use pintle_apiserver::{ApiServer, UserInfo};
+use pintle_component::Daemon;
+use pintle_scheduler_runner::Config;
+use pintle_store::EmbeddedStore;
+use serde_json::json;
+
+/// Far longer than anything here takes: a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Cluster {
+    client: Client,
+    daemon: Daemon,
+    running: tokio::task::JoinHandle<Result<(), pintle_scheduler_runner::Error>>,
+    _data: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(data.path(), pintle_store::Options::default()).unwrap();
+        let daemon = Daemon::default();
+        let config = pintle_apiserver::Config::default();
+        let server = ApiServer::new(store, config, &daemon).await.unwrap();
+        let client = pintle_client::in_process(server.in_process(UserInfo::admin()));
+        let config = Config { seed: Some(1), ..Config::default() };
+        let running = pintle_scheduler_runner::run(client.clone(), config, daemon.clone());
+        Self { client, daemon, running: tokio::spawn(running), _data: data }
+    }
+
+    async fn stop(self) {
+        self.daemon.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// A node with room, and without the not-ready taint that admission gives to new nodes.
+    async fn add_node(&self, name: &str, cpu: &str) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let node = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+        let status = json!({"status": {"allocatable": {
+            "cpu": cpu, "memory": "64Gi", "pods": "110"}}});
+        let patch = Patch::Merge(status);
+        nodes.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+        let patch = Patch::Merge(json!({"spec": {"taints": null}}));
+        nodes.patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn add_pod(&self, name: &str, cpu: &str) {
+        let pod = json!({"metadata": {"name": name}, "spec": {"containers": [
+            {"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]}});
+        let pod = serde_json::from_value(pod).unwrap();
+        self.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+
+    /// How many pods each node has; pods without one are under the empty name.
+    async fn pods_by_node(&self) -> BTreeMap<String, usize> {
+        let mut by_node = BTreeMap::new();
+        for pod in self.pods().list(&ListParams::default()).await.unwrap() {
+            let node = pod.spec.and_then(|spec| spec.node_name).unwrap_or_default();
+            *by_node.entry(node).or_default() += 1;
+        }
+        by_node
+    }
+
+    async fn event(&self, reason: &str, pod: &str) -> Option<Event> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
+        let list = events.list(&ListParams::default()).await.unwrap();
+        list.into_iter().find(|event| {
+            event.reason.as_deref() == Some(reason)
+                && event.involved_object.name.as_deref() == Some(pod)
+        })
+    }
+
+    /// Asks until there is an answer.
+    async fn until<T>(&self, what: &str, mut ask: impl AsyncFnMut(&Self) -> Option<T>) -> T {
+        let asked = async {
+            loop {
+                if let Some(answer) = ask(self).await {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(answer) => answer,
+            Err(_) => panic!("{what}: {:?}", self.pods_by_node().await),
+        }
+    }
+}
+
+/// Status, reason and message of the pod's PodScheduled condition.
+fn scheduled(pod: &Pod) -> Option<(&str, Option<&str>, Option<&str>)> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let condition = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
+    Some((&condition.status, condition.reason.as_deref(), condition.message.as_deref()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_pods_fill_five_nodes() {
+    let cluster = Cluster::start().await;
+    for n in 0..5 {
+        cluster.add_node(&format!("n{n}"), "4").await;
+    }
+    for n in 0..200 {
+        cluster.add_pod(&format!("p{n}"), "100m").await;
+    }
+    let full: BTreeMap<String, usize> = (0..5).map(|n| (format!("n{n}"), 40)).collect();
+    cluster
+        .until("every pod is bound", async |cluster| {
+            (cluster.pods_by_node().await == full).then_some(())
+        })
+        .await;
+    let event = cluster.until("the event", async |c| c.event("Scheduled", "p199").await).await;
+    let pod = cluster.pods().get("p199").await.unwrap();
+    assert_eq!(scheduled(&pod).unwrap().0, "True");
+    let node = pod.spec.unwrap().node_name.unwrap();
+    let message = format!("Successfully assigned default/p199 to {node}");
+    assert_eq!(event.message, Some(message));
+    assert_eq!(event.source.unwrap().component.as_deref(), Some("default-scheduler"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_does_not_fit_says_so_until_there_is_room() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b", "c"] {
+        cluster.add_node(name, "1").await;
+    }
+    cluster.until("readiness", async |c| c.daemon.health.is_ready().then_some(())).await;
+    cluster.add_pod("big", "2").await;
+    let message = "0/3 nodes are available: 3 Insufficient cpu.";
+    let event = cluster.until("event", async |c| c.event("FailedScheduling", "big").await).await;
+    assert_eq!(
+        (event.message.as_deref(), event.type_.as_deref()),
+        (Some(message), Some("Warning"))
+    );
+    cluster
+        .until("the condition", async |cluster| {
+            let pod = cluster.pods().get("big").await.unwrap();
+            let expected = ("False", Some("Unschedulable"), Some(message));
+            (scheduled(&pod) == Some(expected)).then_some(())
+        })
+        .await;
+    cluster.add_node("d", "2").await;
+    cluster
+        .until("the pod is bound", async |cluster| {
+            let pod = cluster.pods().get("big").await.unwrap();
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            (node == Some("d") && scheduled(&pod)?.0 == "True").then_some(())
+        })
+        .await;
+    cluster.stop().await;
+}
