@@ -96,6 +96,14 @@ pub struct QueuedPod {
 type ActiveKey = (Reverse<i32>, Time, u64);
 
 impl QueuedPod {
+    /// The plugins whose objection keeps the pod waiting.
+    fn held_by(&self) -> PluginSet {
+        match self.gated_by {
+            Some(plugin) => [plugin].into_iter().collect(),
+            None => self.refused_by,
+        }
+    }
+
     fn active_key(&self) -> ActiveKey {
         let (priority, queued_at) = crate::plugins::sort_key(self.info.priority, self.queued_at);
         (priority, queued_at, self.sequence)
@@ -282,7 +290,10 @@ impl Queue {
     /// Something happened in the cluster: wakes the pods it may help, and is kept for those in
     /// flight.
     pub fn wake(&mut self, occurrence: &Occurrence, now: Time) {
-        if !self.profiles.iter().any(|profile| profile.registers(occurrence.event)) {
+        let event = occurrence.event;
+        let interested: PluginSet =
+            self.profiles.iter().flat_map(|profile| profile.interested(event).iter()).collect();
+        if interested.is_empty() && !event.is_wild_card() {
             return;
         }
         self.in_flight.record(occurrence);
@@ -291,7 +302,11 @@ impl Queue {
             .iter()
             .filter(|(_, _, uid)| {
                 let waiting = self.waiting.get(uid);
-                waiting.is_some_and(|w| self.is_worth_requeuing(&w.pod, occurrence))
+                // Most events concern few of many waiting pods: the sets tell before any hint.
+                waiting.is_some_and(|w| {
+                    (event.is_wild_card() || !w.pod.held_by().and(interested).is_empty())
+                        && self.is_worth_requeuing(&w.pod, occurrence)
+                })
             })
             .map(|(_, _, uid)| uid.clone())
             .collect();
@@ -344,12 +359,8 @@ impl Queue {
     /// Whether an event may lift what holds the pod back (`isPodWorthRequeuing`).
     fn is_worth_requeuing(&self, pod: &QueuedPod, occurrence: &Occurrence) -> bool {
         let Some(profile) = self.profiles.of(&pod.info) else { return false };
-        let held_by = match pod.gated_by {
-            Some(plugin) => [plugin].into_iter().collect(),
-            None => pod.refused_by,
-        };
         occurrence.event.is_wild_card()
-            || held_by.iter().filter_map(|name| profile.plugin(name)).any(|plugin| {
+            || pod.held_by().iter().filter_map(|name| profile.plugin(name)).any(|plugin| {
                 plugin.events().iter().any(|registered| registered.covers(occurrence.event))
                     && plugin.hint(&pod.info, occurrence) == Hint::Queue
             })

@@ -194,6 +194,12 @@ impl PluginSet {
         self.0 == 0
     }
 
+    /// The plugins of both sets.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The plugins, in the order in which they run.
     pub fn iter(self) -> impl Iterator<Item = PluginName> {
         PluginName::ALL.iter().copied().filter(move |plugin| self.contains(*plugin))

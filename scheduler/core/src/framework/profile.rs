@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{ClusterEvent, Plugin, PluginName};
+use super::{ClusterEvent, Plugin, PluginName, PluginSet};
 use crate::plugins;
 use crate::pod::PodInfo;
 
@@ -64,10 +64,11 @@ impl Profile {
         }
     }
 
-    /// Whether any plugin registered the event.
-    pub fn registers(&self, event: ClusterEvent) -> bool {
-        let gates = self.pre_enqueue.iter().chain(&self.filter);
-        event.is_wild_card() || gates.flat_map(|plugin| plugin.events()).any(|r| r.covers(event))
+    /// The plugins that registered the event.
+    pub fn interested(&self, event: ClusterEvent) -> PluginSet {
+        let plugins = self.pre_enqueue.iter().chain(&self.filter);
+        let registered = plugins.filter(|p| p.events().iter().any(|e| e.covers(event)));
+        registered.map(|plugin| plugin.name()).collect()
     }
 
     /// The plugin of this name, at whichever point it runs.
