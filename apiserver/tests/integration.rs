@@ -1,0 +1,13 @@
+//! The server over a real socket and the embedded store; each test has a cluster of its own.
+//! New tests of what a client sees on the wire go into one of the modules below.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+#[path = "integration/cluster.rs"]
+mod cluster;
+#[path = "integration/objects.rs"]
+mod objects;
+#[path = "integration/refusals.rs"]
+mod refusals;
+#[path = "integration/watches.rs"]
+mod watches;
