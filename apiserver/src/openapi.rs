@@ -89,8 +89,9 @@ fn v2_protobuf() -> Vec<u8> {
     [field(1, b"2.0"), field(2, &info), field(8, b""), field(9, b"")].concat()
 }
 
+/// As upstream since 1.27: Go does not parse the `@` of the name that clients ask for.
 const V2_PROTOBUF: HeaderValue =
-    HeaderValue::from_static("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+    HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
 
 #[cfg(test)]
 mod tests {
@@ -112,5 +113,7 @@ mod tests {
         let bytes = v2_protobuf();
         assert_eq!(&bytes[..7], b"\x0a\x032.0\x12\x1c");
         assert!(bytes.ends_with(b"\x42\x00\x4a\x00"));
+        // kubectl 1.20 fails on a media type that Go cannot parse.
+        assert!(!V2_PROTOBUF.to_str().unwrap().contains('@'));
     }
 }
