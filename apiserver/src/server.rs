@@ -148,7 +148,11 @@ impl Core {
             false => Some(self.inflight.try_acquire().map_err(|_| busy())?),
         };
         let (head, body) = request.into_parts();
-        let body = read_body(body).await?;
+        // Reads have no body, and a watch has no time limit under which to wait for one.
+        let body = match info.verb {
+            "get" | "list" | "watch" => Bytes::new(),
+            _ => read_body(body).await?,
+        };
         handlers::dispatch(self, &handlers::Call { info, query, headers: head.headers, body }).await
     }
 }

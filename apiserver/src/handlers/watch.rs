@@ -238,7 +238,7 @@ impl Watcher {
         loop {
             let Some(changes) = cache.of(self.options.resource).changes(self.position, BATCH)
             else {
-                let expired = Status::too_old(self.position, self.position + 1);
+                let expired = Status::expired("too old resource version: the watch fell behind");
                 self.send(event("ERROR", &json!(expired))).await?;
                 return Ok(false);
             };
