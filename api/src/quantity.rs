@@ -2,8 +2,9 @@
 //!
 //! Mirrors `k8s.io/apimachinery/pkg/api/resource`. A quantity is held as a whole number of
 //! billionths (the finest step Kubernetes knows, `n`) in an `i128`, so sums and comparisons are
-//! exact; finer input is rounded away from zero as upstream does. Amounts over 1.7e29 saturate;
-//! upstream caps most of what is over 2^63-1 already.
+//! exact; finer input is rounded away from zero as upstream does. Amounts over 2^63-1 are capped
+//! where upstream caps them, and saturate at 1.7e29. Upstream also prints back some odd spellings
+//! (`+7`, `07`, `7.`) as they came; here they print canonically.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -186,10 +187,10 @@ impl From<Quantity> for Text {
 /// Upstream's canonical form: no fraction, and the largest suffix that leaves a whole number.
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Small amounts in binary notation print as decimals, so that nothing is rounded.
-        let small = self.nanos.abs() < 1024 * NANOS;
+        // Small and broken amounts in binary notation print as decimals: nothing is rounded.
+        let is_plain = self.nanos.abs() >= 1024 * NANOS && self.is_whole();
         match self.format {
-            Format::BinarySi if !small => self.fmt_binary(f),
+            Format::BinarySi if is_plain => self.fmt_binary(f),
             Format::DecimalExponent => match self.decimal(i32::MAX) {
                 (mantissa, 0) => write!(f, "{mantissa}"),
                 (mantissa, exponent) => write!(f, "{mantissa}e{exponent}"),
@@ -217,7 +218,7 @@ impl Quantity {
     }
 
     fn fmt_binary(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut mantissa = divide_away_from_zero(self.nanos, NANOS);
+        let mut mantissa = self.nanos / NANOS;
         let mut power = 0;
         while mantissa % 1024 == 0 && power + 1 < BINARY_SUFFIXES.len() {
             mantissa /= 1024;

@@ -247,11 +247,15 @@ impl<'a> Items<'a> {
         for item in patch {
             let map = item.as_object().ok_or_else(|| wrong("a list item must be an object"))?;
             match directive(map)? {
-                Some(Directive::Replace) if map.len() == 1 => read.replace = true,
+                // The item that says so is not itself part of the new list.
+                Some(Directive::Replace) => read.replace = true,
                 Some(Directive::Delete) => {
                     read.deleted.insert(key_of(item, key)?);
                 }
-                _ => read.items.push((key_of(item, key)?, item)),
+                Some(Directive::Merge) => {
+                    return Err(wrong("merging lists cannot yet be specified in the patch"));
+                }
+                None => read.items.push((key_of(item, key)?, item)),
             }
         }
         Ok(read)

@@ -112,6 +112,10 @@ fn bad_strategic_patches_are_refused() {
             "map: {\"image\":\"x\"} does not contain declared merge key: name",
         ),
         (json!({"containers": ["x"]}), "a list item must be an object"),
+        (
+            json!({"containers": [{"name": "a", "$patch": "merge"}]}),
+            "merging lists cannot yet be specified in the patch",
+        ),
         (json!({"$retainKeys": ["a"], "b": 1}), "field \"b\" is in the patch but not in"),
         (json!({"$retainKeys": 1}), "$retainKeys must be a list"),
     ] {

@@ -8,6 +8,8 @@ use super::{Format, NANOS, ParseError, Quantity};
 /// Significant digits kept exactly. 28 digits of billionths are more than 2^63-1 units; what is
 /// cut off only decides whether the result is rounded up.
 const DIGITS_MAX: usize = 28;
+/// Numbers of at most so many digits fit an `i64` and are not capped (`maxInt64Factors`).
+const DIGITS_UNCAPPED_MAX: usize = 18;
 /// With a power of two on top (up to 2^60) the product must still fit 128 bits.
 const DIGITS_BINARY_MAX: usize = 19;
 
@@ -17,7 +19,12 @@ pub(super) fn parse(text: &str) -> Result<Quantity, ParseError> {
     if !parts.has_digits {
         return Err(ParseError::Numeric);
     }
-    let magnitude = magnitude(&parts, scale);
+    let mut magnitude = magnitude(&parts, scale);
+    // Upstream keeps short decimal numbers whatever their exponent; all else it caps.
+    let is_short = parts.whole.len() + parts.fraction.len() <= DIGITS_UNCAPPED_MAX;
+    if format == Format::BinarySi || !is_short {
+        magnitude = magnitude.min(i128::from(i64::MAX) * NANOS);
+    }
     let nanos = if parts.negative { -magnitude } else { magnitude };
     if format == Format::BinarySi && nanos > 0 && nanos < NANOS {
         format = Format::DecimalSi;
@@ -47,11 +54,12 @@ fn split(text: &str) -> Result<Parts<'_>, ParseError> {
         return Err(ParseError::Format);
     }
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let has_digits = !whole.is_empty() || !fraction.is_empty();
+    let whole = whole.trim_start_matches('0');
     if fraction.contains('.') {
         // Upstream stops at the second point, so that the rest cannot be a suffix.
         return Err(ParseError::Format);
     }
-    let has_digits = !whole.is_empty() || !fraction.is_empty();
     Ok(Parts { negative: text.starts_with('-'), whole, fraction, suffix, has_digits })
 }
 
