@@ -21,18 +21,45 @@ fn main() {
     println!("| engine | value | writers | puts/s | p50 us | p99 us |\n|---|---|---|---|---|---|");
     for value_bytes in [256, 2048] {
         for writers in [1, 16, 64] {
-            for engine in [Engine::Pintle, Engine::Fjall] {
+            for engine in [Engine::Pintle, Engine::Fjall, Engine::Redb] {
                 let dir = tempfile::tempdir_in(&dir).unwrap();
                 runtime.block_on(measure(engine, dir.path(), value_bytes, writers));
             }
         }
     }
+    let dir = tempfile::tempdir_in(&dir).unwrap();
+    runtime.block_on(restart(dir.path()));
+}
+
+/// How long opening takes with as much log as there ever is before a snapshot.
+async fn restart(dir: &Path) {
+    let store = EmbeddedStore::open(dir, Options::default()).unwrap();
+    let value = Bytes::from(vec![b'v'; 2048]);
+    let deadline = Instant::now() + 10 * MEASURED;
+    let mut rounds = 0;
+    while store.stats().log_bytes < (60 << 20) {
+        assert!(Instant::now() < deadline, "the disk is too slow for this");
+        let puts = (0..500).map(|i| {
+            let op = Op::Put { key: format!("{rounds}-{i}").into(), value: value.clone() };
+            store.txn(Txn { compare: vec![], ops: vec![op] })
+        });
+        futures::future::try_join_all(puts).await.unwrap();
+        rounds += 1;
+    }
+    let stats = store.stats();
+    store.close();
+    let start = Instant::now();
+    let store = EmbeddedStore::open(dir, Options::default()).unwrap();
+    let took = start.elapsed();
+    assert_eq!(store.stats().keys, stats.keys);
+    println!("\nopened {} keys, {} bytes of log, in {took:.0?}", stats.keys, stats.log_bytes);
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Engine {
     Fjall,
     Pintle,
+    Redb,
 }
 
 #[derive(Clone)]
@@ -67,12 +94,12 @@ async fn measure(engine: Engine, dir: &Path, value_bytes: usize, writers: usize)
     let handle = match engine {
         Engine::Fjall => Handle::Group(fjall(dir)),
         Engine::Pintle => Handle::Pintle(EmbeddedStore::open(dir, Options::default()).unwrap()),
+        Engine::Redb => Handle::Group(redb(dir)),
     };
     let value = Bytes::from(vec![b'v'; value_bytes]);
     let start = Instant::now();
-    let tasks = (0..writers).map(|writer| {
-        tokio::spawn(write(handle.clone(), writer, value.clone(), start + MEASURED))
-    });
+    let tasks = (0..writers)
+        .map(|writer| tokio::spawn(write(handle.clone(), writer, value.clone(), start + MEASURED)));
     let samples = futures::future::try_join_all(tasks).await.unwrap();
     let elapsed = start.elapsed();
     let mut samples: Vec<Duration> = samples.into_iter().flatten().collect();
@@ -95,17 +122,38 @@ async fn write(handle: Handle, writer: usize, value: Bytes, deadline: Instant) -
 }
 
 fn fjall(dir: &Path) -> mpsc::Sender<Put> {
-    let (queue, mut puts) = mpsc::channel::<Put>(4096);
     let database = fjall::Database::builder(dir).open().unwrap();
     let keyspace = database.keyspace("kv", fjall::KeyspaceCreateOptions::default).unwrap();
+    grouped(move |group| {
+        let mut batch = database.batch().durability(Some(fjall::PersistMode::SyncData));
+        for put in group {
+            batch.insert(&keyspace, &put.key[..], &put.value[..]);
+        }
+        batch.commit().unwrap();
+    })
+}
+
+fn redb(dir: &Path) -> mpsc::Sender<Put> {
+    let table = redb::TableDefinition::<&[u8], &[u8]>::new("kv");
+    let database = redb::Database::create(dir.join("redb")).unwrap();
+    grouped(move |group| {
+        let transaction = database.begin_write().unwrap();
+        let mut table = transaction.open_table(table).unwrap();
+        for put in group {
+            table.insert(&put.key[..], &put.value[..]).unwrap();
+        }
+        drop(table);
+        transaction.commit().unwrap();
+    })
+}
+
+/// A thread that makes whatever is queued durable with one `commit`, then answers.
+fn grouped(commit: impl Fn(&[Put]) + Send + 'static) -> mpsc::Sender<Put> {
+    let (queue, mut puts) = mpsc::channel::<Put>(4096);
     std::thread::spawn(move || {
         let mut group = Vec::new();
         while puts.blocking_recv_many(&mut group, 512) > 0 {
-            let mut batch = database.batch().durability(Some(fjall::PersistMode::SyncData));
-            for put in &group {
-                batch.insert(&keyspace, &put.key[..], &put.value[..]);
-            }
-            batch.commit().unwrap();
+            commit(&group);
             group.drain(..).for_each(|put| put.done.send(()).unwrap());
         }
     });

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,6 +49,8 @@ pub(super) struct Writer {
     retention: Retention,
     snapshots: Snapshots,
     started: Instant,
+    last_flush: Duration,
+    last_group: usize,
     /// Let go of last, when nothing writes to the directory any more.
     _lock: Option<DirectoryLock>,
 }
@@ -62,14 +64,24 @@ impl Writer {
         snapshots: Snapshots,
         lock: Option<DirectoryLock>,
     ) -> Writer {
-        let started = Instant::now();
-        Writer { shared, queue, log, retention, snapshots, started, _lock: lock }
+        Writer {
+            shared,
+            queue,
+            log,
+            retention,
+            snapshots,
+            started: Instant::now(),
+            last_flush: Duration::ZERO,
+            last_group: 0,
+            _lock: lock,
+        }
     }
 
     /// Serve until all senders are gone or a write fails for good.
     pub(super) fn run(mut self) {
         let mut group = Vec::new();
         while self.queue.blocking_recv_many(&mut group, GROUP_TXNS_MAX) > 0 {
+            self.gather(&mut group);
             while !group.is_empty() {
                 let rest = group.split_off(group_length(&group));
                 self.commit(std::mem::replace(&mut group, rest));
@@ -77,6 +89,22 @@ impl Writer {
         }
         self.snapshots.stop();
         self.shared.hub.close();
+    }
+
+    /// Wait a moment for callers that were answered just now and are about to write again: without
+    /// it the first of them gets a flush for itself, and all others wait for that and for their own.
+    /// Waits only while fewer are here than last time, and at most half as long as a flush takes.
+    fn gather(&mut self, group: &mut Vec<Request>) {
+        let expected = self.last_group;
+        let patience = (self.last_flush / 2).min(GATHER_MAX);
+        let start = Instant::now();
+        while group.len() < expected && start.elapsed() < patience {
+            match self.queue.try_recv() {
+                Ok(request) => group.push(request),
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+        self.last_group = group.len();
     }
 
     fn commit(&mut self, group: Vec<Request>) {
@@ -105,7 +133,9 @@ impl Writer {
     fn make_durable(&mut self, pending: Pending) -> Result<(), StoreError> {
         let events = pending.into_events();
         let Some(payload) = encode_events(&events) else { return Ok(()) };
+        let start = Instant::now();
         let bytes = self.log.append(&payload).map_err(|error| self.failed(&error))?;
+        self.last_flush = start.elapsed();
         let now_ms = self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         let revision = {
             let mut table = self.shared.table.write();
@@ -168,6 +198,8 @@ fn op_bytes(op: &Op) -> usize {
     }
 }
 
+/// Longest wait for a group to gather, however slow the disk: not worth noticing for a person.
+const GATHER_MAX: Duration = Duration::from_millis(1);
 /// Transactions that share a flush: beyond this the flush is no longer what takes the time.
 const GROUP_TXNS_MAX: usize = 512;
 /// Bytes that share a flush, so that a small write does not wait behind many large ones.
