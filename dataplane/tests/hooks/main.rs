@@ -6,6 +6,7 @@ mod agent;
 mod backend;
 mod cgroup;
 mod churn;
+mod daemon;
 mod fixture;
 mod tcp;
 mod udp;

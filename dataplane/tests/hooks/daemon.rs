@@ -1,0 +1,166 @@
+//! The whole daemon: an API of two scripted kinds on one side, sockets on the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use kube::client::Body;
+use parking_lot::Mutex;
+use pintle_component::{Daemon, encode_metrics};
+use pintle_dataplane::{Config, run};
+use serde_json::{Value, json};
+
+use crate::agent::Agent;
+use crate::backend::Backend;
+use crate::cgroup::Cgroup;
+use crate::fixture::service;
+
+/// Lists what it was given, and sends watchers what it is told.
+#[derive(Clone, Default)]
+struct Api(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    services: Vec<Value>,
+    slices: Vec<Value>,
+    /// Of EndpointSlices.
+    watchers: Vec<UnboundedSender<Bytes>>,
+    queries: Vec<String>,
+}
+
+impl Api {
+    fn client(&self) -> kube::Client {
+        let api = self.clone();
+        let answer = move |request: Request<Body>| {
+            let api = api.clone();
+            async move { Ok::<_, std::convert::Infallible>(api.answer(&request)) }
+        };
+        kube::Client::new(tower::service_fn(answer), "default")
+    }
+
+    fn answer(&self, request: &Request<Body>) -> Response<UnsyncBoxBody<Bytes, BodyError>> {
+        let mut state = self.0.lock();
+        let query = request.uri().query().unwrap_or_default();
+        state.queries.push(request.uri().to_string());
+        let slices = request.uri().path() == "/apis/discovery.k8s.io/v1/endpointslices";
+        if query.contains("watch=true") {
+            let (sender, receiver) = unbounded();
+            if slices {
+                state.watchers.push(sender);
+            }
+            let frames = receiver.map(|bytes| Ok(http_body::Frame::data(bytes)));
+            return Response::new(StreamBody::new(frames).boxed_unsync());
+        }
+        let items = if slices { &state.slices } else { &state.services };
+        let (api_version, kind) = if slices {
+            ("discovery.k8s.io/v1", "EndpointSliceList")
+        } else {
+            ("v1", "ServiceList")
+        };
+        let list = json!({
+            "apiVersion": api_version, "kind": kind,
+            "metadata": { "resourceVersion": "1" }, "items": items,
+        });
+        let body = Full::new(Bytes::from(list.to_string()));
+        Response::new(body.map_err(|never| match never {}).boxed_unsync())
+    }
+
+    fn modify_slice(&self, slice: &Value) {
+        let event = json!({ "type": "MODIFIED", "object": slice });
+        for watcher in &self.0.lock().watchers {
+            watcher.unbounded_send(Bytes::from(format!("{event}\n"))).unwrap();
+        }
+    }
+}
+
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+fn slice_of(backend: &Backend, revision: u32) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": "web-1", "namespace": "default", "resourceVersion": revision.to_string(),
+            "labels": { "kubernetes.io/service-name": "web" },
+        },
+        "ports": [{ "name": "", "protocol": "TCP", "port": backend.addr().port() }],
+        "endpoints": [{ "addresses": ["127.0.0.1"], "conditions": { "ready": true } }],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root"]
+async fn two_nodes_of_one_process_follow_the_api() {
+    let service = service(1, 80);
+    let (first, second) = (Backend::tcp(), Backend::tcp());
+    let api = Api::default();
+    api.0.lock().services.push(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web", "namespace": "default", "resourceVersion": "1" },
+        "spec": {
+            "clusterIP": service.ip().to_string(), "clusterIPs": [service.ip().to_string()],
+            "ports": [{ "protocol": "TCP", "port": 80 }],
+        },
+    }));
+    api.0.lock().slices.push(slice_of(&first, 1));
+
+    // The second node's cgroup is not there yet: the daemon makes it.
+    let above = Cgroup::new();
+    let (node_0, node_1) = (above.child("node-0"), above.path().join("node-1"));
+    let daemon = Daemon::default();
+    let start = |name: &str, cgroup: &std::path::Path| {
+        tokio::spawn(run(api.client(), Config::new(name, cgroup), daemon.clone()))
+    };
+    let running = [start("node-0", node_0.path()), start("node-1", &node_1)];
+    until(|| {
+        let ready = |node| daemon.health.answer(&format!("/readyz/dataplane/{node}"), "");
+        ["node-0", "node-1"].map(ready).iter().all(|r| r.as_ref().is_some_and(|r| r.status == 200))
+    })
+    .await;
+
+    let mut agents = [Agent::start(node_0.path()), Agent::start(&node_1)];
+    let mut ask = || {
+        let mut answers = agents.each_mut().map(|agent| agent.ask(format!("tcp {service}")));
+        answers.sort_unstable();
+        answers
+    };
+    let from = |backend: &Backend| format!("{} peer {service}", backend.name());
+    assert_eq!(ask(), [from(&first), from(&first)]);
+    until(|| api.0.lock().watchers.len() == 2).await;
+    api.modify_slice(&slice_of(&second, 2));
+    until(|| ask() == [from(&second), from(&second)]).await;
+    let text = encode_metrics(&daemon.registry);
+    assert!(text.contains("pintle_dataplane_service_ports{node=\"node-1\"} 1"), "{text}");
+    let queries = api.0.lock().queries.join("\n");
+    for selector in [
+        "services?&labelSelector=%21service.kubernetes.io%2Fservice-proxy-name&",
+        "endpointslices?&labelSelector=%21service.kubernetes.io%2Fservice-proxy-name%2C\
+         %21service.kubernetes.io%2Fheadless&",
+    ] {
+        assert!(queries.contains(selector), "{queries}");
+    }
+
+    daemon.shutdown.cancel();
+    for running in running {
+        running.await.unwrap().unwrap();
+    }
+    assert_eq!(ask(), ["errno 111", "errno 111"], "detached");
+    drop(agents);
+    std::thread::sleep(Duration::from_millis(50));
+    std::fs::remove_dir(node_1).unwrap();
+}
+
+/// Wait for at most five seconds.
+async fn until(mut holds: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited for five seconds");
+}
