@@ -1,0 +1,3 @@
+//! What survives a killed process.
+
+mod server;

@@ -1,0 +1,7 @@
+//! The binary as its users meet it.
+
+mod bad_input;
+mod demo;
+mod disk_full;
+mod kubectl;
+mod parts;
