@@ -71,6 +71,15 @@ impl Server {
         pintle_client::connect(Some(&self.kubeconfig())).await.unwrap()
     }
 
+    /// A client that reports 429 and 503 at once, where kube's default retries for minutes.
+    pub(crate) async fn impatient_client(&self) -> kube::Client {
+        let kubeconfig = kube::config::Kubeconfig::read_from(self.kubeconfig()).unwrap();
+        let options = kube::config::KubeConfigOptions::default();
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+        config.default_retry = false;
+        kube::Client::try_from(config).unwrap()
+    }
+
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.data_dir.join("admin.kubeconfig")
     }

@@ -47,7 +47,7 @@ async fn writes_are_refused_and_nothing_acknowledged_is_lost() {
     let disk = SmallDisk::mount(dir.path().join("disk"), "160m");
     let data_dir = disk.path().join("data");
     let server = Server::start(&data_dir, &["--nodes=0"]).await;
-    let maps = Api::<ConfigMap>::default_namespaced(server.client().await);
+    let maps = Api::<ConfigMap>::default_namespaced(server.impatient_client().await);
 
     let mut acknowledged = 0;
     let refused = loop {
@@ -65,7 +65,7 @@ async fn writes_are_refused_and_nothing_acknowledged_is_lost() {
     count(&maps, acknowledged).await;
     server.kill();
     let server = Server::start(&data_dir, &["--nodes=0"]).await;
-    let maps = Api::<ConfigMap>::default_namespaced(server.client().await);
+    let maps = Api::<ConfigMap>::default_namespaced(server.impatient_client().await);
     count(&maps, acknowledged).await;
     maps.delete("map-0", &DeleteParams::default()).await.ok();
 }
