@@ -95,11 +95,31 @@ impl Netlink {
         Ok(links.into_iter().filter_map(name).collect())
     }
 
-    /// Make a bridge, up.
+    /// Make a bridge, up, that keeps its hardware address for life.
+    ///
+    /// Left to itself a bridge takes the lowest address among its ports', so it would change as ports
+    /// come and go, and every neighbour that has the old one would send into the void until its entry
+    /// grows old: half a minute and more.
     pub async fn add_bridge(&self, name: &str) -> Result<(), NetworkError> {
+        let failed = |error| NetworkError::netlink(format!("add bridge {name}"), error);
         let message = LinkBridge::new(name).build();
-        let added = self.handle.link().add(message).execute().await;
-        added.map_err(|error| NetworkError::netlink(format!("add bridge {name}"), error))
+        self.handle.link().add(message).execute().await.map_err(failed)?;
+        let Some(address) = self.hardware_address(name).await? else { return Ok(()) };
+        let index = self.link(name, &format!("set the address of bridge {name}")).await?;
+        let message = LinkUnspec::new_with_index(index).address(address).build();
+        self.handle.link().set(message).execute().await.map_err(failed)
+    }
+
+    /// The hardware address of a link, if it is there and has one.
+    pub async fn hardware_address(&self, name: &str) -> Result<Option<Vec<u8>>, NetworkError> {
+        let mut found = self.handle.link().get().match_name(name).execute();
+        let failed = |error| NetworkError::netlink(format!("look up link {name}"), error);
+        let link = found.try_next().await.map_err(failed)?;
+        let mut attributes = link.into_iter().flat_map(|link: LinkMessage| link.attributes);
+        Ok(attributes.find_map(|attribute| match attribute {
+            LinkAttribute::Address(address) => Some(address),
+            _ => None,
+        }))
     }
 
     /// Make a veth pair: `name` here, up and a port of `bridge`; `peer` in the other namespace.

@@ -147,6 +147,26 @@ async fn pods_come_and_go_at_once_with_addresses_of_their_own() {
     cluster.teardown().await.unwrap();
 }
 
+/// A neighbour that has learnt it would lose its gateway, and with it every other node.
+#[tokio::test]
+#[ignore = "needs root"]
+async fn bridges_keep_their_hardware_address_as_pods_come_and_go() {
+    let (_guard, cluster) = cluster("address").await;
+    join_nodes(&cluster, 41).await;
+    let node = &cluster.nodes()[0];
+    let netlink = Netlink::open(node.namespace()).await.unwrap();
+    let first = netlink.hardware_address("cni0").await.unwrap().expect("a bridge has one");
+    for number in 0..8 {
+        node.attach_pod(&format!("pod-{number}")).await.unwrap();
+        assert_eq!(netlink.hardware_address("cni0").await.unwrap().as_ref(), Some(&first));
+    }
+    for number in 0..8 {
+        node.detach_pod(&format!("pod-{number}")).await.unwrap();
+        assert_eq!(netlink.hardware_address("cni0").await.unwrap().as_ref(), Some(&first));
+    }
+    cluster.teardown().await.unwrap();
+}
+
 #[tokio::test]
 #[ignore = "needs root"]
 async fn a_machine_as_a_node_leaves_nothing_either() {
