@@ -13,6 +13,7 @@
 //! [`Snapshot`] is the part that decisions read. It is always current, and a clone of it is a
 //! consistent copy: what changes afterwards is copied on write, node by node.
 
+mod change_log;
 mod images;
 mod node_info;
 mod snapshot;
@@ -28,6 +29,7 @@ use rustc_hash::FxHashMap;
 use crate::pod::{PodInfo, PodUid};
 use crate::time::Time;
 
+pub use change_log::{CacheId, ChangeLog, RowLog};
 pub use images::ImageState;
 pub use node_info::NodeInfo;
 pub use snapshot::Snapshot;

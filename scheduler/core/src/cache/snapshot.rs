@@ -5,16 +5,44 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Node;
 use rustc_hash::FxHashMap;
 
+use super::change_log::ChangeLog;
 use super::images::{self, ImageTable};
 use super::{ImageState, NodeInfo};
 
 /// All nodes at one moment. Cheap to clone; a clone does not change.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Snapshot {
     nodes: Vec<Arc<NodeInfo>>,
     by_name: FxHashMap<Arc<str>, usize>,
     images: Arc<ImageTable>,
     generation: u64,
+    /// The cache's own snapshot has one.
+    changes: Option<Box<ChangeLog>>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            nodes: Vec::new(),
+            by_name: FxHashMap::default(),
+            images: Arc::default(),
+            generation: 0,
+            changes: Some(Box::default()),
+        }
+    }
+}
+
+impl Clone for Snapshot {
+    /// A copy goes its own way: it logs no changes.
+    fn clone(&self) -> Self {
+        Self {
+            nodes: self.nodes.clone(),
+            by_name: self.by_name.clone(),
+            images: Arc::clone(&self.images),
+            generation: self.generation,
+            changes: None,
+        }
+    }
 }
 
 impl Snapshot {
@@ -38,6 +66,11 @@ impl Snapshot {
         self.images.get(name)
     }
 
+    /// Which nodes changed, if this is a cache's own snapshot; copies of it have none.
+    pub fn changes(&self) -> Option<&ChangeLog> {
+        self.changes.as_deref()
+    }
+
     /// The generation of the latest change.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -48,8 +81,11 @@ impl Snapshot {
         let old = self.get(name).map(|info| Arc::clone(info.node()));
         if !images::same(old.as_deref(), Some(&node)) {
             Arc::make_mut(&mut self.images).replace(old.as_deref(), Some(&node));
+            self.log(ChangeLog::images_changed);
         }
         if self.change(name, |info| info.set_node(Arc::clone(&node))) {
+            let at = self.by_name[name];
+            self.log(|changes| changes.object_changed(at));
             return;
         }
         let mut info = match ghost {
@@ -59,8 +95,13 @@ impl Snapshot {
         info.set_node(node);
         self.generation += 1;
         info.set_generation(self.generation);
-        self.by_name.insert(info.name().clone(), self.nodes.len());
+        let at = self.nodes.len();
+        self.by_name.insert(info.name().clone(), at);
         self.nodes.push(Arc::new(info));
+        self.log(|changes| {
+            changes.object_changed(at);
+            changes.images_changed();
+        });
     }
 
     pub(super) fn remove_node(&mut self, name: &str) -> Option<NodeInfo> {
@@ -69,6 +110,10 @@ impl Snapshot {
         if let Some(moved) = self.nodes.get(at) {
             self.by_name.insert(moved.name().clone(), at);
         }
+        self.log(|changes| {
+            changes.object_changed(at);
+            changes.images_changed();
+        });
         self.generation += 1;
         if !images::same(Some(info.node()), None) {
             Arc::make_mut(&mut self.images).replace(Some(info.node()), None);
@@ -85,6 +130,13 @@ impl Snapshot {
         act(info);
         self.generation += 1;
         info.set_generation(self.generation);
+        self.log(|changes| changes.pods_changed(at));
         true
+    }
+
+    fn log(&mut self, note: impl FnOnce(&mut ChangeLog)) {
+        if let Some(changes) = &mut self.changes {
+            note(changes);
+        }
     }
 }
