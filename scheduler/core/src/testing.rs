@@ -22,12 +22,14 @@ use crate::pod::PodInfo;
 
 /// A node of this name.
 pub(crate) fn node(name: String) -> impl Strategy<Value = Arc<Node>> {
+    let name = Value::from(name);
     let base = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
     object(base, vec![container::node(), spread::node(), taint::node()])
 }
 
 /// A pod of this name, not bound.
 pub(crate) fn pod(name: String) -> impl Strategy<Value = Pod> {
+    let name = Value::from(name);
     let base = json!({"metadata": {"name": name, "uid": name}, "spec": {"containers": []}});
     let parts = vec![
         identity(),
