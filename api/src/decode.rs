@@ -9,6 +9,7 @@ use std::fmt;
 
 use k8s_openapi::api::{apps, autoscaling, coordination, core, discovery, policy, scheduling};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::scheme::Kind;
@@ -134,6 +135,12 @@ pub fn check(kind: Kind, value: &mut Value) -> Result<Vec<String>, DecodeError> 
         Kind::DeleteOptions => typed::check::<DeleteOptions>,
     };
     check(value).map_err(|why| DecodeError::Type(VersionedKind(kind), kind.name(), why))
+}
+
+/// Reads a type that is no kind of the API, such as a component's configuration, by the rules of
+/// [`check`]: the typed value and the unknown fields, or the first field of a wrong type.
+pub fn read<T: DeserializeOwned>(value: &mut Value) -> Result<(T, Vec<String>), String> {
+    typed::read(value)
 }
 
 /// Applies `fieldValidation` to findings: nothing, warnings, or a refusal.

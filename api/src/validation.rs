@@ -27,6 +27,8 @@ mod tests;
 mod volume;
 mod workload;
 
+pub use scheduling_rule::node_affinity;
+
 /// Checks an object that is to be created.
 pub fn create(kind: Kind, object: &Value) -> Errors {
     let mut errors = Errors::new();

@@ -20,10 +20,15 @@ use crate::quantity::Quantity;
 
 /// Checks `value` against `T`; returns the unknown fields that were removed.
 pub(super) fn check<T: DeserializeOwned>(value: &mut Value) -> Result<Vec<String>, String> {
+    read::<T>(value).map(|(_, unknown)| unknown)
+}
+
+/// Reads `value` as a `T`, with the unknown fields that were removed.
+pub(super) fn read<T: DeserializeOwned>(value: &mut Value) -> Result<(T, Vec<String>), String> {
     let state = State::default();
-    T::deserialize(Cursor { value, path: &Path::OBJECT, owner: "", state: &state })
+    let typed = T::deserialize(Cursor { value, path: &Path::OBJECT, owner: "", state: &state })
         .map_err(|error| error.message)?;
-    Ok(state.unknown.into_inner())
+    Ok((typed, state.unknown.into_inner()))
 }
 
 #[derive(Default)]

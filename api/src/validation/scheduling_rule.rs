@@ -31,7 +31,8 @@ pub(super) fn affinity(affinity: &Affinity, path: &Path<'_>, errors: &mut Errors
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
-fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Errors) {
+/// Checks node affinity wherever it stands: in a pod, or in a scheduler's configuration.
+pub fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Errors) {
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
         let path = path.child(REQUIRED);
         let list = path.child("nodeSelectorTerms");

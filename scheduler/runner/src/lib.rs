@@ -8,6 +8,7 @@
 mod binding;
 mod condition;
 mod config;
+pub mod configuration;
 mod cycle;
 mod daemon;
 mod metrics;

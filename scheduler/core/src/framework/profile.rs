@@ -98,3 +98,10 @@ impl Profiles {
         self.0.values()
     }
 }
+
+impl FromIterator<Profile> for Profiles {
+    fn from_iter<I: IntoIterator<Item = Profile>>(profiles: I) -> Self {
+        let by_name = profiles.into_iter().map(|it| (it.scheduler_name.clone(), it));
+        Self(by_name.collect())
+    }
+}

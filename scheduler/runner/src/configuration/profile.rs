@@ -1,0 +1,130 @@
+//! A checked profile as the core's: each plugin built once, with its arguments.
+//!
+//! The core has one list for PreFilter and Filter and one for PreScore and Score: a plugin is in it
+//! if it is enabled at the second of the two.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pintle_scheduler_core::framework::{self, ExtensionPoint, Plugin, PluginName, Weighted};
+use pintle_scheduler_core::plugins;
+
+use super::arguments::{NodeResourcesFitArgs, ResourceSpec, ScoringStrategy};
+use super::{CheckedConfiguration, Enabled, PluginArguments, PluginTable, Profile};
+
+impl CheckedConfiguration {
+    /// The profiles as the core takes them.
+    pub fn build(&self) -> framework::Profiles {
+        let ignored = self.ignored_by_scheduler();
+        self.profiles().map(|(profile, table)| build_one(profile, table, &ignored)).collect()
+    }
+
+    /// The resources that extenders want left to them.
+    fn ignored_by_scheduler(&self) -> Vec<String> {
+        let extenders = self.configuration().extenders.iter();
+        let resources = extenders.flat_map(|extender| &extender.managed_resources);
+        let ignored = resources.filter(|resource| resource.ignored_by_scheduler);
+        ignored.map(|resource| resource.name.clone()).collect()
+    }
+}
+
+fn build_one(profile: &Profile, table: &PluginTable, ignored: &[String]) -> framework::Profile {
+    let mut bench = Bench { arguments: &profile.arguments, ignored, built: BTreeMap::new() };
+    framework::Profile {
+        scheduler_name: profile.scheduler_name.clone(),
+        pre_enqueue: bench.all(table.at(ExtensionPoint::PreEnqueue)),
+        filter: bench.all(table.at(ExtensionPoint::Filter)),
+        score: bench.weighted(table.at(ExtensionPoint::Score)),
+    }
+}
+
+/// Where the plugins of one profile are built.
+struct Bench<'a> {
+    arguments: &'a PluginArguments,
+    ignored: &'a [String],
+    built: BTreeMap<PluginName, Option<Arc<dyn Plugin>>>,
+}
+
+impl Bench<'_> {
+    fn all(&mut self, enabled: &[Enabled]) -> Vec<Arc<dyn Plugin>> {
+        enabled.iter().filter_map(|enabled| self.plugin(enabled.plugin)).collect()
+    }
+
+    fn weighted(&mut self, enabled: &[Enabled]) -> Vec<Weighted> {
+        let weighted = |enabled: &Enabled| {
+            let plugin = self.plugin(enabled.plugin)?;
+            Some(Weighted { plugin, weight: i64::from(enabled.weight) })
+        };
+        enabled.iter().filter_map(weighted).collect()
+    }
+
+    fn plugin(&mut self, name: PluginName) -> Option<Arc<dyn Plugin>> {
+        if let Some(built) = self.built.get(&name) {
+            return built.clone();
+        }
+        let built = self.build(name);
+        self.built.insert(name, built.clone());
+        built
+    }
+
+    /// `None` for those whose work is the queue's or the binder's.
+    fn build(&self, name: PluginName) -> Option<Arc<dyn Plugin>> {
+        let arguments = self.arguments;
+        Some(match name {
+            PluginName::SchedulingGates => Arc::new(plugins::SchedulingGates),
+            PluginName::NodeUnschedulable => Arc::new(plugins::NodeUnschedulable),
+            PluginName::NodeName => Arc::new(plugins::NodeName),
+            PluginName::TaintToleration => Arc::new(plugins::TaintToleration),
+            PluginName::NodeAffinity => {
+                let added = arguments.node_affinity.added_affinity.clone();
+                Arc::new(plugins::NodeAffinity::with_added(added.unwrap_or_default()))
+            }
+            PluginName::NodePorts => Arc::new(plugins::NodePorts),
+            PluginName::NodeResourcesFit => {
+                Arc::new(fit(&arguments.node_resources_fit, self.ignored))
+            }
+            PluginName::PodTopologySpread => Arc::new(plugins::PodTopologySpread),
+            PluginName::NodeResourcesBalancedAllocation => {
+                let resources = &arguments.node_resources_balanced_allocation.resources;
+                let resources = weights(resources);
+                Arc::new(plugins::NodeResourcesBalancedAllocation { resources })
+            }
+            PluginName::ImageLocality => Arc::new(plugins::ImageLocality),
+            _ => return None,
+        })
+    }
+}
+
+fn fit(arguments: &NodeResourcesFitArgs, ignored: &[String]) -> plugins::NodeResourcesFit {
+    let ignored = arguments.ignored_resources.iter().chain(ignored);
+    let given = arguments.scoring_strategy.as_ref();
+    plugins::NodeResourcesFit {
+        ignored_resources: ignored.cloned().collect(),
+        ignored_resource_groups: arguments.ignored_resource_groups.iter().cloned().collect(),
+        strategy: given.map_or(plugins::ScoringStrategy::LeastAllocated, strategy),
+        resources: given.map(|given| weights(&given.resources)).unwrap_or_default(),
+    }
+}
+
+fn strategy(given: &ScoringStrategy) -> plugins::ScoringStrategy {
+    let shape = given.requested_to_capacity_ratio.iter().flat_map(|ratio| &ratio.shape);
+    match given.strategy.as_str() {
+        "MostAllocated" => plugins::ScoringStrategy::MostAllocated,
+        "RequestedToCapacityRatio" => {
+            let points = shape.map(|point| plugins::ShapePoint {
+                utilization: point.utilization.into(),
+                score: point.score.into(),
+            });
+            plugins::ScoringStrategy::RequestedToCapacityRatio(points.collect())
+        }
+        _ => plugins::ScoringStrategy::LeastAllocated,
+    }
+}
+
+fn weights(resources: &[ResourceSpec]) -> Vec<plugins::ResourceWeight> {
+    let weight = |spec: &ResourceSpec| plugins::ResourceWeight {
+        name: spec.name.clone(),
+        weight: spec.weight,
+    };
+    resources.iter().map(weight).collect()
+}
