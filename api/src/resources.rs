@@ -94,7 +94,7 @@ pub fn pod_requests_nonzero(pod: &Pod) -> Resources {
 /// The exact requests of a pod; `missing` stands in for what a container does not request.
 pub fn pod_request_amounts(pod: &Pod, missing: &Amounts) -> Amounts {
     let Some(spec) = &pod.spec else { return Amounts::new() };
-    let mut total = aggregate_with_status(pod, spec, missing);
+    let mut total = aggregate(spec, missing, |container| container_requests(pod, container));
     let pod_level = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
     for (name, quantity) in amounts(pod_level) {
         if is_pod_level(&name) {
@@ -103,36 +103,6 @@ pub fn pod_request_amounts(pod: &Pod, missing: &Amounts) -> Amounts {
     }
     add(&mut total, &amounts(spec.overhead.as_ref()));
     total
-}
-
-/// While a pod is being resized it is charged the most of: what the spec asks, what the kubelet
-/// allocated, and what the runtime has; an infeasible resize does not count what the spec asks.
-fn aggregate_with_status(pod: &Pod, spec: &PodSpec, missing: &Amounts) -> Amounts {
-    let statuses: Vec<&ContainerStatus> = statuses(pod).collect();
-    let from_spec = aggregate(spec, missing, container_requests);
-    if !statuses.iter().any(|s| s.allocated_resources.is_some() || s.resources.is_some()) {
-        return from_spec;
-    }
-    let infeasible = is_resize_infeasible(pod);
-    let asked = |container: &Container| {
-        if infeasible { Amounts::new() } else { container_requests(container) }
-    };
-    let allocated = |container: &Container| {
-        let status = statuses.iter().find(|s| s.name == container.name);
-        let list = status.and_then(|s| s.allocated_resources.as_ref());
-        list.map_or_else(|| asked(container), |list| amounts(Some(list)))
-    };
-    let actuated = |container: &Container| {
-        let status = statuses.iter().find(|s| s.name == container.name);
-        let list = status.and_then(|s| s.resources.as_ref()?.requests.as_ref());
-        list.map_or_else(|| allocated(container), |list| amounts(Some(list)))
-    };
-    let mut most = aggregate(spec, missing, allocated);
-    raise(&mut most, &aggregate(spec, missing, actuated));
-    if !infeasible {
-        raise(&mut most, &from_spec);
-    }
-    most
 }
 
 /// Containers run together, init containers one after another, beside the restartable ones that
@@ -169,15 +139,27 @@ fn aggregate(
     running
 }
 
-fn container_requests(container: &Container) -> Amounts {
-    amounts(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
+/// While a container is being resized it is charged the most of: what the spec asks, what the
+/// kubelet allocated, and what the runtime has; an infeasible resize does not count what the spec
+/// asks. Init containers that end are not resized.
+fn container_requests(pod: &Pod, container: &Container) -> Amounts {
+    let asked = amounts(container.resources.as_ref().and_then(|r| r.requests.as_ref()));
+    let status = status_of(pod, container);
+    let Some(actuated) = status.and_then(|status| status.resources.as_ref()) else { return asked };
+    let mut most = amounts(actuated.requests.as_ref());
+    raise(&mut most, &amounts(status.and_then(|status| status.allocated_resources.as_ref())));
+    if !is_resize_infeasible(pod) {
+        raise(&mut most, &asked);
+    }
+    most
 }
 
-fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    pod.status.iter().flat_map(|status| {
-        let containers = status.container_statuses.iter().flatten();
-        containers.chain(status.init_container_statuses.iter().flatten())
-    })
+fn status_of<'a>(pod: &'a Pod, container: &Container) -> Option<&'a ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let is_sidecar = container.restart_policy.as_deref() == Some("Always");
+    let sidecars = status.init_container_statuses.iter().flatten().filter(|_| is_sidecar);
+    let mut all = status.container_statuses.iter().flatten().chain(sidecars);
+    all.find(|status| status.name == container.name)
 }
 
 fn is_resize_infeasible(pod: &Pod) -> bool {

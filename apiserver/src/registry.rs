@@ -2,6 +2,7 @@
 //! object is done with, and what is allocated for Services.
 
 mod allocator;
+mod pod;
 pub(crate) mod strategy;
 
 use pintle_api::scheme::Kind;

@@ -85,6 +85,23 @@ fn a_resize_is_charged_the_most_of_asked_and_given() {
 }
 
 #[test]
+fn each_container_is_charged_its_own_most() {
+    let status = |name: &str, cpu: &str| {
+        json!({"name": name, "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "resources": {"requests": {"cpu": cpu}}})
+    };
+    let pod = json!({
+        "spec": {
+            "containers": [container("a", "1", "0"), container("b", "4", "0")],
+            "initContainers": [sidecar("s", "1", "0"), container("i", "1", "0")]},
+        "status": {
+            "containerStatuses": [status("a", "3"), status("b", "2")],
+            "initContainerStatuses": [status("s", "2"), status("i", "90")]}});
+    // 3 of a, 4 of b and 2 of the sidecar; what an ended init container had does not count.
+    assert_eq!(requests(pod).0, 9000);
+}
+
+#[test]
 fn other_resources_keep_their_names() {
     let list = BTreeMap::from([
         ("example.com/gpu".to_owned(), Text("2".into())),

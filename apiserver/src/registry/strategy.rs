@@ -3,6 +3,7 @@
 use pintle_api::scheme::{Kind, Resource};
 use serde_json::{Value, json};
 
+use super::pod;
 use crate::object;
 
 /// Kinds whose `metadata.generation` counts the changes of what is desired.
@@ -16,9 +17,7 @@ pub(crate) fn create(kind: Kind, object: &mut Value) {
     match kind {
         Kind::Deployment | Kind::ReplicaSet => object::set(object, "status", Some(json!({}))),
         Kind::Service => object::set(object, "status", None),
-        Kind::Pod => {
-            object::set(object, "status", Some(json!({ "phase": "Pending" })));
-        }
+        Kind::Pod => pod::create(object),
         Kind::Namespace => {
             object::set(object, "status", Some(json!({ "phase": "Active" })));
             let spec = object::section(object, "spec");
