@@ -7,7 +7,9 @@
 
 use std::fmt;
 
-use k8s_openapi::api::{apps, autoscaling, coordination, core, discovery, policy, scheduling};
+use k8s_openapi::api::{
+    apps, autoscaling, coordination, core, discovery, policy, resource, scheduling, storage,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -129,6 +131,22 @@ pub fn check(kind: Kind, value: &mut Value) -> Result<Vec<String>, DecodeError> 
         Kind::EndpointSlice => typed::check::<discovery::v1::EndpointSlice>,
         Kind::Lease => typed::check::<coordination::v1::Lease>,
         Kind::PriorityClass => typed::check::<scheduling::v1::PriorityClass>,
+        Kind::PersistentVolume => typed::check::<core::v1::PersistentVolume>,
+        Kind::PersistentVolumeClaim => typed::check::<core::v1::PersistentVolumeClaim>,
+        Kind::ReplicationController => typed::check::<core::v1::ReplicationController>,
+        Kind::StatefulSet => typed::check::<apps::v1::StatefulSet>,
+        Kind::DaemonSet => typed::check::<apps::v1::DaemonSet>,
+        Kind::StorageClass => typed::check::<storage::v1::StorageClass>,
+        Kind::CsiNode => typed::check::<storage::v1::CSINode>,
+        Kind::CsiDriver => typed::check::<storage::v1::CSIDriver>,
+        Kind::CsiStorageCapacity => typed::check::<storage::v1::CSIStorageCapacity>,
+        Kind::VolumeAttachment => typed::check::<storage::v1::VolumeAttachment>,
+        Kind::PodDisruptionBudget => typed::check::<policy::v1::PodDisruptionBudget>,
+        Kind::DeviceClass => typed::check::<resource::v1::DeviceClass>,
+        Kind::ResourceClaim => typed::check::<resource::v1::ResourceClaim>,
+        Kind::ResourceClaimTemplate => typed::check::<resource::v1::ResourceClaimTemplate>,
+        Kind::ResourceSlice => typed::check::<resource::v1::ResourceSlice>,
+        Kind::Workload => typed::check::<scheduling::v1alpha1::Workload>,
         Kind::Binding => typed::check::<core::v1::Binding>,
         Kind::Eviction => typed::check::<policy::v1::Eviction>,
         Kind::Scale => typed::check::<autoscaling::v1::Scale>,

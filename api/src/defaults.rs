@@ -13,6 +13,7 @@ use crate::scheme::Kind;
 mod pod;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 type Object = Map<String, Value>;
 
@@ -36,7 +37,31 @@ pub fn apply(kind: Kind, object: &mut Value) {
         Kind::PriorityClass => {
             set(object, "preemptionPolicy", "PreemptLowerPriority");
         }
-        Kind::Event
+        Kind::PersistentVolume => volume::persistent_volume(object),
+        Kind::PersistentVolumeClaim => volume::claim(object),
+        Kind::StorageClass => volume::storage_class(object),
+        Kind::CsiDriver => volume::csi_driver(object),
+        Kind::ReplicationController => replication_controller(object),
+        Kind::StatefulSet => stateful_set(object),
+        Kind::DaemonSet => daemon_set(object),
+        Kind::ResourceClaim => {
+            if let Some(spec) = object_mut(object, "spec") {
+                resource_claim(spec);
+            }
+        }
+        Kind::ResourceClaimTemplate => {
+            if let Some(spec) = object_mut(object, "spec").and_then(|it| object_mut(it, "spec")) {
+                resource_claim(spec);
+            }
+        }
+        Kind::CsiNode
+        | Kind::CsiStorageCapacity
+        | Kind::VolumeAttachment
+        | Kind::PodDisruptionBudget
+        | Kind::DeviceClass
+        | Kind::ResourceSlice
+        | Kind::Workload
+        | Kind::Event
         | Kind::ConfigMap
         | Kind::ServiceAccount
         | Kind::Lease
@@ -110,6 +135,84 @@ fn replica_set(object: &mut Object) {
     let Some(spec) = object_or_new(object, "spec") else { return };
     set(spec, "replicas", 1);
     template(spec);
+}
+
+/// The template's labels are the controller's, and what it selects, unless it says otherwise.
+fn replication_controller(object: &mut Object) {
+    let labels = object.get("spec").and_then(|spec| spec.get("template"));
+    let labels = labels.and_then(|template| template.get("metadata")?.get("labels"));
+    if let Some(labels) = labels.filter(|labels| **labels != json!({})).cloned() {
+        let is_empty = |it: Option<&Value>| it.is_none_or(|it| it.is_null() || *it == json!({}));
+        if let Some(spec) = object_mut(object, "spec")
+            && is_empty(spec.get("selector"))
+        {
+            spec.insert("selector".into(), labels.clone());
+        }
+        if let Some(metadata) = object_or_new(object, "metadata")
+            && is_empty(metadata.get("labels"))
+        {
+            metadata.insert("labels".into(), labels);
+        }
+    }
+    replica_set(object);
+}
+
+fn stateful_set(object: &mut Object) {
+    let Some(spec) = object_or_new(object, "spec") else { return };
+    set(spec, "podManagementPolicy", "OrderedReady");
+    if let Some(strategy) = object_or_new(spec, "updateStrategy") {
+        set(strategy, "type", "RollingUpdate");
+        if strategy["type"] == "RollingUpdate"
+            && let Some(rolling) = object_or_new(strategy, "rollingUpdate")
+        {
+            set(rolling, "partition", 0);
+            set(rolling, "maxUnavailable", 1);
+        }
+    }
+    if let Some(policy) = object_or_new(spec, "persistentVolumeClaimRetentionPolicy") {
+        set(policy, "whenDeleted", "Retain");
+        set(policy, "whenScaled", "Retain");
+    }
+    set(spec, "replicas", 1);
+    set(spec, "revisionHistoryLimit", 10);
+    template(spec);
+    items_mut(spec, "volumeClaimTemplates").for_each(volume::claim);
+}
+
+fn daemon_set(object: &mut Object) {
+    let Some(spec) = object_or_new(object, "spec") else { return };
+    if let Some(strategy) = object_or_new(spec, "updateStrategy") {
+        set(strategy, "type", "RollingUpdate");
+        if strategy["type"] == "RollingUpdate"
+            && let Some(rolling) = object_or_new(strategy, "rollingUpdate")
+        {
+            set(rolling, "maxUnavailable", 1);
+            set(rolling, "maxSurge", 0);
+        }
+    }
+    set(spec, "revisionHistoryLimit", 10);
+    template(spec);
+}
+
+/// The spec of a ResourceClaim: one device of each request, tolerations that compare.
+fn resource_claim(spec: &mut Object) {
+    let Some(devices) = object_mut(spec, "devices") else { return };
+    for request in items_mut(devices, "requests") {
+        if let Some(exactly) = object_mut(request, "exactly") {
+            device_request(exactly);
+        }
+        items_mut(request, "firstAvailable").for_each(device_request);
+    }
+}
+
+fn device_request(request: &mut Object) {
+    set(request, "allocationMode", "ExactCount");
+    if request["allocationMode"] == "ExactCount" {
+        set_nonzero(request, "count", 1);
+    }
+    for toleration in items_mut(request, "tolerations") {
+        set(toleration, "operator", "Equal");
+    }
 }
 
 /// How long a client sticks to a backend under `sessionAffinity: ClientIP`.

@@ -129,7 +129,8 @@ fn fields_of(kind: Kind) -> &'static [&'static str] {
         Kind::Secret => &["type"],
         Kind::Namespace => &["status.phase"],
         Kind::Service => &["spec.clusterIP", "spec.type"],
-        Kind::ReplicaSet => &["status.replicas"],
+        Kind::ReplicaSet | Kind::ReplicationController => &["status.replicas"],
+        Kind::ResourceSlice => &["spec.driver", "spec.nodeName"],
         _ => &[],
     }
 }

@@ -3,6 +3,10 @@
 //! Mirrors what upstream's registry announces through discovery. One static table; nothing is
 //! registered at run time.
 
+mod table;
+
+pub use table::RESOURCES;
+
 /// A kind of object that the API reads. The last ones exist only as bodies of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -32,6 +36,38 @@ pub enum Kind {
     Lease,
     /// `scheduling.k8s.io/v1` PriorityClass.
     PriorityClass,
+    /// `v1` PersistentVolume.
+    PersistentVolume,
+    /// `v1` PersistentVolumeClaim.
+    PersistentVolumeClaim,
+    /// `v1` ReplicationController.
+    ReplicationController,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `apps/v1` DaemonSet.
+    DaemonSet,
+    /// `storage.k8s.io/v1` StorageClass.
+    StorageClass,
+    /// `storage.k8s.io/v1` CSINode.
+    CsiNode,
+    /// `storage.k8s.io/v1` CSIDriver.
+    CsiDriver,
+    /// `storage.k8s.io/v1` CSIStorageCapacity.
+    CsiStorageCapacity,
+    /// `storage.k8s.io/v1` VolumeAttachment.
+    VolumeAttachment,
+    /// `policy/v1` PodDisruptionBudget.
+    PodDisruptionBudget,
+    /// `resource.k8s.io/v1` DeviceClass.
+    DeviceClass,
+    /// `resource.k8s.io/v1` ResourceClaim.
+    ResourceClaim,
+    /// `resource.k8s.io/v1` ResourceClaimTemplate.
+    ResourceClaimTemplate,
+    /// `resource.k8s.io/v1` ResourceSlice.
+    ResourceSlice,
+    /// `scheduling.k8s.io/v1alpha1` Workload.
+    Workload,
     /// `v1` Binding, the body of `pods/binding`.
     Binding,
     /// `policy/v1` Eviction, the body of `pods/eviction`.
@@ -59,6 +95,22 @@ impl Kind {
             Self::EndpointSlice => ("discovery.k8s.io", "v1", "EndpointSlice"),
             Self::Lease => ("coordination.k8s.io", "v1", "Lease"),
             Self::PriorityClass => ("scheduling.k8s.io", "v1", "PriorityClass"),
+            Self::PersistentVolume => ("", "v1", "PersistentVolume"),
+            Self::PersistentVolumeClaim => ("", "v1", "PersistentVolumeClaim"),
+            Self::ReplicationController => ("", "v1", "ReplicationController"),
+            Self::StatefulSet => ("apps", "v1", "StatefulSet"),
+            Self::DaemonSet => ("apps", "v1", "DaemonSet"),
+            Self::StorageClass => ("storage.k8s.io", "v1", "StorageClass"),
+            Self::CsiNode => ("storage.k8s.io", "v1", "CSINode"),
+            Self::CsiDriver => ("storage.k8s.io", "v1", "CSIDriver"),
+            Self::CsiStorageCapacity => ("storage.k8s.io", "v1", "CSIStorageCapacity"),
+            Self::VolumeAttachment => ("storage.k8s.io", "v1", "VolumeAttachment"),
+            Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget"),
+            Self::DeviceClass => ("resource.k8s.io", "v1", "DeviceClass"),
+            Self::ResourceClaim => ("resource.k8s.io", "v1", "ResourceClaim"),
+            Self::ResourceClaimTemplate => ("resource.k8s.io", "v1", "ResourceClaimTemplate"),
+            Self::ResourceSlice => ("resource.k8s.io", "v1", "ResourceSlice"),
+            Self::Workload => ("scheduling.k8s.io", "v1alpha1", "Workload"),
             Self::Binding => ("", "v1", "Binding"),
             Self::Eviction => ("policy", "v1", "Eviction"),
             Self::Scale => ("autoscaling", "v1", "Scale"),
@@ -166,157 +218,6 @@ pub fn groups() -> Vec<(&'static str, &'static str)> {
 pub fn api_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
-
-const ALL: &[&str] =
-    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-/// Namespaces go one at a time.
-const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
-
-const fn status(kind: Kind) -> Subresource {
-    Subresource { name: "status", kind, verbs: &["get", "patch", "update"] }
-}
-
-const SCALE: Subresource =
-    Subresource { name: "scale", kind: Kind::Scale, verbs: &["get", "patch", "update"] };
-const BINDING: Subresource =
-    Subresource { name: "binding", kind: Kind::Binding, verbs: &["create"] };
-const EVICTION: Subresource =
-    Subresource { name: "eviction", kind: Kind::Eviction, verbs: &["create"] };
-
-/// What most resources are; the table below says where one differs.
-const BASE: Resource = Resource {
-    kind: Kind::Pod,
-    list_kind: "",
-    plural: "",
-    singular: "",
-    short_names: &[],
-    categories: &[],
-    namespaced: true,
-    subresources: &[],
-    verbs: ALL,
-};
-
-/// Every served resource, by group.
-pub static RESOURCES: &[Resource] = &[
-    Resource {
-        kind: Kind::ConfigMap,
-        list_kind: "ConfigMapList",
-        plural: "configmaps",
-        singular: "configmap",
-        short_names: &["cm"],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Event,
-        list_kind: "EventList",
-        plural: "events",
-        singular: "event",
-        short_names: &["ev"],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Namespace,
-        list_kind: "NamespaceList",
-        plural: "namespaces",
-        singular: "namespace",
-        short_names: &["ns"],
-        namespaced: false,
-        subresources: &[
-            status(Kind::Namespace),
-            Subresource { name: "finalize", kind: Kind::Namespace, verbs: &["update"] },
-        ],
-        verbs: NO_COLLECTION,
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Node,
-        list_kind: "NodeList",
-        plural: "nodes",
-        singular: "node",
-        short_names: &["no"],
-        namespaced: false,
-        subresources: &[status(Kind::Node)],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Pod,
-        list_kind: "PodList",
-        plural: "pods",
-        singular: "pod",
-        short_names: &["po"],
-        categories: &["all"],
-        subresources: &[status(Kind::Pod), BINDING, EVICTION],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Secret,
-        list_kind: "SecretList",
-        plural: "secrets",
-        singular: "secret",
-        ..BASE
-    },
-    Resource {
-        kind: Kind::ServiceAccount,
-        list_kind: "ServiceAccountList",
-        plural: "serviceaccounts",
-        singular: "serviceaccount",
-        short_names: &["sa"],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Service,
-        list_kind: "ServiceList",
-        plural: "services",
-        singular: "service",
-        short_names: &["svc"],
-        categories: &["all"],
-        subresources: &[status(Kind::Service)],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Deployment,
-        list_kind: "DeploymentList",
-        plural: "deployments",
-        singular: "deployment",
-        short_names: &["deploy"],
-        categories: &["all"],
-        subresources: &[status(Kind::Deployment), SCALE],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::ReplicaSet,
-        list_kind: "ReplicaSetList",
-        plural: "replicasets",
-        singular: "replicaset",
-        short_names: &["rs"],
-        categories: &["all"],
-        subresources: &[status(Kind::ReplicaSet), SCALE],
-        ..BASE
-    },
-    Resource {
-        kind: Kind::Lease,
-        list_kind: "LeaseList",
-        plural: "leases",
-        singular: "lease",
-        ..BASE
-    },
-    Resource {
-        kind: Kind::EndpointSlice,
-        list_kind: "EndpointSliceList",
-        plural: "endpointslices",
-        singular: "endpointslice",
-        ..BASE
-    },
-    Resource {
-        kind: Kind::PriorityClass,
-        list_kind: "PriorityClassList",
-        plural: "priorityclasses",
-        singular: "priorityclass",
-        short_names: &["pc"],
-        namespaced: false,
-        ..BASE
-    },
-];
 
 #[cfg(test)]
 mod tests {

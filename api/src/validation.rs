@@ -5,7 +5,7 @@
 //! feature gates of alpha features guard, windows-only fields, and volume types no runtime here
 //! mounts.
 
-use k8s_openapi::api::{apps, coordination, core, discovery, policy, scheduling};
+use k8s_openapi::api::{core, policy};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,13 +15,18 @@ use crate::scheme::{self, Kind};
 mod cluster;
 mod config;
 mod container;
+mod device;
+mod disruption;
 mod endpoint_slice;
 mod meta;
+mod persistent_volume;
 mod pod;
 mod pod_update;
+mod scheduling_group;
 mod scheduling_rule;
 mod selector;
 mod service;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -46,7 +51,23 @@ pub fn update(kind: Kind, new: &Value, old: &Value) -> Errors {
     match kind {
         Kind::Pod => pod_update::update(new, old, &mut errors),
         Kind::Service => service::update(new, old, &mut errors),
-        Kind::Deployment | Kind::ReplicaSet => workload::update(new, old, &mut errors),
+        Kind::DaemonSet | Kind::Deployment | Kind::ReplicaSet => {
+            workload::update(new, old, &mut errors);
+        }
+        Kind::StatefulSet => workload::stateful_set_update(new, old, &mut errors),
+        Kind::PersistentVolume => persistent_volume::update(new, old, &mut errors),
+        Kind::PersistentVolumeClaim => persistent_volume::claim_update(new, old, &mut errors),
+        Kind::StorageClass => storage::class_update(new, old, &mut errors),
+        Kind::CsiNode => storage::csi_node_update(new, old, &mut errors),
+        Kind::CsiDriver => storage::csi_driver_update(new, old, &mut errors),
+        Kind::CsiStorageCapacity => {
+            immutable(new, old, &["nodeTopology", "storageClassName"], &mut errors);
+        }
+        Kind::VolumeAttachment | Kind::ResourceClaim | Kind::ResourceClaimTemplate => {
+            immutable(new, old, &["spec"], &mut errors);
+        }
+        Kind::ResourceSlice => device::slice_update(new, old, &mut errors),
+        Kind::Workload => scheduling_group::update(new, old, &mut errors),
         Kind::Node => cluster::node_update(new, old, &mut errors),
         Kind::PriorityClass => cluster::priority_class_update(new, old, &mut errors),
         Kind::ConfigMap | Kind::Secret => config::update(kind, new, old, &mut errors),
@@ -64,7 +85,13 @@ pub fn update_status(kind: Kind, new: &Value, old: &Value) -> Errors {
     match kind {
         Kind::Pod => pod_update::status(new, old, &mut errors),
         Kind::Node => cluster::node_status(new, &mut errors),
-        Kind::Deployment | Kind::ReplicaSet => workload::status(kind, new, &mut errors),
+        Kind::Deployment | Kind::ReplicaSet | Kind::ReplicationController | Kind::StatefulSet => {
+            workload::status(kind, new, &mut errors);
+        }
+        Kind::DaemonSet => workload::daemon_set_status(new, &mut errors),
+        Kind::PodDisruptionBudget => disruption::status(new, &mut errors),
+        Kind::ResourceClaim => device::claim_status(new, old, &mut errors),
+        Kind::VolumeAttachment => storage::attachment_status(new, &mut errors),
         _ => {}
     }
     errors
@@ -73,43 +100,37 @@ pub fn update_status(kind: Kind, new: &Value, old: &Value) -> Errors {
 /// What must hold for a new object and for a changed one.
 fn spec(kind: Kind, object: &Value, old: Option<&Value>, errors: &mut Errors) {
     match kind {
-        Kind::Pod => with(object, errors, |it: core::v1::Pod, errors| {
-            pod::pod(&it, old.is_some(), errors);
+        Kind::Pod => with(object, errors, |it: &core::v1::Pod, errors| {
+            pod::pod(it, old.is_some(), errors);
         }),
-        Kind::Service => with(object, errors, |it: core::v1::Service, errors| {
-            service::service(&it, errors);
-        }),
-        Kind::Deployment => with(object, errors, |it: apps::v1::Deployment, errors| {
-            workload::deployment(&it, errors);
-        }),
-        Kind::ReplicaSet => with(object, errors, |it: apps::v1::ReplicaSet, errors| {
-            workload::replica_set(&it, errors);
-        }),
-        Kind::Node => with(object, errors, |it: core::v1::Node, errors| {
-            cluster::node(&it, errors);
-        }),
-        Kind::Lease => with(object, errors, |it: coordination::v1::Lease, errors| {
-            cluster::lease(&it, errors);
-        }),
-        Kind::PriorityClass => with(object, errors, |it: scheduling::v1::PriorityClass, errors| {
-            cluster::priority_class(&it, errors);
-        }),
-        Kind::ConfigMap => with(object, errors, |it: core::v1::ConfigMap, errors| {
-            config::config_map(&it, errors);
-        }),
-        Kind::Secret => with(object, errors, |it: core::v1::Secret, errors| {
-            config::secret(&it, errors);
-        }),
-        Kind::EndpointSlice => with(object, errors, |it: discovery::v1::EndpointSlice, errors| {
-            endpoint_slice::endpoint_slice(&it, errors);
-        }),
-        Kind::Event if old.is_none() => with(object, errors, |it: core::v1::Event, errors| {
-            cluster::event(&it, errors);
-        }),
-        Kind::Binding => with(object, errors, |it: core::v1::Binding, errors| {
-            cluster::binding(&it, errors);
-        }),
-        Kind::Eviction => with(object, errors, |_: policy::v1::Eviction, _| {}),
+        Kind::Service => with(object, errors, service::service),
+        Kind::Deployment => with(object, errors, workload::deployment),
+        Kind::ReplicaSet => with(object, errors, workload::replica_set),
+        Kind::Node => with(object, errors, cluster::node),
+        Kind::Lease => with(object, errors, cluster::lease),
+        Kind::PriorityClass => with(object, errors, cluster::priority_class),
+        Kind::ConfigMap => with(object, errors, config::config_map),
+        Kind::Secret => with(object, errors, config::secret),
+        Kind::EndpointSlice => with(object, errors, endpoint_slice::endpoint_slice),
+        Kind::ReplicationController => with(object, errors, workload::replication_controller),
+        Kind::StatefulSet => with(object, errors, workload::stateful_set),
+        Kind::DaemonSet => with(object, errors, workload::daemon_set),
+        Kind::PersistentVolume => with(object, errors, persistent_volume::volume),
+        Kind::PersistentVolumeClaim => with(object, errors, persistent_volume::claim),
+        Kind::StorageClass => with(object, errors, storage::class),
+        Kind::CsiNode => with(object, errors, storage::csi_node),
+        Kind::CsiDriver => with(object, errors, storage::csi_driver),
+        Kind::CsiStorageCapacity => with(object, errors, storage::capacity),
+        Kind::VolumeAttachment => with(object, errors, storage::attachment),
+        Kind::PodDisruptionBudget => with(object, errors, disruption::budget),
+        Kind::DeviceClass => with(object, errors, device::class),
+        Kind::ResourceClaim => with(object, errors, device::claim),
+        Kind::ResourceClaimTemplate => with(object, errors, device::template),
+        Kind::ResourceSlice => with(object, errors, device::slice),
+        Kind::Workload => with(object, errors, scheduling_group::workload),
+        Kind::Event if old.is_none() => with(object, errors, cluster::event),
+        Kind::Binding => with(object, errors, cluster::binding),
+        Kind::Eviction => with(object, errors, |_: &policy::v1::Eviction, _| {}),
         Kind::Event
         | Kind::Namespace
         | Kind::ServiceAccount
@@ -123,10 +144,10 @@ fn spec(kind: Kind, object: &Value, old: Option<&Value>, errors: &mut Errors) {
 fn with<'de, T: Deserialize<'de>>(
     object: &'de Value,
     errors: &mut Errors,
-    check: impl FnOnce(T, &mut Errors),
+    check: impl FnOnce(&T, &mut Errors),
 ) {
     match T::deserialize(object) {
-        Ok(typed) => check(typed, errors),
+        Ok(typed) => check(&typed, errors),
         Err(error) => errors.invalid(&Path::new("object"), Value::Null, error.to_string()),
     }
 }

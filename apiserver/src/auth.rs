@@ -119,6 +119,13 @@ mod tests {
         check(&scheduler, Method::POST, "/api/v1/namespaces/a/pods/b/binding").unwrap();
         check(&scheduler, Method::GET, "/api/v1/nodes").unwrap();
         check(&scheduler, Method::POST, "/api/v1/namespaces/a/pods").unwrap_err();
+        check(&scheduler, Method::PATCH, "/api/v1/namespaces/a/persistentvolumeclaims/c").unwrap();
+        check(&scheduler, Method::PUT, "/api/v1/persistentvolumes/v").unwrap();
+        check(&scheduler, Method::POST, "/api/v1/persistentvolumes").unwrap_err();
+        let claim = "/apis/resource.k8s.io/v1/namespaces/a/resourceclaims/c/status";
+        check(&scheduler, Method::PUT, claim).unwrap();
+        let workloads = "/apis/scheduling.k8s.io/v1alpha1/workloads";
+        check(&scheduler, Method::GET, workloads).unwrap();
         let node = UserInfo::new("system:node:n1", ["system:nodes"]);
         check(&node, Method::PATCH, "/api/v1/nodes/n1/status").unwrap();
         check(&node, Method::DELETE, "/apis/apps/v1/namespaces/a/deployments/b").unwrap_err();

@@ -29,12 +29,12 @@ pub(crate) fn answer(core: &Core, call: &Call<'_>) -> Option<Response<Body>> {
         ["apis"] => json!({
             "kind": "APIGroupList",
             "apiVersion": "v1",
-            "groups": named_groups().map(|(name, version)| group(name, version)).collect::<Vec<_>>(),
+            "groups": named_groups().into_iter().map(group).collect::<Vec<_>>(),
         }),
         ["api", version] => resources("", version)?,
         ["apis", name] => {
-            let (name, version) = named_groups().find(|(known, _)| known == name)?;
-            let mut group = group(name, version);
+            let name = named_groups().into_iter().find(|known| known == name)?;
+            let mut group = group(name);
             group["kind"] = json!("APIGroup");
             group["apiVersion"] = json!("v1");
             group
@@ -64,19 +64,33 @@ pub(crate) fn version() -> Response<Body> {
     )
 }
 
-/// Every group but core.
-fn named_groups() -> impl Iterator<Item = (&'static str, &'static str)> {
-    scheme::groups().into_iter().filter(|(group, _)| !group.is_empty())
+/// Every group but core, once.
+fn named_groups() -> Vec<&'static str> {
+    let mut names: Vec<_> = scheme::groups().into_iter().map(|(group, _)| group).collect();
+    names.retain(|name| !name.is_empty());
+    names.dedup();
+    names
 }
 
-fn group(name: &str, version: &str) -> Value {
-    let version = json!({ "groupVersion": format!("{name}/{version}"), "version": version });
-    json!({ "name": name, "versions": [version], "preferredVersion": version })
+/// The versions of a group, the preferred one first.
+fn versions(name: &str) -> impl Iterator<Item = &'static str> {
+    scheme::groups()
+        .into_iter()
+        .filter(move |(group, _)| *group == name)
+        .map(|(_, version)| version)
+}
+
+fn group(name: &str) -> Value {
+    let versions: Vec<Value> = versions(name)
+        .map(|version| json!({ "groupVersion": format!("{name}/{version}"), "version": version }))
+        .collect();
+    json!({ "name": name, "preferredVersion": versions[0], "versions": versions })
 }
 
 fn paths() -> Vec<String> {
-    let groups = named_groups().flat_map(|(group, version)| {
-        [format!("/apis/{group}"), format!("/apis/{group}/{version}")]
+    let groups = named_groups().into_iter().flat_map(|group| {
+        let versions = versions(group).map(move |version| format!("/apis/{group}/{version}"));
+        std::iter::once(format!("/apis/{group}")).chain(versions)
     });
     let fixed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2"];
     let fixed = fixed.into_iter().chain(["/openapi/v3", "/readyz", "/version"]);
@@ -144,9 +158,8 @@ fn wants_aggregated(call: &Call<'_>) -> bool {
 
 /// An `APIGroupDiscoveryList` of core (`/api`) or of all other groups (`/apis`).
 fn aggregated(root: &str) -> Response<Body> {
-    let groups =
-        scheme::groups().into_iter().filter(|(name, _)| name.is_empty() == (root == "api"));
-    let items: Vec<Value> = groups.map(|(name, version)| aggregated_group(name, version)).collect();
+    let groups = if root == "api" { vec![""] } else { named_groups() };
+    let items: Vec<Value> = groups.into_iter().map(aggregated_group).collect();
     let mut response = status::json(
         StatusCode::OK,
         &json!({
@@ -161,7 +174,18 @@ fn aggregated(root: &str) -> Response<Body> {
     response
 }
 
-fn aggregated_group(name: &str, version: &str) -> Value {
+fn aggregated_group(name: &str) -> Value {
+    let versions: Vec<Value> = versions(name)
+        .map(|version| {
+            let resources = aggregated_resources(name, version);
+            json!({ "version": version, "freshness": "Current", "resources": resources })
+        })
+        .collect();
+    let metadata = if name.is_empty() { json!({}) } else { json!({ "name": name }) };
+    json!({ "metadata": metadata, "versions": versions })
+}
+
+fn aggregated_resources(name: &str, version: &str) -> Vec<Value> {
     let resources = served(name, version).into_iter().map(|resource| {
         let subresources = resource.subresources.iter().map(|sub| {
             json!({
@@ -181,14 +205,7 @@ fn aggregated_group(name: &str, version: &str) -> Value {
             "subresources": subresources.collect::<Vec<_>>(),
         })
     });
-    let resources: Vec<Value> = resources.collect();
-    let metadata = if name.is_empty() { json!({}) } else { json!({ "name": name }) };
-    json!({
-        "metadata": metadata,
-        "versions": [
-            { "version": version, "freshness": "Current", "resources": resources },
-        ],
-    })
+    resources.collect()
 }
 
 fn response_kind(kind: scheme::Kind) -> Value {

@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 
 mod age;
 mod cell;
+mod device;
 mod event;
 mod node;
 mod pod;
 mod service;
 #[cfg(test)]
 mod tests;
+mod volume;
 mod workload;
 
 /// What each row carries of its object: the `includeObject` parameter.
@@ -98,6 +100,20 @@ pub fn columns(kind: Kind) -> &'static [Column] {
         Kind::Secret => cell::SECRET_COLUMNS,
         Kind::ServiceAccount => cell::SERVICE_ACCOUNT_COLUMNS,
         Kind::PriorityClass => cell::PRIORITY_CLASS_COLUMNS,
+        Kind::PersistentVolume => volume::PERSISTENT_VOLUME_COLUMNS,
+        Kind::PersistentVolumeClaim => volume::CLAIM_COLUMNS,
+        Kind::StorageClass => volume::STORAGE_CLASS_COLUMNS,
+        Kind::CsiNode => volume::CSI_NODE_COLUMNS,
+        Kind::CsiDriver => volume::CSI_DRIVER_COLUMNS,
+        Kind::CsiStorageCapacity => volume::CAPACITY_COLUMNS,
+        Kind::VolumeAttachment => volume::ATTACHMENT_COLUMNS,
+        Kind::PodDisruptionBudget => cell::POD_DISRUPTION_BUDGET_COLUMNS,
+        Kind::ResourceClaim => device::CLAIM_COLUMNS,
+        Kind::ResourceSlice => device::SLICE_COLUMNS,
+        Kind::ReplicationController => workload::REPLICA_SET_COLUMNS,
+        Kind::StatefulSet => workload::STATEFUL_SET_COLUMNS,
+        Kind::DaemonSet => workload::DAEMON_SET_COLUMNS,
+        Kind::DeviceClass | Kind::ResourceClaimTemplate | Kind::Workload => cell::PLAIN_COLUMNS,
         Kind::Binding | Kind::Eviction | Kind::Scale | Kind::DeleteOptions => cell::OTHER_COLUMNS,
     }
 }
@@ -117,6 +133,22 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Vec<Value> {
         Kind::Secret => cell::secret(object, now),
         Kind::ServiceAccount => cell::service_account(object, now),
         Kind::PriorityClass => cell::priority_class(object, now),
+        Kind::PersistentVolume => volume::persistent_volume(object, now),
+        Kind::PersistentVolumeClaim => volume::claim(object, now),
+        Kind::StorageClass => volume::storage_class(object, now),
+        Kind::CsiNode => volume::csi_node(object, now),
+        Kind::CsiDriver => volume::csi_driver(object, now),
+        Kind::CsiStorageCapacity => volume::capacity(object, now),
+        Kind::VolumeAttachment => volume::attachment(object, now),
+        Kind::PodDisruptionBudget => cell::pod_disruption_budget(object, now),
+        Kind::ResourceClaim => device::claim(object, now),
+        Kind::ResourceSlice => device::slice(object, now),
+        Kind::ReplicationController => workload::replica_set_cells(object, now),
+        Kind::StatefulSet => workload::stateful_set_cells(object, now),
+        Kind::DaemonSet => workload::daemon_set_cells(object, now),
+        Kind::DeviceClass | Kind::ResourceClaimTemplate | Kind::Workload => {
+            vec![cell::name(object), cell::age(object, now)]
+        }
         Kind::Binding | Kind::Eviction | Kind::Scale | Kind::DeleteOptions => {
             vec![cell::name(object), cell::created(object)]
         }

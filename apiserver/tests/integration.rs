@@ -9,5 +9,7 @@ mod cluster;
 mod objects;
 #[path = "integration/refusals.rs"]
 mod refusals;
+#[path = "integration/volumes.rs"]
+mod volumes;
 #[path = "integration/watches.rs"]
 mod watches;

@@ -173,10 +173,12 @@ fn volume(volume: &mut Object) {
     if let Some(projected) = object_mut(volume, "projected") {
         items_mut(projected, "sources").for_each(projection);
     }
-    if let Some(host_path) = object_mut(volume, "hostPath")
-        && !host_path.contains_key("type")
+    super::volume::source(volume);
+    if let Some(template) =
+        object_mut(volume, "ephemeral").and_then(|it| object_mut(it, "volumeClaimTemplate"))
+        && let Some(spec) = object_mut(template, "spec")
     {
-        host_path.insert("type".into(), "".into());
+        super::volume::claim_spec(spec);
     }
     if let Some(image) = object_mut(volume, "image") {
         let reference = image.get("reference").and_then(Value::as_str).unwrap_or_default();

@@ -41,13 +41,26 @@ pub(super) const fn of(kind: Kind) -> &'static Struct {
                 Of(&[("addresses", ByKey("type", PLAIN)), ("conditions", ByKey("type", PLAIN))]),
             ),
         ],
-        Kind::Deployment | Kind::ReplicaSet => &[
+        Kind::DaemonSet
+        | Kind::Deployment
+        | Kind::ReplicaSet
+        | Kind::ReplicationController
+        | Kind::StatefulSet => &[
             ("metadata", Of(OBJECT_META)),
             ("spec", Of(&[("template", Of(POD_TEMPLATE))])),
             ("status", Of(CONDITIONS)),
         ],
         Kind::ServiceAccount => &[("metadata", Of(OBJECT_META)), ("secrets", ByKey("name", PLAIN))],
-        Kind::Namespace => &[("metadata", Of(OBJECT_META)), ("status", Of(CONDITIONS))],
+        Kind::Namespace | Kind::PersistentVolumeClaim | Kind::PodDisruptionBudget => {
+            &[("metadata", Of(OBJECT_META)), ("status", Of(CONDITIONS))]
+        }
+        Kind::CsiNode => {
+            &[("metadata", Of(OBJECT_META)), ("spec", Of(&[("drivers", ByKey("name", PLAIN))]))]
+        }
+        Kind::ResourceClaim => &[
+            ("metadata", Of(OBJECT_META)),
+            ("status", Of(&[("reservedFor", ByKey("uid", PLAIN))])),
+        ],
         _ => &[("metadata", Of(OBJECT_META))],
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use rustc_hash::FxHashSet;
 
-use super::{container, meta, one_of, required_one_of, scheduling_rule, volume};
+use super::{container, device, meta, one_of, required_one_of, scheduling_rule, volume};
 use crate::field::{Errors, Path};
 use crate::syntax;
 
@@ -55,6 +55,7 @@ pub(super) fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     scheduling_rule::tolerations(tolerations, &path.child("tolerations"), errors);
     host_aliases(spec, path, errors);
+    device::pod_claims(spec, path, errors);
     if let Some(resources) = &spec.resources {
         container::resources(resources, &path.child("resources"), errors);
     }

@@ -188,6 +188,11 @@ pub(super) fn status(new: &Value, old: &Value, errors: &mut Errors) {
         let ip = entry["ip"].as_str().unwrap_or_default();
         pod::ip(&list.index(i).child("ip"), ip, errors);
     }
+    let nominated = new["status"]["nominatedNodeName"].as_str().unwrap_or_default();
+    if !nominated.is_empty() {
+        let wrong = crate::syntax::dns1123_subdomain(nominated);
+        errors.each_invalid(&path.child("nominatedNodeName"), nominated, wrong);
+    }
     let class = |pod: &Value| pod["status"]["qosClass"].as_str().unwrap_or_default().to_owned();
     if !class(old).is_empty() && !class(new).is_empty() && class(old) != class(new) {
         errors.invalid(&path.child("qosClass"), class(new), super::IMMUTABLE);

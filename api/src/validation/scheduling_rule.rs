@@ -1,8 +1,8 @@
 //! What a pod says about where it may run: affinity, tolerations, topology spread.
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Toleration,
-    TopologySpreadConstraint, WeightedPodAffinityTerm,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+    PodAffinityTerm, Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 use rustc_hash::FxHashSet;
 
@@ -34,14 +34,7 @@ const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 /// Checks node affinity wherever it stands: in a pod, or in a scheduler's configuration.
 pub fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Errors) {
     if let Some(required) = &affinity.required_during_scheduling_ignored_during_execution {
-        let path = path.child(REQUIRED);
-        let list = path.child("nodeSelectorTerms");
-        if required.node_selector_terms.is_empty() {
-            errors.required(&list, "must have at least one node selector term");
-        }
-        for (i, term) in required.node_selector_terms.iter().enumerate() {
-            node_term(term, &list.index(i), errors);
-        }
+        node_selector(required, &path.child(REQUIRED), errors);
     }
     let list = path.child(PREFERRED);
     let preferred = affinity.preferred_during_scheduling_ignored_during_execution.iter();
@@ -49,6 +42,17 @@ pub fn node_affinity(affinity: &NodeAffinity, path: &Path<'_>, errors: &mut Erro
         let path = list.index(i);
         weight(&path.child("weight"), term.weight, errors);
         node_term(&term.preference, &path.child("preference"), errors);
+    }
+}
+
+/// The terms of a node selector, of which there is at least one.
+pub(super) fn node_selector(selector: &NodeSelector, path: &Path<'_>, errors: &mut Errors) {
+    let list = path.child("nodeSelectorTerms");
+    if selector.node_selector_terms.is_empty() {
+        errors.required(&list, "must have at least one node selector term");
+    }
+    for (i, term) in selector.node_selector_terms.iter().enumerate() {
+        node_term(term, &list.index(i), errors);
     }
 }
 

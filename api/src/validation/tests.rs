@@ -4,6 +4,8 @@ use serde_json::json;
 use super::*;
 use crate::{decode, defaults};
 
+mod kinds;
+
 /// The object as it reaches validation: decoded and defaulted.
 fn admitted(kind: Kind, mut object: Value) -> Value {
     decode::check(kind, &mut object).unwrap();
@@ -669,13 +671,15 @@ fn rich() -> Vec<(Kind, Value)> {
         "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]});
     let node = json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.0.0.0/24",
         "taints": [{"key": "a", "effect": "NoSchedule"}]}, "status": {"capacity": {"cpu": "1"}}});
-    vec![
+    let mut all = vec![
         (Kind::Pod, pod),
         (Kind::Deployment, workload),
         (Kind::Service, service()),
         (Kind::EndpointSlice, slice),
         (Kind::Node, node),
-    ]
+    ];
+    all.extend(kinds::rich());
+    all
 }
 
 #[test]
@@ -690,7 +694,7 @@ proptest! {
     /// what it leaves still decodes to itself.
     #[test]
     fn what_decodes_can_be_judged(
-        which in 0usize..5,
+        which in 0usize..21,
         path in prop::collection::vec(0usize..8, 1..9),
         value in odd_value(),
     ) {

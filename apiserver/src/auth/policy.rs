@@ -1,8 +1,8 @@
 //! What the parts of the control plane may do, as a static table.
 //!
-//! Taken from the bootstrap roles of kube-apiserver (`system:kube-scheduler`,
-//! `system:controller:*` together for the controller manager, `system:node`, `system:node-proxier`,
-//! `system:discovery`), cut to the resources that are served here.
+//! Taken from the bootstrap roles of kube-apiserver (`system:kube-scheduler` with
+//! `system:volume-scheduler`, `system:controller:*` together for the controller manager,
+//! `system:node`, `system:node-proxier`, `system:discovery`), cut to the resources that are served here.
 
 use super::UserInfo;
 use crate::request::Target;
@@ -51,7 +51,38 @@ static ROLES: &[Role] = &[
                 verbs: READ,
                 resources: &["namespaces", "nodes", "pods", "priorityclasses", "services"],
             },
-            Rule { verbs: READ, resources: &["replicasets", "replicationcontrollers"] },
+            Rule {
+                verbs: READ,
+                resources: &[
+                    "poddisruptionbudgets",
+                    "replicasets",
+                    "replicationcontrollers",
+                    "statefulsets",
+                    "workloads",
+                ],
+            },
+            Rule {
+                verbs: READ,
+                resources: &[
+                    "csidrivers",
+                    "csinodes",
+                    "csistoragecapacities",
+                    "persistentvolumeclaims",
+                    "persistentvolumes",
+                    "storageclasses",
+                    "volumeattachments",
+                ],
+            },
+            Rule {
+                verbs: &["patch", "update"],
+                resources: &["persistentvolumeclaims", "persistentvolumes"],
+            },
+            Rule { verbs: READ, resources: &["deviceclasses", "resourceclaims", "resourceslices"] },
+            Rule {
+                verbs: &["create", "delete", "patch", "update"],
+                resources: &["resourceclaims"],
+            },
+            Rule { verbs: &["patch", "update"], resources: &["resourceclaims/status"] },
             Rule { verbs: &["create"], resources: &["bindings", "pods/binding"] },
             Rule { verbs: &["delete"], resources: &["pods"] },
             Rule { verbs: &["patch", "update"], resources: &["pods/status"] },
@@ -87,14 +118,22 @@ static ROLES: &[Role] = &[
                 verbs: READ,
                 resources: &[
                     "configmaps",
+                    "csidrivers",
+                    "csinodes",
                     "endpointslices",
                     "nodes",
+                    "persistentvolumeclaims",
+                    "persistentvolumes",
                     "pods",
+                    "resourceclaims",
+                    "resourceslices",
                     "secrets",
                     "services",
+                    "volumeattachments",
                 ],
             },
             Rule { verbs: &["create", "patch", "update"], resources: &["nodes", "nodes/status"] },
+            Rule { verbs: &["create", "delete", "patch", "update"], resources: &["csinodes"] },
             Rule { verbs: &["create", "delete"], resources: &["pods"] },
             Rule { verbs: &["patch", "update"], resources: &["pods/status"] },
             Rule { verbs: &["create"], resources: &["pods/eviction"] },

@@ -8,14 +8,46 @@ use crate::object;
 
 /// Kinds whose `metadata.generation` counts the changes of what is desired.
 pub(crate) fn has_generation(kind: Kind) -> bool {
-    use Kind::{Deployment, EndpointSlice, Pod, PriorityClass, ReplicaSet};
-    matches!(kind, Deployment | EndpointSlice | Pod | PriorityClass | ReplicaSet)
+    use Kind::{
+        DaemonSet, Deployment, DeviceClass, EndpointSlice, Pod, PodDisruptionBudget, PriorityClass,
+        ReplicaSet, ReplicationController, ResourceSlice, StatefulSet,
+    };
+    matches!(
+        kind,
+        DaemonSet
+            | Deployment
+            | DeviceClass
+            | EndpointSlice
+            | Pod
+            | PodDisruptionBudget
+            | PriorityClass
+            | ReplicaSet
+            | ReplicationController
+            | ResourceSlice
+            | StatefulSet
+    )
 }
 
 /// Before admission and defaults of a new object.
 pub(crate) fn create(kind: Kind, object: &mut Value) {
     match kind {
-        Kind::Deployment | Kind::ReplicaSet => object::set(object, "status", Some(json!({}))),
+        Kind::DaemonSet
+        | Kind::Deployment
+        | Kind::PodDisruptionBudget
+        | Kind::ReplicaSet
+        | Kind::ReplicationController
+        | Kind::ResourceClaim
+        | Kind::StatefulSet => object::set(object, "status", Some(json!({}))),
+        Kind::PersistentVolume => {
+            object::set(object, "status", Some(json!({ "phase": "Pending" })));
+        }
+        Kind::PersistentVolumeClaim => {
+            object::set(object, "status", Some(json!({ "phase": "Pending" })));
+            same_data_source(object);
+        }
+        Kind::VolumeAttachment => {
+            object::set(object, "status", Some(json!({ "attached": false })));
+        }
         Kind::Service => object::set(object, "status", None),
         Kind::Pod => pod::create(object),
         Kind::Namespace => {
@@ -29,6 +61,19 @@ pub(crate) fn create(kind: Kind, object: &mut Value) {
             }
         }
         // Node agents register with their status.
+        _ => {}
+    }
+}
+
+/// The old and the new field for what a claim is filled from say the same.
+fn same_data_source(claim: &mut Value) {
+    let spec = object::section(claim, "spec");
+    let filled = |field: &str| spec.get(field).filter(|value| !value.is_null()).cloned();
+    match (filled("dataSource"), filled("dataSourceRef")) {
+        (Some(source), None) => _ = spec.insert("dataSourceRef".to_owned(), source),
+        (None, Some(source)) if object::text(&source, &["namespace"]).is_empty() => {
+            spec.insert("dataSource".to_owned(), source);
+        }
         _ => {}
     }
 }
@@ -60,11 +105,13 @@ pub(crate) fn main_update(resource: &Resource, new: &mut Value, old: &Value) {
 pub(crate) fn status_update(kind: Kind, new: &mut Value, old: &Value) {
     let mut merged = old.clone();
     object::set(&mut merged, "status", new.get("status").cloned());
-    let workload = matches!(kind, Kind::Deployment | Kind::ReplicaSet);
-    for field in ["annotations", "labels"] {
-        if field == "labels" && workload {
-            continue;
-        }
+    use Kind::{Deployment, ReplicaSet, ResourceClaim, StatefulSet, VolumeAttachment};
+    let kept: &[&str] = match kind {
+        Deployment | ReplicaSet | StatefulSet => &["labels"],
+        ResourceClaim | VolumeAttachment => &["annotations", "labels"],
+        _ => &[],
+    };
+    for field in ["annotations", "labels"].into_iter().filter(|field| !kept.contains(field)) {
         let metadata = object::metadata(&mut merged);
         match new["metadata"].get(field) {
             Some(value) => _ = metadata.insert(field.to_owned(), value.clone()),
@@ -84,7 +131,15 @@ pub(crate) fn finalize_update(new: &mut Value, old: &Value) {
 /// Count a change of what is desired.
 pub(crate) fn bump_generation(kind: Kind, new: &mut Value, old: &Value) {
     let changed = match kind {
-        Kind::Deployment | Kind::Pod | Kind::ReplicaSet => new.get("spec") != old.get("spec"),
+        Kind::DaemonSet
+        | Kind::Deployment
+        | Kind::DeviceClass
+        | Kind::Pod
+        | Kind::PodDisruptionBudget
+        | Kind::ReplicaSet
+        | Kind::ReplicationController
+        | Kind::ResourceSlice
+        | Kind::StatefulSet => new.get("spec") != old.get("spec"),
         Kind::EndpointSlice => ["addressType", "endpoints", "ports"]
             .into_iter()
             .any(|field| new.get(field) != old.get(field)),

@@ -121,6 +121,33 @@ pub(super) fn priority_class(object: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
+pub(super) const POD_DISRUPTION_BUDGET_COLUMNS: &[Column] = &[
+    NAME,
+    text_column("Min Available", "How many of the selected pods must be left after an eviction."),
+    text_column("Max Unavailable", "How many of the selected pods may be unavailable."),
+    count_column("Allowed Disruptions", "How many pods may be evicted now."),
+    AGE,
+];
+
+pub(super) fn pod_disruption_budget(object: &Value, now: Timestamp) -> Vec<Value> {
+    let or_unset = |value: &Value| match value {
+        Value::Null => "N/A".to_owned(),
+        Value::String(text) => text.clone(),
+        number => number.to_string(),
+    };
+    let spec = &object["spec"];
+    vec![
+        name(object),
+        or_unset(&spec["minAvailable"]).into(),
+        or_unset(&spec["maxUnavailable"]).into(),
+        count(&object["status"]["disruptionsAllowed"]).into(),
+        age(object, now),
+    ]
+}
+
+/// Of kinds that have nothing else to show.
+pub(super) const PLAIN_COLUMNS: &[Column] = &[NAME, AGE];
+
 /// Upstream's columns of what has none of its own.
 pub(super) const OTHER_COLUMNS: &[Column] =
     &[NAME, text_column("Created At", "When this object was created.")];

@@ -1,4 +1,4 @@
-//! Deployments and ReplicaSets.
+//! Deployments, ReplicaSets, ReplicationControllers, StatefulSets and DaemonSets.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -64,14 +64,68 @@ pub(super) fn replica_set_cells(set: &Value, now: Timestamp) -> Vec<Value> {
     cells
 }
 
+pub(super) const STATEFUL_SET_COLUMNS: &[Column] =
+    &[NAME, text_column("Ready", "Number of the pod with ready state"), AGE, CONTAINERS, IMAGES];
+
+pub(super) fn stateful_set_cells(set: &Value, now: Timestamp) -> Vec<Value> {
+    let (spec, status) = (&set["spec"], &set["status"]);
+    let ready = format!("{}/{}", count(&status["readyReplicas"]), count(&spec["replicas"]));
+    let mut cells = vec![cell::name(set), ready.into(), cell::age(set, now)];
+    cells.extend(template_cells(spec).into_iter().take(2));
+    cells
+}
+
+pub(super) const DAEMON_SET_COLUMNS: &[Column] = &[
+    NAME,
+    count_column("Desired", "The number of nodes that should run the pod."),
+    count_column("Current", "The number of nodes that should and do."),
+    count_column("Ready", "The number of nodes whose pod is ready."),
+    count_column("Up-to-date", "The number of nodes whose pod has the desired template."),
+    count_column("Available", "The number of nodes whose pod is available."),
+    text_column("Node Selector", "The labels of the nodes that run the pod."),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+pub(super) fn daemon_set_cells(set: &Value, now: Timestamp) -> Vec<Value> {
+    let (spec, status) = (&set["spec"], &set["status"]);
+    let labels = spec["template"]["spec"]["nodeSelector"].as_object();
+    let labels: Vec<String> =
+        labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", text(value))).collect();
+    let mut cells = vec![
+        cell::name(set),
+        count(&status["desiredNumberScheduled"]).into(),
+        count(&status["currentNumberScheduled"]).into(),
+        count(&status["numberReady"]).into(),
+        count(&status["updatedNumberScheduled"]).into(),
+        count(&status["numberAvailable"]).into(),
+        or_none(&labels.join(",")).into(),
+        cell::age(set, now),
+    ];
+    cells.extend(template_cells(spec));
+    cells
+}
+
 fn template_cells(spec: &Value) -> [Value; 3] {
     let containers = list(&spec["template"]["spec"]["containers"]);
     let all = |field: &str| {
         let values: Vec<&str> = containers.iter().map(|c| text(&c[field])).collect();
         Value::from(values.join(","))
     };
-    let selector = LabelSelector::deserialize(&spec["selector"]).ok();
-    let selector = selector.and_then(|selector| Selector::try_from(&selector).ok());
-    let selector = selector.map(|selector| selector.to_string()).unwrap_or_default();
+    // A ReplicationController's selector is a plain map of labels.
+    let is_plain = |map: &serde_json::Map<String, Value>| map.values().all(Value::is_string);
+    let selector = match spec["selector"].as_object().filter(|map| is_plain(map)) {
+        Some(labels) => {
+            let terms = labels.iter().map(|(key, value)| format!("{key}={}", text(value)));
+            terms.collect::<Vec<_>>().join(",")
+        }
+        None => {
+            let selector = LabelSelector::deserialize(&spec["selector"]).ok();
+            let selector = selector.and_then(|selector| Selector::try_from(&selector).ok());
+            selector.map(|selector| selector.to_string()).unwrap_or_default()
+        }
+    };
     [all("name"), all("image"), or_none(&selector).into()]
 }
