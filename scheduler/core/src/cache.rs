@@ -16,9 +16,12 @@
 mod change_log;
 mod images;
 mod node_info;
+mod nomination;
+mod objects;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod what_if;
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -26,13 +29,16 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rustc_hash::FxHashMap;
 
+use crate::framework::Step;
 use crate::pod::{PodInfo, PodUid};
 use crate::time::Time;
 
 pub use change_log::{CacheId, ChangeLog, RowLog};
 pub use images::ImageState;
 pub use node_info::NodeInfo;
+pub use objects::{Kind, Lister, Object, Objects};
 pub use snapshot::Snapshot;
+pub use what_if::WhatIf;
 
 /// Why a pod could not be assumed or forgotten.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +115,32 @@ impl Cache {
         {
             self.ghosts.insert(info.name().clone(), info);
         }
+    }
+
+    /// An object other than a node or a pod was added, changed or deleted.
+    pub fn apply(&mut self, object: &Object) {
+        self.snapshot.objects_mut().apply(object);
+    }
+
+    /// Reads from now on what the steps will write.
+    pub fn assume_objects(&mut self, steps: &[Step]) {
+        steps.iter().for_each(|step| step.assume(self.snapshot.objects_mut()));
+    }
+
+    /// The steps could not be carried out: reads what was seen again.
+    pub fn forget_objects(&mut self, steps: &[Step]) {
+        steps.iter().for_each(|step| step.forget(self.snapshot.objects_mut()));
+    }
+
+    /// Nominates a waiting pod for the node of this name, and no other.
+    pub fn nominate(&mut self, info: &Arc<PodInfo>, node: &str) {
+        self.snapshot.nominations_mut().set(Arc::clone(info), node);
+    }
+
+    /// Ends the pod's nomination; returns the node that it was for.
+    pub fn end_nomination(&mut self, uid: &PodUid) -> Option<Arc<str>> {
+        self.snapshot.nomination_of(uid)?;
+        self.snapshot.nominations_mut().remove(uid)
     }
 
     /// Takes the pod's place on `node` before the binding is written.

@@ -33,8 +33,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::cache::Snapshot;
 use crate::framework::{
-    ClusterEvent, Hint, Occurrence, PluginName, PluginSet, Profiles, Resource, Subject,
+    ClusterEvent, Hint, Occurrence, Plugin, PluginName, PluginSet, Profiles, Resource, Subject,
 };
 use crate::pod::{PodInfo, PodUid};
 use crate::time::Time;
@@ -188,9 +189,9 @@ impl Queue {
     }
 
     /// A pod without a node was seen for the first time. A pod that is known already is updated.
-    pub fn add(&mut self, info: Arc<PodInfo>, now: Time) {
+    pub fn add(&mut self, info: Arc<PodInfo>, snapshot: &Snapshot, now: Time) {
         if self.waiting.contains_key(&info.uid) || self.in_flight.contains(&info.uid) {
-            return self.update(info, now);
+            return self.update(info, snapshot, now);
         }
         let pod = QueuedPod {
             info,
@@ -203,23 +204,25 @@ impl Queue {
             gated_by: None,
             sequence: self.next_sequence(),
         };
-        self.enqueue(pod, now);
+        self.enqueue(pod, snapshot, now);
     }
 
     /// A pod without a node changed. If it waits for an event, the change may be that event.
-    pub fn update(&mut self, info: Arc<PodInfo>, now: Time) {
+    pub fn update(&mut self, info: Arc<PodInfo>, snapshot: &Snapshot, now: Time) {
         if self.in_flight.update(&info) {
             return;
         }
-        let Some(mut waiting) = self.take(&info.uid) else { return self.add(info, now) };
+        let Some(mut waiting) = self.take(&info.uid) else {
+            return self.add(info, snapshot, now);
+        };
         let old = std::mem::replace(&mut waiting.pod.info, Arc::clone(&info));
         let action = scheduling_change(&old, &info);
         let event = ClusterEvent::new(Resource::TargetPod, action);
         let occurrence = Occurrence { event, subject: Subject::Pod(Some(old), Some(info)) };
         let wakes = waiting.place == Place::Unschedulable
-            && self.is_worth_requeuing(&waiting.pod, &occurrence);
+            && self.is_worth_requeuing(&waiting.pod, &occurrence, snapshot);
         if wakes {
-            self.requeue(waiting.pod, now);
+            self.requeue(waiting.pod, snapshot, now);
         } else {
             self.put(waiting.pod, waiting.place);
         }
@@ -232,8 +235,8 @@ impl Queue {
     }
 
     /// Takes the next pod. It is in flight until [`Queue::done`] or [`Queue::refuse`].
-    pub fn pop(&mut self, now: Time) -> Option<QueuedPod> {
-        self.flush(now);
+    pub fn pop(&mut self, snapshot: &Snapshot, now: Time) -> Option<QueuedPod> {
+        self.flush(snapshot, now);
         let uid = match self.active.first_key_value() {
             Some((_, uid)) => uid.clone(),
             None => self.backoff.first_key_value()?.1.clone(),
@@ -252,7 +255,13 @@ impl Queue {
 
     /// Puts back a popped pod that `refused_by` refused, or, if that is empty, for which something
     /// went wrong. A pod that was removed meanwhile is dropped.
-    pub fn refuse(&mut self, mut pod: QueuedPod, refused_by: PluginSet, now: Time) {
+    pub fn refuse(
+        &mut self,
+        mut pod: QueuedPod,
+        refused_by: PluginSet,
+        snapshot: &Snapshot,
+        now: Time,
+    ) {
         let uid = pod.info.uid.clone();
         let events = match self.in_flight.finish(&uid) {
             Some(in_flight::Finished { removed: true, .. }) => return,
@@ -277,11 +286,11 @@ impl Queue {
         let missed = match events {
             in_flight::Events::Lost => true,
             in_flight::Events::Known(events) => {
-                events.iter().any(|occurrence| self.is_worth_requeuing(&pod, occurrence))
+                events.iter().any(|occurrence| self.is_worth_requeuing(&pod, occurrence, snapshot))
             }
         };
         if refused_by.is_empty() || missed {
-            self.requeue(pod, now);
+            self.requeue(pod, snapshot, now);
         } else {
             self.put(pod, Place::Unschedulable);
         }
@@ -289,7 +298,7 @@ impl Queue {
 
     /// Something happened in the cluster: wakes the pods it may help, and is kept for those in
     /// flight.
-    pub fn wake(&mut self, occurrence: &Occurrence, now: Time) {
+    pub fn wake(&mut self, occurrence: &Occurrence, snapshot: &Snapshot, now: Time) {
         let event = occurrence.event;
         let interested: PluginSet =
             self.profiles.iter().flat_map(|profile| profile.interested(event).iter()).collect();
@@ -305,24 +314,24 @@ impl Queue {
                 // Most events concern few of many waiting pods: the sets tell before any hint.
                 waiting.is_some_and(|w| {
                     (event.is_wild_card() || !w.pod.held_by().and(interested).is_empty())
-                        && self.is_worth_requeuing(&w.pod, occurrence)
+                        && self.is_worth_requeuing(&w.pod, occurrence, snapshot)
                 })
             })
             .map(|(_, _, uid)| uid.clone())
             .collect();
         for uid in woken {
             if let Some(waiting) = self.take(&uid) {
-                self.requeue(waiting.pod, now);
+                self.requeue(waiting.pod, snapshot, now);
             }
         }
     }
 
     /// Moves what has waited long enough: back-off that is over, and every 30 s what no event woke
     /// for 5 minutes.
-    pub fn flush(&mut self, now: Time) {
+    pub fn flush(&mut self, snapshot: &Snapshot, now: Time) {
         while let Some(uid) = self.first_completed(now) {
             if let Some(waiting) = self.take(&uid) {
-                self.enqueue(waiting.pod, now);
+                self.enqueue(waiting.pod, snapshot, now);
             }
         }
         if now.since(self.leftovers_checked_at) < LEFTOVER_CHECK {
@@ -334,7 +343,7 @@ impl Queue {
         let left: Vec<PodUid> = left.map(|(_, _, uid)| uid.clone()).collect();
         for uid in left {
             if let Some(waiting) = self.take(&uid) {
-                self.requeue(waiting.pod, now);
+                self.requeue(waiting.pod, snapshot, now);
             }
         }
     }
@@ -357,33 +366,38 @@ impl Queue {
     }
 
     /// Whether an event may lift what holds the pod back (`isPodWorthRequeuing`).
-    fn is_worth_requeuing(&self, pod: &QueuedPod, occurrence: &Occurrence) -> bool {
+    fn is_worth_requeuing(
+        &self,
+        pod: &QueuedPod,
+        occurrence: &Occurrence,
+        snapshot: &Snapshot,
+    ) -> bool {
         let Some(profile) = self.profiles.of(&pod.info) else { return false };
         occurrence.event.is_wild_card()
             || pod.held_by().iter().filter_map(|name| profile.plugin(name)).any(|plugin| {
                 plugin.events().iter().any(|registered| registered.covers(occurrence.event))
-                    && plugin.hint(&pod.info, occurrence) == Hint::Queue
+                    && plugin.hint(&pod.info, occurrence, snapshot) == Hint::Queue
             })
     }
 
     /// To back-off while it lasts, else to active.
-    fn requeue(&mut self, pod: QueuedPod, now: Time) {
+    fn requeue(&mut self, pod: QueuedPod, snapshot: &Snapshot, now: Time) {
         let backoff =
             Backoff { initial: self.options.backoff_initial, max: self.options.backoff_max };
         match backoff.window(&pod).filter(|window| window.end() > now) {
-            Some(window) if self.gate(&pod).is_none() => {
+            Some(window) if self.gate(&pod, snapshot).is_none() => {
                 let after_error = pod.refused_by.is_empty();
                 let place =
                     if after_error { Place::ErrorBackoff(window) } else { Place::Backoff(window) };
                 self.put(QueuedPod { gated_by: None, ..pod }, place);
             }
-            _ => self.enqueue(pod, now),
+            _ => self.enqueue(pod, snapshot, now),
         }
     }
 
     /// To active, or if a PreEnqueue plugin holds the pod back, to unschedulable.
-    fn enqueue(&mut self, mut pod: QueuedPod, now: Time) {
-        pod.gated_by = self.gate(&pod);
+    fn enqueue(&mut self, mut pod: QueuedPod, snapshot: &Snapshot, now: Time) {
+        pod.gated_by = self.gate(&pod, snapshot);
         if pod.gated_by.is_some() {
             return self.put(pod, Place::Unschedulable);
         }
@@ -391,9 +405,10 @@ impl Queue {
         self.put(pod, Place::Active);
     }
 
-    fn gate(&self, pod: &QueuedPod) -> Option<PluginName> {
+    fn gate(&self, pod: &QueuedPod, snapshot: &Snapshot) -> Option<PluginName> {
         let mut plugins = self.profiles.of(&pod.info)?.pre_enqueue.iter();
-        plugins.find(|plugin| plugin.pre_enqueue(&pod.info).is_err()).map(|plugin| plugin.name())
+        let refuses = |plugin: &&Arc<dyn Plugin>| plugin.pre_enqueue(&pod.info, snapshot).is_err();
+        plugins.find(refuses).map(|plugin| plugin.name())
     }
 
     fn put(&mut self, pod: QueuedPod, place: Place) {

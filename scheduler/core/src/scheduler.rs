@@ -14,10 +14,13 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use rand::Rng;
 use rustc_hash::FxHashMap;
 
-use crate::cache::{Cache, Snapshot};
+use crate::cache::{Cache, Object, Snapshot};
 use crate::diagnosis::Diagnosis;
 use crate::engine::Engine;
-use crate::framework::{Action, ClusterEvent, Occurrence, PluginSet, Profiles, Resource, Subject};
+use crate::framework::{
+    Action, ClusterEvent, Occurrence, PluginSet, PostFilter, PostFilterContext, Preemption,
+    Profile, Profiles, Rejection, Resource, Step, Subject,
+};
 use crate::pod::{PodInfo, PodUid};
 use crate::queue::{Counts, Options, Queue, QueuedPod, scheduling_change};
 use crate::time::Time;
@@ -29,7 +32,13 @@ pub struct Scheduler {
     profiles: Arc<Profiles>,
     engine: Box<dyn Engine + Send>,
     /// Assumed pods whose binding is being written.
-    binding: FxHashMap<PodUid, QueuedPod>,
+    binding: FxHashMap<PodUid, Binding>,
+}
+
+/// An assumed pod and what is to be written before its binding.
+struct Binding {
+    pod: QueuedPod,
+    steps: Vec<Step>,
 }
 
 /// What became of one pod's turn.
@@ -44,11 +53,25 @@ pub struct Attempt {
 /// What to do about a pod.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Write its binding to this node, then call [`Scheduler::bound`] or
-    /// [`Scheduler::binding_failed`]. Its place is taken meanwhile.
-    Bind(Arc<str>),
+    /// Carry out the steps, write its binding to this node, then call [`Scheduler::bound`] or
+    /// [`Scheduler::binding_failed`]. Its place is taken meanwhile, and the steps are assumed.
+    Bind {
+        /// The node.
+        node: Arc<str>,
+        /// What comes before the binding, in order.
+        steps: Vec<Step>,
+    },
     /// Say why not; it is back in the queue.
-    Unschedulable(Box<Diagnosis>),
+    Unschedulable {
+        /// Why not.
+        diagnosis: Box<Diagnosis>,
+        /// Evict these pods, then call [`Scheduler::preempted`]; write the nomination.
+        preemption: Option<Box<Preemption>>,
+        /// Carry these out; what they change will wake the pod.
+        steps: Vec<Step>,
+    },
+    /// Something went wrong; say so. It is back in the queue, and backs off.
+    Error(String),
     /// Nothing: it is being deleted, and no longer in the queue.
     Skipped,
 }
@@ -135,40 +158,120 @@ impl Scheduler {
         if !action.is_empty() {
             let event = ClusterEvent::new(Resource::Node, action);
             let subject = Subject::Node(old.cloned(), new.cloned());
-            self.queue.wake(&Occurrence { event, subject }, now);
+            self.wake(event, subject, now);
         }
+    }
+
+    /// An object other than a node or a pod was added, changed or deleted.
+    pub fn object_changed(&mut self, object: Object, now: Time) {
+        let action = match object.sides() {
+            (false, true) => Action::ADD,
+            (true, true) => Action::UPDATE_OTHER,
+            (true, false) => Action::DELETE,
+            (false, false) => return,
+        };
+        self.cache.apply(&object);
+        let event = ClusterEvent::new(object.resource(), action);
+        self.wake(event, Subject::Object(object), now);
     }
 
     /// Decides about the next pod; `None` if none is ready.
     pub fn schedule_next(&mut self, now: Time, random: &mut dyn Rng) -> Option<Attempt> {
-        let pod = self.queue.pop(now)?;
-        let uid = &pod.info.uid;
-        let profile = self.profiles.of(&pod.info);
+        let pod = self.queue.pop(self.cache.snapshot(), now)?;
+        let profiles = Arc::clone(&self.profiles);
+        let profile = profiles.of(&pod.info);
         let Some(profile) = profile.filter(|_| !pod.info.is_terminating()) else {
-            self.queue.done(uid);
+            self.queue.done(&pod.info.uid);
             return Some(Attempt { pod, outcome: Outcome::Skipped });
         };
         let snapshot = self.cache.snapshot();
         let outcome = match self.engine.decide(profile, snapshot, &pod.info, random) {
-            Ok(node) => self.assume(&pod, node),
-            Err(diagnosis) => {
-                self.queue.refuse(pod.clone(), diagnosis.plugins, now);
-                Outcome::Unschedulable(diagnosis)
-            }
+            Ok(node) => self.assume(profile, &pod, node, now),
+            Err(diagnosis) => self.refuse(profile, &pod, diagnosis, now, random.next_u64()),
         };
         Some(Attempt { pod, outcome })
     }
 
-    fn assume(&mut self, pod: &QueuedPod, node: usize) -> Outcome {
+    /// Takes the pod's place on the node, and what its volumes and claims need.
+    fn assume(&mut self, profile: &Profile, pod: &QueuedPod, node: usize, now: Time) -> Outcome {
+        let uid = &pod.info.uid;
         let name = Arc::clone(self.cache.snapshot().nodes()[node].name());
-        self.queue.done(&pod.info.uid);
         // A pod that is in the cache already was bound or assumed before: its turn is void.
         if self.cache.assume(&pod.info, &name).is_err() {
+            self.queue.done(uid);
             return Outcome::Skipped;
         }
-        self.binding.insert(pod.info.uid.clone(), pod.clone());
-        Outcome::Bind(name)
+        let mut steps = Vec::new();
+        for plugin in &profile.reserve {
+            let snapshot = self.cache.snapshot();
+            match plugin.reserve(&pod.info, snapshot, &snapshot.nodes()[node]) {
+                Ok(more) => {
+                    self.cache.assume_objects(&more);
+                    steps.extend(more);
+                }
+                Err(rejection) => {
+                    self.cache.forget_objects(&steps);
+                    let _ = self.cache.forget(uid);
+                    let plugin = [plugin.name()].into_iter().collect();
+                    return self.refuse_reservation(pod, plugin, rejection, now);
+                }
+            }
+        }
+        self.queue.done(uid);
+        let binding = Binding { pod: pod.clone(), steps: steps.clone() };
+        self.binding.insert(uid.clone(), binding);
+        Outcome::Bind { node: name, steps }
     }
+
+    fn refuse_reservation(
+        &mut self,
+        pod: &QueuedPod,
+        plugins: PluginSet,
+        rejection: Rejection,
+        now: Time,
+    ) -> Outcome {
+        let diagnosis =
+            Diagnosis { node_count: 1, others: Some(rejection), plugins, ..Diagnosis::default() };
+        self.queue.refuse(pod.clone(), plugins, self.cache.snapshot(), now);
+        let diagnosis = Box::new(diagnosis);
+        Outcome::Unschedulable { diagnosis, preemption: None, steps: Vec::new() }
+    }
+
+    /// No node will have the pod: asks the PostFilter plugins for help, and puts it back.
+    fn refuse(
+        &mut self,
+        profile: &Profile,
+        pod: &QueuedPod,
+        mut diagnosis: Box<Diagnosis>,
+        now: Time,
+        random: u64,
+    ) -> Outcome {
+        let snapshot = self.cache.snapshot();
+        let context =
+            PostFilterContext { profile, snapshot, pod: &pod.info, diagnosis: &diagnosis, random };
+        let (mut messages, mut preemption, mut steps) = (Vec::new(), None, Vec::new());
+        for answer in profile.post_filter.iter().filter_map(|p| p.post_filter(&context)) {
+            match answer {
+                PostFilter::Unhelped(message) => messages.push(message),
+                PostFilter::Preempt(found) => {
+                    preemption = Some(Box::new(found));
+                    break;
+                }
+                PostFilter::Write(message, more) => {
+                    messages.push(message);
+                    steps = more;
+                    break;
+                }
+            }
+        }
+        messages.retain(|message| !message.is_empty());
+        diagnosis.post_filter_message = messages.join(", ");
+        self.queue.refuse(pod.clone(), diagnosis.plugins, self.cache.snapshot(), now);
+        Outcome::Unschedulable { diagnosis, preemption, steps }
+    }
+
+    /// The victims of the pod's preemption are gone or going, or could not be evicted.
+    pub fn preempted(&mut self, _uid: &PodUid, _now: Time) {}
 
     /// The binding is written.
     pub fn bound(&mut self, uid: &PodUid) {
@@ -179,10 +282,11 @@ impl Scheduler {
     /// The binding was refused or could not be written: the pod's place is free again, and it waits
     /// for its next turn unless it is gone or bound.
     pub fn binding_failed(&mut self, uid: &PodUid, now: Time) {
-        let Some(pod) = self.binding.remove(uid) else { return };
+        let Some(Binding { pod, steps }) = self.binding.remove(uid) else { return };
+        self.cache.forget_objects(&steps);
         if self.cache.forget(uid).is_ok() {
             self.wake_by_removed(&pod.info, now);
-            self.queue.refuse(pod, PluginSet::default(), now);
+            self.queue.refuse(pod, PluginSet::default(), self.cache.snapshot(), now);
         }
     }
 
@@ -201,16 +305,16 @@ impl Scheduler {
         };
         self.cache.set_pod(Arc::clone(&info));
         let event = ClusterEvent::new(Resource::AssignedPod, action);
-        self.queue.wake(&Occurrence { event, subject: Subject::Pod(old, Some(info)) }, now);
+        self.wake(event, Subject::Pod(old, Some(info)), now);
     }
 
     fn pending_pod_seen(&mut self, info: Arc<PodInfo>, now: Time) {
-        if let Some(pod) = self.binding.get_mut(&info.uid) {
-            pod.info = info;
+        if let Some(binding) = self.binding.get_mut(&info.uid) {
+            binding.pod.info = info;
         } else if self.cache.is_assumed(&info.uid) {
             // The binding is written; its event is on its way.
         } else if self.profiles.of(&info).is_some() {
-            self.queue.add(info, now);
+            self.queue.add(info, self.cache.snapshot(), now);
         } else {
             self.queue.remove(&info.uid);
         }
@@ -225,10 +329,14 @@ impl Scheduler {
         }
     }
 
+    fn wake(&mut self, event: ClusterEvent, subject: Subject, now: Time) {
+        self.queue.wake(&Occurrence { event, subject }, self.cache.snapshot(), now);
+    }
+
     fn wake_by_removed(&mut self, info: &Arc<PodInfo>, now: Time) {
         let event = ClusterEvent::new(Resource::AssignedPod, Action::DELETE);
         let subject = Subject::Pod(Some(Arc::clone(info)), None);
-        self.queue.wake(&Occurrence { event, subject }, now);
+        self.wake(event, subject, now);
     }
 }
 

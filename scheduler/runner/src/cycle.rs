@@ -78,13 +78,21 @@ impl Cycle {
         let cycle = self.clone();
         match outcome {
             Outcome::Skipped => {}
-            Outcome::Bind(node) => {
+            Outcome::Bind { node, steps: _ } => {
                 self.tasks.spawn(async move {
                     cycle.bind(&pod, &node, started).await;
                     drop(permit);
                 });
             }
-            Outcome::Unschedulable(diagnosis) => {
+            Outcome::Error(message) => {
+                let took = self.shared.now().since(started);
+                self.metrics.attempt(AttemptResult::Error, took);
+                self.tasks.spawn(async move {
+                    cycle.report(&pod, "SchedulerError", &message).await;
+                    drop(permit);
+                });
+            }
+            Outcome::Unschedulable { diagnosis, .. } => {
                 let took = self.shared.now().since(started);
                 self.metrics.attempt(AttemptResult::Unschedulable, took);
                 self.tasks.spawn(async move {

@@ -15,11 +15,13 @@ use pintle_scheduler_core::queue::Options;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::cycle::Cycle;
 use crate::metrics::Metrics;
+use crate::objects;
 use crate::shared::Shared;
 
 /// Why the daemon stopped before it was told to.
@@ -45,7 +47,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     let pods: Informer<Pod> = Informer::new(&[]);
     let nodes: Informer<Node> = Informer::new(&[]);
     subscribe(&shared, &pods, &nodes);
-    add_check(&daemon, &pods, &nodes);
+    let objects = objects::informers(&shared, &client);
     let (events, event_writer) = EventRecorder::new(client.clone(), &config.scheduler_name);
     let tasks = TaskTracker::new();
     let cycle = Cycle {
@@ -63,9 +65,18 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
             .run(Api::all(client.clone()), watcher::Config::default().fields(PODS_THAT_COUNT)),
     );
     let watch_nodes = tokio::spawn(nodes.clone().run(Api::all(client), watcher::Config::default()));
+    let mut checks: Vec<Check> = vec![("nodes", is_synced(&nodes)), ("pods", is_synced(&pods))];
+    let (mut synced, mut watch_objects) = (Vec::new(), JoinSet::new());
+    for informer in objects {
+        checks.push((informer.kind, informer.is_synced));
+        synced.push(informer.synced);
+        watch_objects.spawn(informer.run);
+    }
+    add_check(&daemon, checks);
     let schedule = async {
         nodes.synced().await;
         pods.synced().await;
+        futures::future::join_all(synced).await;
         tracing::info!(scheduler = config.scheduler_name, "scheduling");
         cycle.run(random, daemon.shutdown.clone()).await;
     };
@@ -76,6 +87,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
         () = schedule => if daemon.shutdown.is_cancelled() { Ok(()) } else { ended("loop") },
         _ = &mut watch_pods.0 => ended("pod informer"),
         _ = &mut watch_nodes.0 => ended("node informer"),
+        _ = watch_objects.join_next() => ended("object informer"),
     };
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
@@ -105,11 +117,19 @@ fn subscribe(shared: &Shared, pods: &Informer<Pod>, nodes: &Informer<Node>) {
     nodes.on_change(move |change| to.node_changed(change));
 }
 
-fn add_check(daemon: &Daemon, pods: &Informer<Pod>, nodes: &Informer<Node>) {
-    let (pods, nodes) = (pods.clone(), nodes.clone());
+/// A kind and whether its first list is there.
+type Check = (&'static str, Box<dyn Fn() -> bool + Send + Sync>);
+
+fn is_synced<K: kube::Resource + Send + Sync + 'static>(
+    informer: &Informer<K>,
+) -> Box<dyn Fn() -> bool + Send + Sync> {
+    let informer = informer.clone();
+    Box::new(move || informer.is_synced())
+}
+
+fn add_check(daemon: &Daemon, checks: Vec<Check>) {
     daemon.health.add_ready("scheduler-informer-sync", move || {
-        let waiting = [("nodes", nodes.is_synced()), ("pods", pods.is_synced())];
-        match waiting.iter().find(|(_, synced)| !synced) {
+        match checks.iter().find(|(_, is_synced)| !is_synced()) {
             Some((kind, _)) => Err(format!("{kind} not listed yet")),
             None => Ok(()),
         }

@@ -12,6 +12,7 @@ pub mod configuration;
 mod cycle;
 mod daemon;
 mod metrics;
+mod objects;
 mod shared;
 
 pub use config::Config;

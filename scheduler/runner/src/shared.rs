@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::{Mutex, MutexGuard};
 use pintle_client::Change;
+use pintle_scheduler_core::cache::Object;
 use pintle_scheduler_core::{PodUid, Scheduler, Time};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -59,6 +60,11 @@ impl Shared {
 
     pub(crate) fn node_changed(&self, change: &Change<Node>) {
         self.lock().node_changed(change.old.as_ref(), change.new.as_ref(), self.now());
+        self.inner.changed.notify_one();
+    }
+
+    pub(crate) fn object_changed(&self, object: Object) {
+        self.lock().object_changed(object, self.now());
         self.inner.changed.notify_one();
     }
 

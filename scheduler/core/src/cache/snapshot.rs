@@ -1,4 +1,4 @@
-//! The nodes as one decision reads them.
+//! The cluster as one decision reads it: nodes with their pods, nominations, and other objects.
 
 use std::sync::Arc;
 
@@ -7,14 +7,18 @@ use rustc_hash::FxHashMap;
 
 use super::change_log::ChangeLog;
 use super::images::{self, ImageTable};
-use super::{ImageState, NodeInfo};
+use super::nomination::Nominations;
+use super::{ImageState, NodeInfo, Objects, WhatIf};
+use crate::pod::{PodInfo, PodUid};
 
-/// All nodes at one moment. Cheap to clone; a clone does not change.
+/// The cluster at one moment. Cheap to clone; a clone does not change.
 #[derive(Debug)]
 pub struct Snapshot {
     nodes: Vec<Arc<NodeInfo>>,
-    by_name: FxHashMap<Arc<str>, usize>,
+    by_name: Arc<FxHashMap<Arc<str>, usize>>,
     images: Arc<ImageTable>,
+    objects: Objects,
+    nominations: Arc<Nominations>,
     generation: u64,
     /// The cache's own snapshot has one.
     changes: Option<Box<ChangeLog>>,
@@ -24,8 +28,10 @@ impl Default for Snapshot {
     fn default() -> Self {
         Self {
             nodes: Vec::new(),
-            by_name: FxHashMap::default(),
+            by_name: Arc::default(),
             images: Arc::default(),
+            objects: Objects::default(),
+            nominations: Arc::default(),
             generation: 0,
             changes: Some(Box::default()),
         }
@@ -37,8 +43,10 @@ impl Clone for Snapshot {
     fn clone(&self) -> Self {
         Self {
             nodes: self.nodes.clone(),
-            by_name: self.by_name.clone(),
+            by_name: Arc::clone(&self.by_name),
             images: Arc::clone(&self.images),
+            objects: self.objects.clone(),
+            nominations: Arc::clone(&self.nominations),
             generation: self.generation,
             changes: None,
         }
@@ -71,9 +79,51 @@ impl Snapshot {
         self.changes.as_deref()
     }
 
+    /// The objects besides nodes and pods.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// The waiting pods nominated for the node of this name.
+    pub fn nominated(&self, node: &str) -> &[Arc<PodInfo>] {
+        self.nominations.on(node)
+    }
+
+    /// The node that the waiting pod is nominated for.
+    pub fn nomination_of(&self, uid: &PodUid) -> Option<&Arc<str>> {
+        self.nominations.node_of(uid)
+    }
+
+    /// Whether any pod is nominated for any node.
+    pub fn has_nominations(&self) -> bool {
+        !self.nominations.is_empty()
+    }
+
+    /// The names of nodes that pods are nominated for. They may be unknown.
+    pub fn nodes_with_nominations(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.nominations.nodes()
+    }
+
+    /// A copy to try things on.
+    pub fn what_if(&self) -> WhatIf {
+        WhatIf::new(self.clone())
+    }
+
     /// The generation of the latest change.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    pub(super) fn objects_mut(&mut self) -> &mut Objects {
+        &mut self.objects
+    }
+
+    pub(super) fn nominations_mut(&mut self) -> &mut Nominations {
+        Arc::make_mut(&mut self.nominations)
+    }
+
+    pub(super) fn nodes_mut(&mut self) -> &mut [Arc<NodeInfo>] {
+        &mut self.nodes
     }
 
     pub(super) fn set_node(&mut self, node: Arc<Node>, ghost: Option<NodeInfo>) {
@@ -96,7 +146,7 @@ impl Snapshot {
         self.generation += 1;
         info.set_generation(self.generation);
         let at = self.nodes.len();
-        self.by_name.insert(info.name().clone(), at);
+        Arc::make_mut(&mut self.by_name).insert(info.name().clone(), at);
         self.nodes.push(Arc::new(info));
         self.log(|changes| {
             changes.object_changed(at);
@@ -105,10 +155,11 @@ impl Snapshot {
     }
 
     pub(super) fn remove_node(&mut self, name: &str) -> Option<NodeInfo> {
-        let at = self.by_name.remove(name)?;
+        let at = Arc::make_mut(&mut self.by_name).remove(name)?;
         let info = self.nodes.swap_remove(at);
         if let Some(moved) = self.nodes.get(at) {
-            self.by_name.insert(moved.name().clone(), at);
+            let name = moved.name().clone();
+            Arc::make_mut(&mut self.by_name).insert(name, at);
         }
         self.log(|changes| {
             changes.object_changed(at);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 
+use crate::cache::Object;
 use crate::pod::PodInfo;
 
 /// What kind of object an event is about.
@@ -22,6 +23,40 @@ pub enum Resource {
     Pod,
     /// A node.
     Node,
+    /// A Namespace.
+    Namespace,
+    /// A Service.
+    Service,
+    /// A ReplicationController.
+    ReplicationController,
+    /// A ReplicaSet.
+    ReplicaSet,
+    /// A StatefulSet.
+    StatefulSet,
+    /// A PersistentVolume.
+    PersistentVolume,
+    /// A PersistentVolumeClaim.
+    PersistentVolumeClaim,
+    /// A StorageClass.
+    StorageClass,
+    /// A CSINode.
+    CSINode,
+    /// A CSIDriver.
+    CSIDriver,
+    /// A CSIStorageCapacity.
+    CSIStorageCapacity,
+    /// A VolumeAttachment.
+    VolumeAttachment,
+    /// A PodDisruptionBudget.
+    PodDisruptionBudget,
+    /// A ResourceClaim.
+    ResourceClaim,
+    /// A ResourceSlice.
+    ResourceSlice,
+    /// A DeviceClass.
+    DeviceClass,
+    /// A Workload.
+    Workload,
     /// Anything: such an event wakes every pod.
     WildCard,
 }
@@ -51,10 +86,18 @@ impl Action {
     pub const UPDATE_POD_TOLERATION: Self = Self(1 << 8);
     /// The last scheduling gate of a pod is gone.
     pub const UPDATE_POD_GATES_ELIMINATED: Self = Self(1 << 9);
-    /// Some other change.
+    /// Some other change; of objects other than pods and nodes, any change.
     pub const UPDATE_OTHER: Self = Self(1 << 10);
+    /// The ResourceClaims that were generated for a pod (`status.resourceClaimStatuses`).
+    pub const UPDATE_POD_GENERATED_RESOURCE_CLAIM: Self = Self(1 << 11);
+    /// The annotations of a node.
+    pub const UPDATE_NODE_ANNOTATION: Self = Self(1 << 12);
+    /// `status.declaredFeatures` of a node.
+    pub const UPDATE_NODE_DECLARED_FEATURES: Self = Self(1 << 13);
     /// Everything.
-    pub const ALL: Self = Self((1 << 11) - 1);
+    pub const ALL: Self = Self((1 << 14) - 1);
+    /// Every change of an object that stays.
+    pub const UPDATE: Self = Self(Self::ALL.0 & !Self::ADD.0 & !Self::DELETE.0);
 
     /// The actions of either.
     #[must_use]
@@ -117,6 +160,8 @@ pub enum Subject {
     Node(Option<Arc<Node>>, Option<Arc<Node>>),
     /// A pod; one side is missing if it was added or deleted.
     Pod(Option<Arc<PodInfo>>, Option<Arc<PodInfo>>),
+    /// An object of another kind.
+    Object(Object),
 }
 
 /// An event and its object.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{ClusterEvent, Hint, Occurrence, Rejection, Verdict};
+use super::{
+    ClusterEvent, Hint, Occurrence, PostFilter, PostFilterContext, Rejection, Step, Verdict,
+};
 use crate::cache::{NodeInfo, Snapshot};
 use crate::pod::PodInfo;
 
@@ -45,7 +47,7 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     fn name(&self) -> PluginName;
 
     /// Whether the pod may enter the active queue.
-    fn pre_enqueue(&self, _pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, _pod: &PodInfo, _snapshot: &Snapshot) -> Verdict {
         Ok(())
     }
 
@@ -64,13 +66,29 @@ pub trait Plugin: fmt::Debug + Send + Sync {
         PreScore::Skip
     }
 
+    /// Looks for help for a pod that no node will have; `None` if the plugin never helps.
+    fn post_filter(&self, _context: &PostFilterContext<'_>) -> Option<PostFilter> {
+        None
+    }
+
+    /// Takes for the pod what it needs of other objects on this node: what is to be written before
+    /// the pod is bound. It is assumed from here on. A refusal puts the pod back.
+    fn reserve(
+        &self,
+        _pod: &PodInfo,
+        _snapshot: &Snapshot,
+        _node: &NodeInfo,
+    ) -> Result<Vec<Step>, Rejection> {
+        Ok(Vec::new())
+    }
+
     /// The events that could lift a refusal of this plugin (`EventsToRegister`).
     fn events(&self) -> &'static [ClusterEvent] {
         &[]
     }
 
     /// Whether a registered event could lift the refusal of this pod (`QueueingHintFn`).
-    fn hint(&self, _pod: &PodInfo, _occurrence: &Occurrence) -> Hint {
+    fn hint(&self, _pod: &PodInfo, _occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         Hint::Queue
     }
 }
@@ -166,6 +184,8 @@ plugin_names!(
     NodeResourcesBalancedAllocation,
     ImageLocality,
     DefaultBinder,
+    NodeDeclaredFeatures,
+    GangScheduling,
 );
 
 impl fmt::Display for PluginName {

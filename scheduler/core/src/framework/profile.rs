@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{ClusterEvent, Plugin, PluginName, PluginSet};
+use super::{ClusterEvent, Extender, Plugin, PluginName, PluginSet};
 use crate::plugins;
 use crate::pod::PodInfo;
 
@@ -25,8 +25,14 @@ pub struct Profile {
     pub pre_enqueue: Vec<Arc<dyn Plugin>>,
     /// Plugins that filter, in order: the first refusal counts.
     pub filter: Vec<Arc<dyn Plugin>>,
+    /// Plugins that are asked when no node is left.
+    pub post_filter: Vec<Arc<dyn Plugin>>,
     /// Plugins that score.
     pub score: Vec<Weighted>,
+    /// Plugins that take what the pod will use, in order.
+    pub reserve: Vec<Arc<dyn Plugin>>,
+    /// Extenders, in the order in which they filter.
+    pub extenders: Vec<Arc<dyn Extender>>,
 }
 
 impl Profile {
@@ -53,6 +59,9 @@ impl Profile {
                 fit.clone(),
                 spread.clone(),
             ],
+            post_filter: vec![],
+            reserve: vec![],
+            extenders: vec![],
             score: vec![
                 weighted(&taints, 3),
                 weighted(&affinity, 2),
@@ -66,15 +75,17 @@ impl Profile {
 
     /// The plugins that registered the event.
     pub fn interested(&self, event: ClusterEvent) -> PluginSet {
-        let plugins = self.pre_enqueue.iter().chain(&self.filter);
+        let plugins = self.pre_enqueue.iter().chain(&self.filter).chain(&self.reserve);
         let registered = plugins.filter(|p| p.events().iter().any(|e| e.covers(event)));
         registered.map(|plugin| plugin.name()).collect()
     }
 
     /// The plugin of this name, at whichever point it runs.
     pub fn plugin(&self, name: PluginName) -> Option<&Arc<dyn Plugin>> {
-        let gates = self.pre_enqueue.iter().chain(&self.filter);
-        gates.chain(self.score.iter().map(|w| &w.plugin)).find(|plugin| plugin.name() == name)
+        let gates = self.pre_enqueue.iter().chain(&self.filter).chain(&self.post_filter);
+        let plugins = gates.chain(&self.reserve).chain(self.score.iter().map(|w| &w.plugin));
+        let mut plugins = plugins;
+        plugins.find(|plugin| plugin.name() == name)
     }
 }
 

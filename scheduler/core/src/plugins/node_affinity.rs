@@ -78,7 +78,7 @@ impl Plugin for NodeAffinity {
         const { &[ClusterEvent::new(Resource::Node, Action::ADD.or(Action::UPDATE_NODE_LABEL))] }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         let Subject::Node(old, Some(new)) = &occurrence.subject else { return Hint::Queue };
         let matches = |node: &Node| {
             self.is_enforced_on(node) && node_affinity::required_matches(&pod.pod, node)

@@ -27,7 +27,7 @@ impl Plugin for NodeName {
         const { &[ClusterEvent::new(Resource::Node, Action::ADD)] }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         let Subject::Node(_, Some(node)) = &occurrence.subject else { return Hint::Queue };
         Hint::queue_if(
             pod.node_name().is_none_or(|name| node.metadata.name.as_deref() == Some(name)),

@@ -32,7 +32,7 @@ impl Plugin for NodePorts {
         }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         let Subject::Pod(Some(deleted), None) = &occurrence.subject else { return Hint::Queue };
         Hint::queue_if(any_conflict(&pod.host_ports, &deleted.host_ports))
     }

@@ -85,7 +85,7 @@ impl Plugin for NodeResourcesFit {
         }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         let Subject::Node(old, Some(new)) = &occurrence.subject else { return Hint::Queue };
         let filter = Filter { plugin: self, pod };
         let new = NodeInfo::new(new.clone());

@@ -33,7 +33,7 @@ impl Plugin for NodeUnschedulable {
         }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         match &occurrence.subject {
             Subject::Node(old, Some(new)) => {
                 let was = old.as_deref().is_none_or(is_unschedulable);

@@ -83,7 +83,7 @@ impl Plugin for PodTopologySpread {
         }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         let Ok(constraints) = Constraint::all(pod, DO_NOT_SCHEDULE) else { return Hint::Queue };
         match &occurrence.subject {
             Subject::Pod(old, new) => {
@@ -98,7 +98,7 @@ impl Plugin for PodTopologySpread {
                 let mut sides = [old, new].into_iter().flatten();
                 Hint::queue_if(sides.any(|node| has_all_keys(&constraints, node)))
             }
-            Subject::None => Hint::Queue,
+            Subject::None | Subject::Object(_) => Hint::Queue,
         }
     }
 }

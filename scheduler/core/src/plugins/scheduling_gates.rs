@@ -1,5 +1,6 @@
 //! SchedulingGates: a pod with a gate does not enter the active queue.
 
+use crate::cache::Snapshot;
 use crate::framework::{
     Action, ClusterEvent, Hint, Occurrence, Plugin, PluginName, Rejection, Resource, Subject,
     Verdict,
@@ -15,7 +16,7 @@ impl Plugin for SchedulingGates {
         PluginName::SchedulingGates
     }
 
-    fn pre_enqueue(&self, pod: &PodInfo) -> Verdict {
+    fn pre_enqueue(&self, pod: &PodInfo, _snapshot: &Snapshot) -> Verdict {
         let gates: Vec<&str> = pod.scheduling_gates().collect();
         if gates.is_empty() {
             return Ok(());
@@ -28,7 +29,7 @@ impl Plugin for SchedulingGates {
         const { &[ClusterEvent::new(Resource::TargetPod, Action::UPDATE_POD_GATES_ELIMINATED)] }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         let Subject::Pod(_, Some(new)) = &occurrence.subject else { return Hint::Queue };
         Hint::queue_if(new.uid == pod.uid)
     }
@@ -44,8 +45,8 @@ mod tests {
     #[test]
     fn gates_are_named() {
         let gated = pod(json!({"schedulingGates": [{"name": "foo"}, {"name": "bar"}]}));
-        let rejection = SchedulingGates.pre_enqueue(&gated).unwrap_err();
+        let rejection = SchedulingGates.pre_enqueue(&gated, &Snapshot::default()).unwrap_err();
         assert_eq!(rejection.message(), "waiting for scheduling gates: [foo bar]");
-        assert_eq!(SchedulingGates.pre_enqueue(&pod(json!({}))), Ok(()));
+        assert_eq!(SchedulingGates.pre_enqueue(&pod(json!({})), &Snapshot::default()), Ok(()));
     }
 }

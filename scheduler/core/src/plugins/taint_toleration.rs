@@ -49,7 +49,7 @@ impl Plugin for TaintToleration {
         }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         match &occurrence.subject {
             Subject::Node(old, Some(new)) => {
                 let forbids = |node: &Node| untolerated(taints(node), pod.tolerations()).is_some();

@@ -21,6 +21,10 @@ fn queue() -> Queue {
     Queue::new(Options::default(), Arc::new(profiles))
 }
 
+fn none() -> Snapshot {
+    Snapshot::default()
+}
+
 fn at(millis: u64) -> Time {
     Time::from_millis(millis)
 }
@@ -44,23 +48,23 @@ fn by_fit() -> PluginSet {
 }
 
 fn pop(queue: &mut Queue, millis: u64) -> Option<String> {
-    let popped = queue.pop(at(millis))?;
+    let popped = queue.pop(&none(), at(millis))?;
     queue.done(&popped.info.uid);
     Some(popped.info.name().to_owned())
 }
 
 /// Pops the only pod and refuses it.
 fn refuse_next(queue: &mut Queue, refused_by: PluginSet, millis: u64) {
-    let popped = queue.pop(at(millis)).unwrap();
-    queue.refuse(popped, refused_by, at(millis));
+    let popped = queue.pop(&none(), at(millis)).unwrap();
+    queue.refuse(popped, refused_by, &none(), at(millis));
 }
 
 #[test]
 fn higher_priority_first_then_first_come() {
     let mut queue = queue();
-    queue.add(pod("early", 0, 1, false), at(1));
-    queue.add(pod("late", 0, 1, false), at(2));
-    queue.add(pod("urgent", 10, 1, false), at(3));
+    queue.add(pod("early", 0, 1, false), &none(), at(1));
+    queue.add(pod("late", 0, 1, false), &none(), at(2));
+    queue.add(pod("urgent", 10, 1, false), &none(), at(3));
     let order: Vec<_> = std::iter::from_fn(|| pop(&mut queue, 4)).collect();
     assert_eq!(order, ["urgent", "early", "late"]);
 }
@@ -68,12 +72,12 @@ fn higher_priority_first_then_first_come() {
 #[test]
 fn a_refused_pod_waits_for_an_event_that_helps() {
     let mut queue = queue();
-    queue.add(pod("big", 0, 4, false), at(0));
+    queue.add(pod("big", 0, 4, false), &none(), at(0));
     refuse_next(&mut queue, by_fit(), 10);
     assert_eq!(queue.counts(), Counts { unschedulable: 1, ..Counts::default() });
-    queue.wake(&node_added(2), at(20));
+    queue.wake(&node_added(2), &none(), at(20));
     assert_eq!(queue.counts().unschedulable, 1, "the node is too small");
-    queue.wake(&node_added(4), at(20));
+    queue.wake(&node_added(4), &none(), at(20));
     assert_eq!(queue.counts(), Counts { backoff: 1, ..Counts::default() });
     // Nothing else is active, so it need not wait.
     assert_eq!(pop(&mut queue, 20).as_deref(), Some("big"));
@@ -82,20 +86,20 @@ fn a_refused_pod_waits_for_an_event_that_helps() {
 #[test]
 fn back_off_is_waited_for_while_others_are_active() {
     let mut queue = queue();
-    queue.add(pod("a", 5, 4, false), at(0));
+    queue.add(pod("a", 5, 4, false), &none(), at(0));
     refuse_next(&mut queue, by_fit(), 0);
-    queue.wake(&pod_deleted(), at(10));
-    queue.add(pod("b", 0, 1, false), at(20));
+    queue.wake(&pod_deleted(), &none(), at(10));
+    queue.add(pod("b", 0, 1, false), &none(), at(20));
     assert_eq!(queue.counts(), Counts { active: 1, backoff: 1, ..Counts::default() });
     assert_eq!(queue.next_flush(), Some(at(2000)));
-    queue.flush(at(2000));
+    queue.flush(&none(), at(2000));
     assert_eq!(pop(&mut queue, 2000).as_deref(), Some("a"), "its priority counts again");
 }
 
 #[test]
 fn after_an_error_back_off_is_always_waited_for() {
     let mut queue = queue();
-    queue.add(pod("a", 0, 1, false), at(0));
+    queue.add(pod("a", 0, 1, false), &none(), at(0));
     refuse_next(&mut queue, PluginSet::default(), 0);
     assert_eq!(queue.counts().backoff, 1);
     assert_eq!(pop(&mut queue, 1999), None);
@@ -105,37 +109,37 @@ fn after_an_error_back_off_is_always_waited_for() {
 #[test]
 fn events_during_an_attempt_are_not_lost() {
     let mut queue = queue();
-    queue.add(pod("a", 0, 4, false), at(0));
-    let popped = queue.pop(at(1)).unwrap();
-    queue.wake(&node_added(8), at(2));
-    queue.refuse(popped, by_fit(), at(3));
+    queue.add(pod("a", 0, 4, false), &none(), at(0));
+    let popped = queue.pop(&none(), at(1)).unwrap();
+    queue.wake(&node_added(8), &none(), at(2));
+    queue.refuse(popped, by_fit(), &none(), at(3));
     assert_eq!(queue.counts(), Counts { backoff: 1, ..Counts::default() });
     // One that does not help is not enough.
-    let popped = queue.pop(at(4)).unwrap();
-    queue.wake(&node_added(1), at(5));
-    queue.refuse(popped, by_fit(), at(6));
+    let popped = queue.pop(&none(), at(4)).unwrap();
+    queue.wake(&node_added(1), &none(), at(5));
+    queue.refuse(popped, by_fit(), &none(), at(6));
     assert_eq!(queue.counts(), Counts { unschedulable: 1, ..Counts::default() });
 }
 
 #[test]
 fn a_pod_removed_during_its_attempt_does_not_come_back() {
     let mut queue = queue();
-    queue.add(pod("a", 0, 4, false), at(0));
-    let popped = queue.pop(at(1)).unwrap();
+    queue.add(pod("a", 0, 4, false), &none(), at(0));
+    let popped = queue.pop(&none(), at(1)).unwrap();
     queue.remove(&popped.info.uid);
-    queue.refuse(popped, by_fit(), at(3));
+    queue.refuse(popped, by_fit(), &none(), at(3));
     assert_eq!(queue.counts(), Counts::default());
 }
 
 #[test]
 fn a_pod_changed_during_its_attempt_comes_back_changed() {
     let mut queue = queue();
-    queue.add(pod("a", 0, 4, false), at(0));
-    let popped = queue.pop(at(1)).unwrap();
-    queue.update(pod("a", 0, 2, false), at(2));
-    queue.refuse(popped, by_fit(), at(3));
+    queue.add(pod("a", 0, 4, false), &none(), at(0));
+    let popped = queue.pop(&none(), at(1)).unwrap();
+    queue.update(pod("a", 0, 2, false), &none(), at(2));
+    queue.refuse(popped, by_fit(), &none(), at(3));
     // It asks for less now, which is an event that helps.
-    let again = queue.pop(at(4)).unwrap();
+    let again = queue.pop(&none(), at(4)).unwrap();
     assert_eq!(again.info.requests.milli_cpu, 2000);
     assert_eq!(again.attempts, 2);
 }
@@ -143,27 +147,27 @@ fn a_pod_changed_during_its_attempt_comes_back_changed() {
 #[test]
 fn gated_pods_wait_for_their_gate_alone() {
     let mut queue = queue();
-    queue.add(pod("a", 0, 1, true), at(0));
+    queue.add(pod("a", 0, 1, true), &none(), at(0));
     assert_eq!(queue.counts(), Counts { gated: 1, ..Counts::default() });
-    queue.wake(&node_added(8), at(1));
-    queue.flush(at(400_000));
+    queue.wake(&node_added(8), &none(), at(1));
+    queue.flush(&none(), at(400_000));
     assert_eq!(queue.counts(), Counts { gated: 1, ..Counts::default() });
-    queue.update(pod("a", 0, 1, false), at(400_001));
+    queue.update(pod("a", 0, 1, false), &none(), at(400_001));
     assert_eq!(queue.counts(), Counts { active: 1, ..Counts::default() });
-    let popped = queue.pop(at(400_002)).unwrap();
+    let popped = queue.pop(&none(), at(400_002)).unwrap();
     assert_eq!(popped.first_active_at, Some(at(400_001)));
 }
 
 #[test]
 fn what_no_event_woke_is_tried_again_after_five_minutes() {
     let mut queue = queue();
-    queue.add(pod("a", 0, 1, false), at(0));
+    queue.add(pod("a", 0, 1, false), &none(), at(0));
     refuse_next(&mut queue, by_fit(), 0);
-    queue.flush(at(290_000));
+    queue.flush(&none(), at(290_000));
     assert_eq!(queue.next_flush(), Some(at(320_000)));
-    queue.flush(at(319_999));
+    queue.flush(&none(), at(319_999));
     assert_eq!(queue.counts().unschedulable, 1);
-    queue.flush(at(320_000));
+    queue.flush(&none(), at(320_000));
     assert_eq!(queue.counts(), Counts { active: 1, ..Counts::default() });
 }
 
@@ -209,7 +213,7 @@ proptest! {
                         _ => info,
                     };
                     model.add(&info, now);
-                    queue.add(info, at(now));
+                    queue.add(info, &none(), at(now));
                 }
                 Step::Remove(name) => {
                     let info = pod(&name.to_string(), 0, 0, false);
@@ -217,7 +221,7 @@ proptest! {
                     queue.remove(&info.uid);
                 }
                 Step::Pop => {
-                    let popped = queue.pop(at(now));
+                    let popped = queue.pop(&none(), at(now));
                     prop_assert_eq!(popped.as_ref().map(|p| p.info.uid.clone()), model.pop(now));
                     flying.extend(popped);
                 }
@@ -230,21 +234,21 @@ proptest! {
                     let popped = flying.swap_remove(n % flying.len());
                     model.refuse(&popped.info.uid, fit, now);
                     let refused_by = if fit { by_fit() } else { PluginSet::default() };
-                    queue.refuse(popped, refused_by, at(now));
+                    queue.refuse(popped, refused_by, &none(), at(now));
                 }
                 Step::Done(_) | Step::Refuse(..) => {}
                 Step::NodeAdded(cpu) => {
                     model.wake(&model::Event::NodeAdded(cpu), now);
-                    queue.wake(&node_added(cpu), at(now));
+                    queue.wake(&node_added(cpu), &none(), at(now));
                 }
                 Step::PodDeleted => {
                     model.wake(&model::Event::PodDeleted, now);
-                    queue.wake(&pod_deleted(), at(now));
+                    queue.wake(&pod_deleted(), &none(), at(now));
                 }
                 Step::Wait(millis) => now += millis,
             }
             model.flush(now);
-            queue.flush(at(now));
+            queue.flush(&none(), at(now));
             prop_assert_eq!(queue.counts(), model.counts());
         }
     }

@@ -39,14 +39,16 @@ fn next(scheduler: &mut Scheduler, millis: u64) -> Option<Attempt> {
 
 fn expect_bind(attempt: Option<Attempt>) -> (PodUid, Arc<str>) {
     match attempt {
-        Some(Attempt { pod, outcome: Outcome::Bind(node) }) => (pod.info.uid.clone(), node),
+        Some(Attempt { pod, outcome: Outcome::Bind { node, .. } }) => (pod.info.uid.clone(), node),
         other => panic!("expected a binding, got {other:?}"),
     }
 }
 
 fn expect_message(attempt: Option<Attempt>) -> String {
     match attempt {
-        Some(Attempt { outcome: Outcome::Unschedulable(diagnosis), .. }) => diagnosis.to_string(),
+        Some(Attempt { outcome: Outcome::Unschedulable { diagnosis, .. }, .. }) => {
+            diagnosis.to_string()
+        }
         other => panic!("expected a refusal, got {other:?}"),
     }
 }
@@ -266,7 +268,7 @@ proptest! {
                 }
                 Step::Schedule => {
                     if let Some(attempt) = scheduler.schedule_next(now, &mut random)
-                        && let Outcome::Bind(node) = attempt.outcome
+                        && let Outcome::Bind { node, .. } = attempt.outcome
                     {
                         bindings.push((attempt.pod.info.uid.clone(), node));
                     }

@@ -100,11 +100,8 @@ fn points(plugin: PluginName) -> &'static [ExtensionPoint] {
         PluginName::NodeResourcesBalancedAllocation => &[PreScore, Score],
         PluginName::ImageLocality => &[Score],
         PluginName::DefaultBinder => &[Bind],
-        #[expect(
-            unreachable_patterns,
-            reason = "one that the core has and no profile can name yet"
-        )]
-        _ => &[],
+        // Alpha in 1.35, and off by default.
+        PluginName::NodeDeclaredFeatures | PluginName::GangScheduling => &[],
     }
 }
 

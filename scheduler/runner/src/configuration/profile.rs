@@ -34,7 +34,10 @@ fn build_one(profile: &Profile, table: &PluginTable, ignored: &[String]) -> fram
         scheduler_name: profile.scheduler_name.clone(),
         pre_enqueue: bench.all(table.at(ExtensionPoint::PreEnqueue)),
         filter: bench.all(table.at(ExtensionPoint::Filter)),
+        post_filter: bench.all(table.at(ExtensionPoint::PostFilter)),
         score: bench.weighted(table.at(ExtensionPoint::Score)),
+        reserve: bench.all(table.at(ExtensionPoint::Reserve)),
+        extenders: Vec::new(),
     }
 }
 

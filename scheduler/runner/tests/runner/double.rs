@@ -129,6 +129,8 @@ impl Double {
                     None => failure(404, "NotFound"),
                 }
             }
+            // It serves no group but the core.
+            (&Method::GET, ["", "apis", ..]) => failure(404, "NotFound"),
             other => panic!("unexpected request {other:?}"),
         }
     }

@@ -1,0 +1,56 @@
+//! Which waiting pods have a claim to which nodes: `status.nominatedNodeName`, and what preemption
+//! decided and is not yet seen there.
+//!
+//! Mirrors `pkg/scheduler/backend/queue/nominator.go`.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::pod::{PodInfo, PodUid};
+
+/// Nominated pods, by node.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Nominations {
+    by_node: FxHashMap<Arc<str>, Vec<Arc<PodInfo>>>,
+    node_of: FxHashMap<PodUid, Arc<str>>,
+}
+
+impl Nominations {
+    /// The pods nominated for the node, in the order in which they were.
+    pub(super) fn on(&self, node: &str) -> &[Arc<PodInfo>] {
+        self.by_node.get(node).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    pub(super) fn node_of(&self, uid: &PodUid) -> Option<&Arc<str>> {
+        self.node_of.get(uid)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.node_of.is_empty()
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_node.keys()
+    }
+
+    /// Nominates the pod for the node and no other.
+    pub(super) fn set(&mut self, info: Arc<PodInfo>, node: &str) {
+        self.remove(&info.uid);
+        let node: Arc<str> = Arc::from(node);
+        self.node_of.insert(info.uid.clone(), Arc::clone(&node));
+        self.by_node.entry(node).or_default().push(info);
+    }
+
+    /// Returns the node that the pod was nominated for.
+    pub(super) fn remove(&mut self, uid: &PodUid) -> Option<Arc<str>> {
+        let node = self.node_of.remove(uid)?;
+        if let Some(pods) = self.by_node.get_mut(&node) {
+            pods.retain(|pod| pod.uid != *uid);
+            if pods.is_empty() {
+                self.by_node.remove(&node);
+            }
+        }
+        Some(node)
+    }
+}

@@ -1,0 +1,244 @@
+//! What decisions read besides nodes and pods: volumes, claims, namespaces and the like.
+//!
+//! Mirrors the listers of upstream's informer factory and its AssumeCaches. [`Objects`] is cheap to
+//! clone: what changes afterwards is copied on write, one namespace of one kind at a time. What the
+//! scheduler decided but did not yet see written is *assumed*: it is read in place of what was seen,
+//! until something newer is seen or it is forgotten.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::Metadata;
+use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{
+    Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
+};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::scheduling::v1alpha1::Workload;
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::framework::Resource;
+
+/// A kind that [`Objects`] keeps.
+pub trait Kind: Metadata<Ty = ObjectMeta> + fmt::Debug + Send + Sync + Sized + 'static {
+    /// What its events are about.
+    const RESOURCE: Resource;
+
+    /// The objects of this kind.
+    fn lister(objects: &Objects) -> &Lister<Self>;
+
+    /// The objects of this kind, to change.
+    fn lister_mut(objects: &mut Objects) -> &mut Lister<Self>;
+
+    /// A change of such an object.
+    fn change(old: Option<Arc<Self>>, new: Option<Arc<Self>>) -> Object;
+}
+
+macro_rules! kinds {
+    ($($kind:ident $field:ident $doc:literal),* $(,)?) => {
+        /// All objects at one moment. Cheap to clone; a clone does not change.
+        #[derive(Clone, Debug, Default)]
+        pub struct Objects {
+            $(#[doc = $doc] pub $field: Lister<$kind>,)*
+        }
+
+        /// An object that was added (the first is missing), changed, or deleted (the second is
+        /// missing).
+        #[derive(Clone, Debug)]
+        pub enum Object {
+            $(#[doc = $doc] $kind(Option<Arc<$kind>>, Option<Arc<$kind>>),)*
+        }
+
+        impl Object {
+            /// What its event is about.
+            pub fn resource(&self) -> Resource {
+                match self { $(Self::$kind(..) => Resource::$kind,)* }
+            }
+
+            /// Whether the object was there before, and whether it is now.
+            pub fn sides(&self) -> (bool, bool) {
+                match self { $(Self::$kind(old, new) => (old.is_some(), new.is_some()),)* }
+            }
+        }
+
+        impl Objects {
+            /// Takes over what was seen.
+            pub fn apply(&mut self, object: &Object) {
+                match object {
+                    $(Object::$kind(old, new) => self.$field.apply(old.as_ref(), new.as_ref()),)*
+                }
+            }
+        }
+
+        $(impl Kind for $kind {
+            const RESOURCE: Resource = Resource::$kind;
+
+            fn lister(objects: &Objects) -> &Lister<Self> {
+                &objects.$field
+            }
+
+            fn lister_mut(objects: &mut Objects) -> &mut Lister<Self> {
+                &mut objects.$field
+            }
+
+            fn change(old: Option<Arc<Self>>, new: Option<Arc<Self>>) -> Object {
+                Object::$kind(old, new)
+            }
+        })*
+    };
+}
+
+kinds!(
+    Namespace namespaces "Namespaces.",
+    Service services "Services.",
+    ReplicationController replication_controllers "ReplicationControllers.",
+    ReplicaSet replica_sets "ReplicaSets.",
+    StatefulSet stateful_sets "StatefulSets.",
+    PersistentVolume persistent_volumes "PersistentVolumes.",
+    PersistentVolumeClaim persistent_volume_claims "PersistentVolumeClaims.",
+    StorageClass storage_classes "StorageClasses.",
+    CSINode csi_nodes "CSINodes.",
+    CSIDriver csi_drivers "CSIDrivers.",
+    CSIStorageCapacity csi_storage_capacities "CSIStorageCapacities.",
+    VolumeAttachment volume_attachments "VolumeAttachments.",
+    PodDisruptionBudget pod_disruption_budgets "PodDisruptionBudgets.",
+    ResourceClaim resource_claims "ResourceClaims.",
+    ResourceSlice resource_slices "ResourceSlices.",
+    DeviceClass device_classes "DeviceClasses.",
+    Workload workloads "Workloads.",
+);
+
+/// The objects of one kind, ordered by namespace and name. The namespace of objects that have none
+/// is empty.
+pub struct Lister<T> {
+    by_namespace: Arc<BTreeMap<Arc<str>, ByName<T>>>,
+}
+
+type ByName<T> = Arc<BTreeMap<Arc<str>, Entry<T>>>;
+
+struct Entry<T> {
+    /// As last seen; `None` if it is gone, or was never there.
+    seen: Option<Arc<T>>,
+    /// What reading it answers instead.
+    assumed: Option<Arc<T>>,
+}
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self { seen: self.seen.clone(), assumed: self.assumed.clone() }
+    }
+}
+
+impl<T> Entry<T> {
+    fn current(&self) -> Option<&Arc<T>> {
+        self.assumed.as_ref().or(self.seen.as_ref())
+    }
+}
+
+impl<T> Clone for Lister<T> {
+    fn clone(&self) -> Self {
+        Self { by_namespace: Arc::clone(&self.by_namespace) }
+    }
+}
+
+impl<T> Default for Lister<T> {
+    fn default() -> Self {
+        Self { by_namespace: Arc::default() }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Lister<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T> Lister<T> {
+    /// The object of this name; the namespace of objects that have none is empty.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
+        self.by_namespace.get(namespace)?.get(name)?.current()
+    }
+
+    /// All objects.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.by_namespace.values().flat_map(|objects| objects.values().filter_map(Entry::current))
+    }
+
+    /// The objects of one namespace.
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<T>> {
+        let objects = self.by_namespace.get(namespace).into_iter();
+        objects.flat_map(|objects| objects.values().filter_map(Entry::current))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+impl<T: Kind> Lister<T> {
+    /// Takes over what was seen. It ends an assumption if it is newer.
+    pub fn apply(&mut self, old: Option<&Arc<T>>, new: Option<&Arc<T>>) {
+        match (old, new) {
+            (_, Some(new)) => self.change(new, |entry| {
+                if entry.assumed.as_ref().is_some_and(|assumed| supersedes(&**new, &**assumed)) {
+                    entry.assumed = None;
+                }
+                entry.seen = Some(Arc::clone(new));
+            }),
+            (Some(old), None) => self.change(old, |entry| {
+                *entry = Entry { seen: None, assumed: None };
+            }),
+            (None, None) => {}
+        }
+    }
+
+    /// Reads `object` in place of what was seen, until something newer is seen.
+    pub fn assume(&mut self, object: &Arc<T>) {
+        self.change(object, |entry| entry.assumed = Some(Arc::clone(object)));
+    }
+
+    /// Ends the assumption of `object`, unless another has taken its place.
+    pub fn forget(&mut self, object: &Arc<T>) {
+        self.change(object, |entry| {
+            if entry.assumed.as_ref().is_some_and(|assumed| Arc::ptr_eq(assumed, object)) {
+                entry.assumed = None;
+            }
+        });
+    }
+
+    fn change(&mut self, object: &Arc<T>, act: impl FnOnce(&mut Entry<T>)) {
+        let meta = object.metadata();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let name = meta.name.as_deref().unwrap_or_default();
+        let by_namespace = Arc::make_mut(&mut self.by_namespace);
+        let objects = Arc::make_mut(by_namespace.entry(namespace.into()).or_default());
+        let entry = objects.entry(name.into());
+        let entry = entry.or_insert_with(|| Entry { seen: None, assumed: None });
+        act(entry);
+        if entry.current().is_none() {
+            objects.remove(name);
+            if objects.is_empty() {
+                by_namespace.remove(namespace);
+            }
+        }
+    }
+}
+
+/// Whether what was seen ends an assumption: it is another object of the name, or it is not the
+/// version that the assumption was made from. Versions that are numbers compare as such
+/// (`assume_cache.go`); others only for equality.
+fn supersedes<T: Kind>(seen: &T, assumed: &T) -> bool {
+    let (seen, assumed) = (seen.metadata(), assumed.metadata());
+    let number = |meta: &ObjectMeta| meta.resource_version.as_ref()?.parse::<u64>().ok();
+    seen.uid != assumed.uid
+        || match (number(seen), number(assumed)) {
+            (Some(seen), Some(assumed)) => seen > assumed,
+            _ => seen.resource_version != assumed.resource_version,
+        }
+}
