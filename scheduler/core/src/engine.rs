@@ -1,11 +1,24 @@
 //! How production decides. It must agree with [`crate::reference`] on every cluster.
 //!
-//! [`Scan`] goes over all nodes for every pod: the plugins of the reference, once each, with its
-//! buffers kept from pod to pod. The choice among the best nodes is uniform.
+//! [`Indexed`] keeps for every class of equal pods what each node is worth and patches that where
+//! nodes change; it is what runs. [`Scan`] goes over all nodes for every pod: the plugins of the
+//! reference, once each, with its buffers kept from pod to pod; it decides what the index does not
+//! hold. The choice among the best nodes is uniform.
 
+mod class;
+mod columns;
+mod fixed;
+mod indexed;
+mod plan;
+mod probe;
 mod scan;
+mod scope;
+mod signature;
 #[cfg(test)]
 mod tests;
+mod tournament;
+
+use std::sync::Arc;
 
 use rand::Rng;
 
@@ -14,7 +27,9 @@ use crate::diagnosis::Diagnosis;
 use crate::framework::Profile;
 use crate::pod::PodInfo;
 
+pub use indexed::{IndexCounts, Indexed};
 pub use scan::Scan;
+pub use signature::{Asks, Signature};
 
 /// Something that finds a node for a pod.
 pub trait Engine {
@@ -24,7 +39,7 @@ pub trait Engine {
         &mut self,
         profile: &Profile,
         snapshot: &Snapshot,
-        pod: &PodInfo,
+        pod: &Arc<PodInfo>,
         random: &mut dyn Rng,
     ) -> Result<usize, Box<Diagnosis>>;
 }

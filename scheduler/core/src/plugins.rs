@@ -20,12 +20,14 @@ mod taint_toleration;
 mod testing;
 
 pub use image_locality::ImageLocality;
+pub(crate) use image_locality::normalized_image_name;
 pub use node_affinity::NodeAffinity;
 pub use node_name::NodeName;
 pub use node_ports::NodePorts;
 pub use node_resources_balanced_allocation::NodeResourcesBalancedAllocation;
 pub use node_resources_fit::{NodeResourcesFit, ScoringStrategy, ShapePoint};
 pub use node_unschedulable::NodeUnschedulable;
+pub(crate) use normalize::scaled;
 pub use pod_topology_spread::PodTopologySpread;
 pub use priority_sort::{SortKey, sort_key};
 pub use resource_score::ResourceWeight;

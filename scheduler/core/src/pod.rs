@@ -8,6 +8,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use pintle_api::resources::{Resources, pod_requests, pod_requests_nonzero};
 
+use crate::engine::Signature;
+
 /// What tells pods apart over their whole life: `metadata.uid`, or `namespace/name` where a pod was
 /// never given one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +62,8 @@ pub struct PodInfo {
     pub requests_nonzero: Resources,
     /// The ports of the node that it wants.
     pub host_ports: Vec<HostPort>,
+    /// What decisions that look at one node at a time depend on.
+    pub signature: Arc<Signature>,
 }
 
 impl PodInfo {
@@ -71,12 +75,17 @@ impl PodInfo {
             None => Arc::from(format!("{}/{}", namespace_of(&pod), name_of(&pod))),
         };
         let spec = pod.spec.as_ref();
+        let requests = not_negative(pod_requests(&pod));
+        let requests_nonzero = not_negative(pod_requests_nonzero(&pod));
+        let host_ports = spec.map(host_ports).unwrap_or_default();
+        let signature = Signature::new(&pod, &requests, &requests_nonzero, &host_ports);
         Self {
             uid: PodUid(uid),
             priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
-            requests: not_negative(pod_requests(&pod)),
-            requests_nonzero: not_negative(pod_requests_nonzero(&pod)),
-            host_ports: spec.map(host_ports).unwrap_or_default(),
+            requests,
+            requests_nonzero,
+            host_ports,
+            signature: Arc::new(signature),
             pod,
         }
     }

@@ -9,7 +9,7 @@ use kube::{Api, Client};
 use pintle_client::{EventRecorder, Informer};
 use pintle_component::Daemon;
 use pintle_scheduler_core::Scheduler;
-use pintle_scheduler_core::engine::Scan;
+use pintle_scheduler_core::engine::Indexed;
 use pintle_scheduler_core::framework::{Profile, Profiles};
 use pintle_scheduler_core::queue::Options;
 use rand::SeedableRng as _;
@@ -107,7 +107,7 @@ fn scheduler(config: &Config) -> Scheduler {
         backoff_max: config.backoff_max,
         ..Options::default()
     };
-    Scheduler::new(Arc::new(profiles), options, Scan::default())
+    Scheduler::new(Arc::new(profiles), options, Indexed::default())
 }
 
 fn subscribe(shared: &Shared, pods: &Informer<Pod>, nodes: &Informer<Node>) {

@@ -1,6 +1,7 @@
 //! A scan over all nodes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rand::{Rng, RngExt as _};
 
@@ -25,7 +26,7 @@ impl Engine for Scan {
         &mut self,
         profile: &Profile,
         snapshot: &Snapshot,
-        pod: &PodInfo,
+        pod: &Arc<PodInfo>,
         random: &mut dyn Rng,
     ) -> Result<usize, Box<Diagnosis>> {
         let best = self.best(profile, snapshot, pod)?;

@@ -198,13 +198,15 @@ fn the_choice_among_equals_is_uniform() {
     let mut cache = Cache::default();
     ["a", "b", "c", "d"].into_iter().for_each(|name| cache.set_node(node(name)));
     let profile = Profile::default_plugins("default-scheduler");
-    let info = PodInfo::new(Arc::default());
+    let info = Arc::new(PodInfo::new(Arc::default()));
     let mut random = SmallRng::seed_from_u64(7);
-    let mut scan = Scan::default();
-    let mut chosen = [0_u32; 4];
-    for _ in 0..4000 {
-        chosen[scan.decide(&profile, cache.snapshot(), &info, &mut random).unwrap()] += 1;
+    let engines: [Box<dyn Engine>; 2] = [Box::new(Scan::default()), Box::new(Indexed::default())];
+    for mut engine in engines {
+        let mut chosen = [0_u32; 4];
+        for _ in 0..4000 {
+            chosen[engine.decide(&profile, cache.snapshot(), &info, &mut random).unwrap()] += 1;
+        }
+        // 1000 expected, standard deviation 27: five of them either way.
+        assert!(chosen.iter().all(|count| (863..=1137).contains(count)), "{chosen:?}");
     }
-    // 1000 expected, standard deviation 27: five of them either way.
-    assert!(chosen.iter().all(|count| (863..=1137).contains(count)), "{chosen:?}");
 }

@@ -1,5 +1,6 @@
 //! The extension points of a plugin, and the names of Kubernetes' default plugins.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -45,6 +46,11 @@ pub enum ExtensionPoint {
 pub trait Plugin: fmt::Debug + Send + Sync {
     /// Which plugin this is.
     fn name(&self) -> PluginName;
+
+    /// The plugin itself, if an engine may compute what it does in another way from its arguments.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Whether the pod may enter the active queue.
     fn pre_enqueue(&self, _pod: &PodInfo, _snapshot: &Snapshot) -> Verdict {

@@ -33,7 +33,7 @@ impl Plugin for ImageLocality {
         let mut images = Vec::new();
         for container in pod.containers() {
             containers += 1;
-            let name = normalized_name(container.image.as_deref().unwrap_or_default());
+            let name = normalized_image_name(container.image.as_deref().unwrap_or_default());
             if let Some(state) = snapshot.image(&name) {
                 images.push((name, scaled_size(state, snapshot.nodes().len())));
             }
@@ -67,7 +67,7 @@ fn scaled_size(state: ImageState, all_nodes: usize) -> i64 {
 }
 
 /// An image without a tag means `:latest`. Registries are not made explicit, as upstream.
-fn normalized_name(name: &str) -> Cow<'_, str> {
+pub(crate) fn normalized_image_name(name: &str) -> Cow<'_, str> {
     let tag = name.rfind(':').map_or(-1, |at| at as i64);
     let path = name.rfind('/').map_or(-1, |at| at as i64);
     if tag <= path { Cow::Owned(format!("{name}:latest")) } else { Cow::Borrowed(name) }
@@ -124,7 +124,7 @@ mod tests {
             ("gcr.io:5000/root", "gcr.io:5000/root:latest"),
             ("root@sha256:0123", "root@sha256:0123"),
         ] {
-            assert_eq!(normalized_name(name), expected);
+            assert_eq!(normalized_image_name(name), expected);
         }
     }
 }

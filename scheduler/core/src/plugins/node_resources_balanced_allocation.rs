@@ -3,6 +3,8 @@
 //! The score is (1 - the standard deviation of the used fractions) * 100, as up to release 1.35;
 //! later releases score the difference that the pod makes.
 
+use std::any::Any;
+
 use super::resource_score::{Allocation, Counted, PodAllocation, ResourceWeight};
 use crate::cache::{NodeInfo, Snapshot};
 use crate::framework::{MAX_NODE_SCORE, NodeScore, Plugin, PluginName, PreScore};
@@ -25,6 +27,10 @@ impl Default for NodeResourcesBalancedAllocation {
 impl Plugin for NodeResourcesBalancedAllocation {
     fn name(&self) -> PluginName {
         PluginName::NodeResourcesBalancedAllocation
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn pre_score<'a>(

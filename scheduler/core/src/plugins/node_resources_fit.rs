@@ -5,6 +5,7 @@ mod strategy;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Node;
@@ -56,6 +57,10 @@ impl NodeResourcesFit {
 impl Plugin for NodeResourcesFit {
     fn name(&self) -> PluginName {
         PluginName::NodeResourcesFit
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _snapshot: &'a Snapshot) -> PreFilter<'a> {

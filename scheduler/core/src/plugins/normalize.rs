@@ -7,9 +7,14 @@ use crate::framework::MAX_NODE_SCORE;
 pub(super) fn by_highest(scores: &mut [i64], reverse: bool) {
     let highest = scores.iter().copied().max().unwrap_or(0).max(0);
     for score in scores {
-        let scaled = if highest == 0 { 0 } else { MAX_NODE_SCORE.wrapping_mul(*score) / highest };
-        *score = if reverse { MAX_NODE_SCORE - scaled } else { scaled };
+        *score = scaled(*score, highest, reverse);
     }
+}
+
+/// One score, when the highest of all is known; `highest` is not negative.
+pub(crate) fn scaled(score: i64, highest: i64, reverse: bool) -> i64 {
+    let scaled = if highest == 0 { 0 } else { MAX_NODE_SCORE.wrapping_mul(score) / highest };
+    if reverse { MAX_NODE_SCORE - scaled } else { scaled }
 }
 
 #[cfg(test)]

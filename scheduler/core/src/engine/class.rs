@@ -1,0 +1,272 @@
+//! The pods with one signature: what every node is worth to them, and which nodes are best.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::columns::{Columns, Demand, Row, sum};
+use super::fixed::Fixed;
+use super::plan::Plan;
+use super::probe::{Probe, Unusual};
+use super::signature::Signature;
+use super::tournament::{Best, NONE, Tournament};
+use crate::cache::{ChangeLog, NodeInfo, Snapshot};
+use crate::plugins::scaled;
+use crate::pod::PodInfo;
+
+/// A scheduling class.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) signature: Arc<Signature>,
+    pub(super) plan: usize,
+    /// Which [`Fixed`] it is built on.
+    pub(super) fixed: usize,
+    /// Whether it was used since the clock hand last passed.
+    pub(super) is_recent: bool,
+    /// Any pod of the class.
+    pod: Arc<PodInfo>,
+    demand: Option<Demand>,
+    tree: Tournament,
+    /// Up to where [`ChangeLog::rows`] is taken over; `u64::MAX` before the first time.
+    cursor: u64,
+    fixed_version: u64,
+    /// For each normalised plugin in the plan's order what it counts; `None` if nodes do not differ.
+    scales: Vec<Option<Scale>>,
+    /// What the plugins that nodes do not differ in add to every total.
+    offset: i64,
+}
+
+/// A plugin whose scores are relative to the highest raw score of the feasible nodes.
+#[derive(Debug, Default)]
+struct Scale {
+    /// How many feasible nodes have each raw score.
+    counts: BTreeMap<i32, u32>,
+    highest: i32,
+    /// By row the raw score that is counted; negative where none is.
+    rows: Vec<i32>,
+}
+
+/// Everything outside of a class that it is kept up to date from.
+pub(super) struct Sources<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) fixed: &'a Fixed,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) changes: &'a ChangeLog,
+    pub(super) columns: &'a mut Columns,
+}
+
+/// Patching a row costs about as much as filling this many.
+const PATCH_COST: usize = 8;
+
+impl Class {
+    pub(super) fn new(
+        pod: &Arc<PodInfo>,
+        plan: usize,
+        fixed: usize,
+        demand: Option<Demand>,
+    ) -> Self {
+        Self {
+            signature: Arc::clone(&pod.signature),
+            plan,
+            fixed,
+            is_recent: true,
+            pod: Arc::clone(pod),
+            demand,
+            tree: Tournament::default(),
+            cursor: u64::MAX,
+            fixed_version: 0,
+            scales: Vec::new(),
+            offset: 0,
+        }
+    }
+
+    /// Becomes another class in the same memory.
+    pub(super) fn reuse(&mut self, mut class: Self) {
+        std::mem::swap(&mut class.tree, &mut self.tree);
+        *self = class;
+    }
+
+    /// The highest total and how many nodes have it; `None` if no node will do.
+    pub(super) fn best(&self) -> Option<Best> {
+        self.tree.best()
+    }
+
+    /// The row of the best node numbered `nth`.
+    pub(super) fn pick(&self, nth: u32) -> usize {
+        self.tree.pick(nth)
+    }
+
+    /// The rows' totals as the reference has them; `None` where a node will not do.
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> Vec<Option<i64>> {
+        let total = |total: &i32| (*total != NONE).then(|| i64::from(*total) + self.offset);
+        self.tree.totals().iter().map(total).collect()
+    }
+
+    /// Takes over what changed since the last time.
+    #[inline]
+    pub(super) fn catch_up(&mut self, mut sources: Sources<'_>) -> Result<(), Unusual> {
+        let end = sources.changes.rows.end();
+        if self.cursor == end && self.fixed_version == sources.fixed.version {
+            return Ok(());
+        }
+        let rows = sources.snapshot.nodes().len();
+        let missed = sources.changes.rows.since(self.cursor).filter(|missed| {
+            self.fixed_version == sources.fixed.version
+                && missed.len() * PATCH_COST <= rows
+                && self.tree.totals().len() == rows
+                && self.has_scales_of(sources.fixed)
+        });
+        self.cursor = u64::MAX;
+        let is_patched = match missed {
+            Some(missed) => self.patch(&sources, missed)?,
+            None => false,
+        };
+        if !is_patched {
+            self.refill(&mut sources)?;
+        }
+        self.cursor = end;
+        self.fixed_version = sources.fixed.version;
+        Ok(())
+    }
+
+    /// Whether nodes still differ in the same plugins.
+    fn has_scales_of(&self, fixed: &Fixed) -> bool {
+        self.scales.len() == fixed.raws.len()
+            && self.scales.iter().zip(&fixed.raws).all(|(a, b)| a.is_some() == b.matters())
+    }
+
+    /// Takes the rows over one by one; returns false if an extreme moved and all totals with it.
+    fn patch(&mut self, sources: &Sources<'_>, rows: &[u32]) -> Result<bool, Unusual> {
+        let pod = Arc::clone(&self.pod);
+        let mut probe = None;
+        for row in rows.iter().map(|row| *row as usize) {
+            // Past the end is a node that is gone; those that took its place are logged.
+            let Some(node) = sources.snapshot.nodes().get(row) else { continue };
+            let base = sources.fixed.base[row];
+            let moving = match self.arithmetic(node) {
+                Some(score) => score,
+                None => slow(&mut probe, sources, &pod)?.ask(node)?,
+            };
+            let mut total = sum(base, moving);
+            let scales = self.scales.iter_mut().zip(&sources.fixed.raws);
+            for ((scale, raws), (weighted, reverse)) in scales.zip(&sources.plan.scaled_scores) {
+                let Some(scale) = scale else { continue };
+                if scale.count(row, if total == NONE { NONE } else { raws.of(row) }) {
+                    return Ok(false);
+                }
+                total = sum(total, scale.score(row, weighted.weight, *reverse)?);
+            }
+            self.tree.set(row, total);
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn arithmetic(&self, node: &NodeInfo) -> Option<i32> {
+        Some(self.demand.as_ref()?.score(&Row::of(node)?))
+    }
+
+    /// Computes every total.
+    fn refill(&mut self, sources: &mut Sources<'_>) -> Result<(), Unusual> {
+        let Sources { plan, fixed, snapshot, changes, columns } = sources;
+        let rows = snapshot.nodes().len();
+        let pod = Arc::clone(&self.pod);
+        let probe = || Probe::new(&plan.moving_filters, &plan.moving_scores, &pod, snapshot);
+        let mut totals = self.tree.take();
+        totals.resize(rows, NONE);
+        match &self.demand {
+            Some(demand) => {
+                columns.catch_up(snapshot, changes);
+                columns.score_all(demand, &fixed.base, &mut totals);
+                let mut irregular = columns.irregular().peekable();
+                if irregular.peek().is_some() {
+                    let probe = probe()?;
+                    for row in irregular {
+                        totals[row] = sum(fixed.base[row], probe.ask(&snapshot.nodes()[row])?);
+                    }
+                }
+            }
+            None => {
+                let probe = probe()?;
+                for (row, node) in snapshot.nodes().iter().enumerate() {
+                    totals[row] = match fixed.base[row] {
+                        NONE => NONE,
+                        base => sum(base, probe.ask(node)?),
+                    };
+                }
+            }
+        }
+        self.rank(plan, fixed, &mut totals)?;
+        self.tree.fill(totals);
+        Ok(())
+    }
+
+    /// Adds the normalised scores to all totals.
+    fn rank(&mut self, plan: &Plan, fixed: &Fixed, totals: &mut [i32]) -> Result<(), Unusual> {
+        self.scales.clear();
+        self.offset = 0;
+        for (raws, (weighted, reverse)) in fixed.raws.iter().zip(&plan.scaled_scores) {
+            if !raws.matters() {
+                let score = if raws.is_skipped { 0 } else { scaled(0, 0, *reverse) };
+                self.offset += score * weighted.weight;
+                self.scales.push(None);
+                continue;
+            }
+            let mut scale = Scale { rows: vec![NONE; totals.len()], ..Scale::default() };
+            for (row, total) in totals.iter().enumerate() {
+                scale.count(row, if *total == NONE { NONE } else { raws.of(row) });
+            }
+            for (row, total) in totals.iter_mut().enumerate() {
+                *total = sum(*total, scale.score(row, weighted.weight, *reverse)?);
+            }
+            self.scales.push(Some(scale));
+        }
+        Ok(())
+    }
+}
+
+fn slow<'a, 'b>(
+    probe: &'b mut Option<Probe<'a>>,
+    sources: &Sources<'a>,
+    pod: &'a PodInfo,
+) -> Result<&'b Probe<'a>, Unusual> {
+    let plan = sources.plan;
+    if probe.is_none() {
+        let fresh = Probe::new(&plan.moving_filters, &plan.moving_scores, pod, sources.snapshot)?;
+        *probe = Some(fresh);
+    }
+    probe.as_ref().ok_or(Unusual)
+}
+
+impl Scale {
+    /// Counts the row with another raw score, or with none if that is [`NONE`]. Returns whether the
+    /// highest changed.
+    fn count(&mut self, row: usize, raw: i32) -> bool {
+        let old = std::mem::replace(&mut self.rows[row], raw);
+        if old == raw {
+            return false;
+        }
+        if let Some(count) = self.counts.get_mut(&old) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&old);
+            }
+        }
+        if raw != NONE {
+            *self.counts.entry(raw).or_default() += 1;
+        }
+        let highest = self.counts.last_key_value().map_or(0, |(raw, _)| *raw);
+        std::mem::replace(&mut self.highest, highest) != highest
+    }
+
+    /// The row's weighted score; [`NONE`] if the row is not counted.
+    fn score(&self, row: usize, weight: i64, reverse: bool) -> Result<i32, Unusual> {
+        match self.rows[row] {
+            NONE => Ok(NONE),
+            raw => {
+                let score = scaled(raw.into(), self.highest.into(), reverse) * weight;
+                super::probe::bounded(score)
+            }
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The nodes' amounts as columns, and the scores of NodeResourcesFit and
+//! NodeResourcesBalancedAllocation computed over them.
+//!
+//! All arithmetic is in `f64` on integers, exact as long as the amounts are at most [`AMOUNT_MAX`]
+//! and the node has CPU and memory at all; a row for which that does not hold is *irregular* and left
+//! to the plugins' own code. Where the plugins divide integers, `floor(a / b)` is computed as
+//! `round((a + 1/2) * (1/b) - 1/2)`: with `a` at most 100 `b` and `b` below 2^44 the value before
+//! rounding is at least `1/(2b)` away from a tie, more than the error of the product. The fractions
+//! of NodeResourcesBalancedAllocation are divided as the plugin divides them.
+
+#[cfg(test)]
+mod tests;
+
+use super::plan::Arithmetic;
+use super::tournament::NONE;
+use crate::cache::{ChangeLog, NodeInfo, Snapshot};
+use crate::pod::PodInfo;
+
+/// Amounts above this (16 TiB, or 16 billion cores) are left to the plugins.
+const AMOUNT_MAX: i64 = 1 << 44;
+
+/// Adding and taking away this rounds to the nearest integer, ties to even.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+
+/// What a pod asks of a node, and what that is worth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demand {
+    arithmetic: Arithmetic,
+    /// A node with less room than this will not do; minus infinity if nothing is asked for.
+    cpu_min: f64,
+    memory_min: f64,
+    storage_min: f64,
+    cpu: f64,
+    memory: f64,
+    cpu_nonzero: f64,
+    memory_nonzero: f64,
+    /// One over the sum of the resources' weights.
+    weights_inverse: f64,
+}
+
+impl Demand {
+    /// `None` if the pod asks for something else, or for too much.
+    pub(super) fn new(arithmetic: Arithmetic, pod: &PodInfo) -> Option<Self> {
+        let (real, nonzero) = (&pod.requests, &pod.requests_nonzero);
+        if !pod.host_ports.is_empty() || !real.scalar.is_empty() {
+            return None;
+        }
+        let [cpu, memory, storage, cpu_nonzero, memory_nonzero] = [
+            real.milli_cpu,
+            real.memory_bytes,
+            real.ephemeral_storage_bytes,
+            nonzero.milli_cpu,
+            nonzero.memory_bytes,
+        ]
+        .map(exact);
+        let least = |amount: f64| {
+            if arithmetic.fits && amount > 0.0 { amount } else { f64::NEG_INFINITY }
+        };
+        let mut arithmetic = arithmetic;
+        if cpu? == 0.0 && memory? == 0.0 {
+            // Its PreScore skips such a pod.
+            arithmetic.balanced_weight = 0.0;
+        }
+        let [a, b] = arithmetic.resource_weights;
+        Some(Self {
+            arithmetic,
+            cpu_min: least(cpu?),
+            memory_min: least(memory?),
+            storage_min: least(storage?),
+            cpu: cpu?,
+            memory: memory?,
+            cpu_nonzero: cpu_nonzero?,
+            memory_nonzero: memory_nonzero?,
+            weights_inverse: 1.0 / (a + b),
+        })
+    }
+
+    /// The weighted score of one node; [`NONE`] if the pod does not fit.
+    #[inline]
+    pub(super) fn score(&self, row: &Row) -> i32 {
+        integer(self.value(row))
+    }
+
+    /// Branch-free, so that a loop over columns is vectorised. Minus infinity if the pod does not fit.
+    #[inline(always)]
+    fn value(&self, row: &Row) -> f64 {
+        let fits = (!self.arithmetic.fits | (row.free_pods > 0.0))
+            & (row.cpu - row.cpu_used >= self.cpu_min)
+            & (row.memory - row.memory_used >= self.memory_min)
+            & (row.free_storage >= self.storage_min);
+        let cpu = self.share(row.cpu, row.cpu_inverse, row.cpu_nonzero + self.cpu_nonzero);
+        let memory =
+            self.share(row.memory, row.memory_inverse, row.memory_nonzero + self.memory_nonzero);
+        let [cpu_weight, memory_weight] = self.arithmetic.resource_weights;
+        let sum = cpu * cpu_weight + memory * memory_weight;
+        let fit = rounded((sum + 0.5) * self.weights_inverse - 0.5);
+        let cpu = least((row.cpu_used + self.cpu) / row.cpu, 1.0);
+        let memory = least((row.memory_used + self.memory) / row.memory, 1.0);
+        let balanced = truncated((1.0 - ((cpu - memory) / 2.0).abs()) * 100.0);
+        let total = fit * self.arithmetic.fit_weight + balanced * self.arithmetic.balanced_weight;
+        if fits { total } else { f64::NEG_INFINITY }
+    }
+
+    /// NodeResourcesFit's score of one resource.
+    #[inline(always)]
+    fn share(&self, has: f64, has_inverse: f64, requested: f64) -> f64 {
+        let part = if self.arithmetic.most_allocated {
+            least(requested, has)
+        } else {
+            let left = has - requested;
+            if left > 0.0 { left } else { 0.0 }
+        };
+        rounded((part * 100.0 + 0.5) * has_inverse - 0.5)
+    }
+}
+
+/// One node's amounts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    cpu: f64,
+    memory: f64,
+    cpu_used: f64,
+    memory_used: f64,
+    cpu_nonzero: f64,
+    memory_nonzero: f64,
+    cpu_inverse: f64,
+    memory_inverse: f64,
+    free_storage: f64,
+    free_pods: f64,
+}
+
+impl Row {
+    /// `None` if the row is irregular.
+    #[expect(clippy::cast_precision_loss, reason = "amounts are small enough to be exact")]
+    pub(super) fn of(node: &NodeInfo) -> Option<Self> {
+        let (has, used, nonzero) = (node.allocatable(), node.requested(), node.requested_nonzero());
+        let free_storage = has.ephemeral_storage_bytes.saturating_sub(used.ephemeral_storage_bytes);
+        let pods = i64::try_from(node.pod_count()).unwrap_or(i64::MAX);
+        let free_pods = node.allowed_pods().saturating_sub(pods);
+        let amounts = has.milli_cpu
+            | has.memory_bytes
+            | used.milli_cpu
+            | used.memory_bytes
+            | nonzero.milli_cpu
+            | nonzero.memory_bytes;
+        // A negative amount has the highest bit set, and so has the union.
+        let is_regular = (0..AMOUNT_MAX).contains(&amounts)
+            && has.milli_cpu > 0
+            && has.memory_bytes > 0
+            && free_storage.unsigned_abs() < 1 << 52
+            && free_pods.unsigned_abs() < 1 << 52;
+        is_regular.then(|| Self {
+            cpu: has.milli_cpu as f64,
+            memory: has.memory_bytes as f64,
+            cpu_used: used.milli_cpu as f64,
+            memory_used: used.memory_bytes as f64,
+            cpu_nonzero: nonzero.milli_cpu as f64,
+            memory_nonzero: nonzero.memory_bytes as f64,
+            cpu_inverse: 1.0 / has.milli_cpu as f64,
+            memory_inverse: 1.0 / has.memory_bytes as f64,
+            free_storage: free_storage as f64,
+            free_pods: free_pods as f64,
+        })
+    }
+
+    /// A row on which nothing fits: the place of an irregular one.
+    const FULL: Self = Self {
+        cpu: 1.0,
+        memory: 1.0,
+        cpu_used: 0.0,
+        memory_used: 0.0,
+        cpu_nonzero: 0.0,
+        memory_nonzero: 0.0,
+        cpu_inverse: 1.0,
+        memory_inverse: 1.0,
+        free_storage: 0.0,
+        free_pods: 0.0,
+    };
+}
+
+/// All nodes' amounts, a column each.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    cpu: Vec<f64>,
+    memory: Vec<f64>,
+    cpu_used: Vec<f64>,
+    memory_used: Vec<f64>,
+    cpu_nonzero: Vec<f64>,
+    memory_nonzero: Vec<f64>,
+    cpu_inverse: Vec<f64>,
+    memory_inverse: Vec<f64>,
+    free_storage: Vec<f64>,
+    free_pods: Vec<f64>,
+    is_irregular: Vec<bool>,
+    irregular_count: usize,
+    /// Up to where [`ChangeLog::rows`] is taken over.
+    cursor: u64,
+}
+
+impl Columns {
+    /// Takes over what changed since the last time.
+    pub(super) fn catch_up(&mut self, snapshot: &Snapshot, changes: &ChangeLog) {
+        let nodes = snapshot.nodes();
+        self.resize(nodes.len());
+        match changes.rows.since(self.cursor) {
+            Some(missed) if missed.len() < nodes.len() => {
+                for row in missed.iter().map(|row| *row as usize) {
+                    if let Some(node) = nodes.get(row) {
+                        self.set(row, node);
+                    }
+                }
+            }
+            _ => nodes.iter().enumerate().for_each(|(row, node)| self.set(row, node)),
+        }
+        self.cursor = changes.rows.end();
+    }
+
+    fn resize(&mut self, rows: usize) {
+        for row in rows..self.is_irregular.len() {
+            self.irregular_count -= usize::from(self.is_irregular[row]);
+        }
+        self.is_irregular.resize(rows, false);
+        for column in [
+            &mut self.cpu,
+            &mut self.memory,
+            &mut self.cpu_used,
+            &mut self.memory_used,
+            &mut self.cpu_nonzero,
+            &mut self.memory_nonzero,
+            &mut self.cpu_inverse,
+            &mut self.memory_inverse,
+            &mut self.free_storage,
+            &mut self.free_pods,
+        ] {
+            column.resize(rows, 0.0);
+        }
+    }
+
+    fn set(&mut self, row: usize, node: &NodeInfo) {
+        let amounts = Row::of(node);
+        let is_irregular = amounts.is_none();
+        self.irregular_count += usize::from(is_irregular);
+        self.irregular_count -= usize::from(self.is_irregular[row]);
+        self.is_irregular[row] = is_irregular;
+        let amounts = amounts.unwrap_or(Row::FULL);
+        self.cpu[row] = amounts.cpu;
+        self.memory[row] = amounts.memory;
+        self.cpu_used[row] = amounts.cpu_used;
+        self.memory_used[row] = amounts.memory_used;
+        self.cpu_nonzero[row] = amounts.cpu_nonzero;
+        self.memory_nonzero[row] = amounts.memory_nonzero;
+        self.cpu_inverse[row] = amounts.cpu_inverse;
+        self.memory_inverse[row] = amounts.memory_inverse;
+        self.free_storage[row] = amounts.free_storage;
+        self.free_pods[row] = amounts.free_pods;
+    }
+
+    /// The rows that are left to the plugins.
+    pub(super) fn irregular(&self) -> impl Iterator<Item = usize> {
+        let rows = if self.irregular_count == 0 { &[][..] } else { &self.is_irregular };
+        rows.iter().enumerate().filter(|(_, is_irregular)| **is_irregular).map(|(row, _)| row)
+    }
+
+    /// The score of every regular node added to `base`; [`NONE`] where that is [`NONE`] or the pod
+    /// does not fit. Irregular rows get a value of no meaning.
+    pub(super) fn score_all(&self, demand: &Demand, base: &[i32], out: &mut [i32]) {
+        let rows = out.len();
+        let base = &base[..rows];
+        let (cpu, memory) = (&self.cpu[..rows], &self.memory[..rows]);
+        let (cpu_used, memory_used) = (&self.cpu_used[..rows], &self.memory_used[..rows]);
+        let cpu_nonzero = &self.cpu_nonzero[..rows];
+        let memory_nonzero = &self.memory_nonzero[..rows];
+        let cpu_inverse = &self.cpu_inverse[..rows];
+        let memory_inverse = &self.memory_inverse[..rows];
+        let (free_storage, free_pods) = (&self.free_storage[..rows], &self.free_pods[..rows]);
+        let demand = *demand;
+        for row in 0..rows {
+            let amounts = Row {
+                cpu: cpu[row],
+                memory: memory[row],
+                cpu_used: cpu_used[row],
+                memory_used: memory_used[row],
+                cpu_nonzero: cpu_nonzero[row],
+                memory_nonzero: memory_nonzero[row],
+                cpu_inverse: cpu_inverse[row],
+                memory_inverse: memory_inverse[row],
+                free_storage: free_storage[row],
+                free_pods: free_pods[row],
+            };
+            let value = demand.value(&amounts);
+            out[row] = sum(base[row], integer(value));
+        }
+    }
+}
+
+/// `a + b`, or [`NONE`] if either is.
+#[inline(always)]
+pub(super) fn sum(a: i32, b: i32) -> i32 {
+    if (a == NONE) | (b == NONE) { NONE } else { a.wrapping_add(b) }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "small enough to be exact")]
+fn exact(amount: i64) -> Option<f64> {
+    (0..AMOUNT_MAX).contains(&amount).then_some(amount as f64)
+}
+
+/// The smaller; neither is NaN.
+#[inline(always)]
+fn least(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
+/// To the nearest integer, for values well below 2^51.
+#[inline(always)]
+fn rounded(value: f64) -> f64 {
+    (value + ROUND) - ROUND
+}
+
+/// Toward zero, for small values that are not negative.
+#[inline(always)]
+fn truncated(value: f64) -> f64 {
+    let nearest = rounded(value);
+    if nearest > value { nearest - 1.0 } else { nearest }
+}
+
+/// A small integer held in a float; minus infinity becomes [`NONE`]. The low bits of the sum with
+/// [`ROUND`] are the integer, which vectorises where a cast does not.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
+fn integer(value: f64) -> i32 {
+    if value < 0.0 { NONE } else { (value + ROUND).to_bits() as u32 as i32 }
+}

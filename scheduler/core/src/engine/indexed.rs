@@ -1,0 +1,183 @@
+//! Decisions from an index of totals per class of pods, kept up to date row by row.
+//!
+//! The life of a decision is told in `docs/scheduler-engine.md`. In short: find the pod's class, let
+//! it take over the rows that changed since it was last used, pick one of its best nodes. What the
+//! index does not hold exactly ([`super::scope`]) is decided by [`Scan`], and so is the diagnosis of
+//! a pod that no node will have.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rand::{Rng, RngExt as _};
+use rustc_hash::FxHashMap;
+
+use super::class::{Class, Sources};
+use super::columns::{Columns, Demand};
+use super::fixed::Fixed;
+use super::plan::Plan;
+use super::signature::Signature;
+use super::{Engine, Scan};
+use crate::cache::{CacheId, ChangeLog, Snapshot};
+use crate::diagnosis::Diagnosis;
+use crate::framework::Profile;
+use crate::pod::PodInfo;
+
+/// The engine of production.
+#[derive(Debug, Default)]
+pub struct Indexed {
+    scan: Scan,
+    /// Whose changes everything below follows.
+    cache: Option<CacheId>,
+    plans: Vec<Plan>,
+    columns: Columns,
+    fixed: Vec<Fixed>,
+    fixed_by_bytes: FxHashMap<(usize, Box<[u8]>), usize>,
+    classes: Vec<Class>,
+    by_signature: Vec<FxHashMap<Arc<Signature>, usize>>,
+    /// Where the search for a class to give up goes on.
+    hand: usize,
+    counts: IndexCounts,
+}
+
+/// How decisions were made since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexCounts {
+    /// From the index.
+    pub indexed: u64,
+    /// By a scan of all nodes.
+    pub scanned: u64,
+}
+
+/// Totals of all classes together take at most about this.
+const TOTALS_BYTES_MAX: usize = 256 << 20;
+/// More classes than this at once are not kept, however few nodes there are.
+const CLASSES_MAX: usize = 4096;
+/// Fewer than this are not kept, however many nodes there are: with a million nodes they take 320 MB.
+const CLASSES_MIN: usize = 64;
+
+impl Engine for Indexed {
+    fn decide(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+        random: &mut dyn Rng,
+    ) -> Result<usize, Box<Diagnosis>> {
+        let best = self.class(profile, snapshot, pod).and_then(|class| {
+            let best = class.best()?;
+            Some(class.pick(if best.count == 1 { 0 } else { random.random_range(0..best.count) }))
+        });
+        if let Some(node) = best {
+            self.counts.indexed += 1;
+            return Ok(node);
+        }
+        self.counts.scanned += 1;
+        self.scan.decide(profile, snapshot, pod, random)
+    }
+}
+
+impl Indexed {
+    /// How decisions were made so far.
+    pub fn counts(&self) -> IndexCounts {
+        self.counts
+    }
+
+    /// The pod's class, up to date; `None` if the index does not hold the answer.
+    pub(super) fn class(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+    ) -> Option<&Class> {
+        let changes = snapshot.changes()?;
+        self.follow(changes);
+        let plan_at = self.plan(profile);
+        if !self.plans[plan_at].covers(pod, snapshot) {
+            return None;
+        }
+        let at = match self.by_signature[plan_at].get(&pod.signature) {
+            Some(&at) => at,
+            None => self.new_class(plan_at, pod, snapshot.nodes().len()),
+        };
+        let class = &mut self.classes[at];
+        class.is_recent = true;
+        let plan = &self.plans[plan_at];
+        let fixed = &mut self.fixed[class.fixed];
+        fixed.catch_up(plan, snapshot, changes).ok()?;
+        let columns = &mut self.columns;
+        class.catch_up(Sources { plan, fixed, snapshot, changes, columns }).ok()?;
+        Some(class)
+    }
+
+    /// Starts anew if the changes are another cache's.
+    fn follow(&mut self, changes: &ChangeLog) {
+        if self.cache.as_ref().is_some_and(|cache| changes.is_of(cache)) {
+            return;
+        }
+        *self = Self { counts: self.counts, cache: Some(changes.cache()), ..Self::default() };
+    }
+
+    fn plan(&mut self, profile: &Profile) -> usize {
+        if let Some(at) = self.plans.iter().position(|plan| plan.is_of(profile)) {
+            return at;
+        }
+        self.plans.push(Plan::new(profile));
+        self.by_signature.push(FxHashMap::default());
+        self.plans.len() - 1
+    }
+
+    fn new_class(&mut self, plan: usize, pod: &Arc<PodInfo>, rows: usize) -> usize {
+        let fixed = self.fixed_of(plan, pod);
+        self.fixed[fixed].users += 1;
+        let demand = self.plans[plan].arithmetic.and_then(|a| Demand::new(a, pod));
+        let class = Class::new(pod, plan, fixed, demand);
+        let bytes = rows * size_of::<i32>();
+        let max = (TOTALS_BYTES_MAX / bytes.max(1)).clamp(CLASSES_MIN, CLASSES_MAX);
+        let at = if self.classes.len() < max {
+            self.classes.push(class);
+            self.classes.len() - 1
+        } else {
+            let at = self.give_up();
+            self.classes[at].reuse(class);
+            at
+        };
+        self.by_signature[plan].insert(Arc::clone(&pod.signature), at);
+        at
+    }
+
+    /// A class that was not used for a while, which is forgotten.
+    fn give_up(&mut self) -> usize {
+        loop {
+            self.hand = (self.hand + 1) % self.classes.len();
+            let class = &mut self.classes[self.hand];
+            if !std::mem::take(&mut class.is_recent) {
+                self.fixed[class.fixed].users -= 1;
+                self.by_signature[class.plan].remove(&class.signature);
+                return self.hand;
+            }
+        }
+    }
+
+    fn fixed_of(&mut self, plan: usize, pod: &Arc<PodInfo>) -> usize {
+        let key = (plan, Box::from(pod.signature.fixed()));
+        if let Some(&at) = self.fixed_by_bytes.get(&key) {
+            return at;
+        }
+        let unused = self.fixed.iter().position(|fixed| fixed.users == 0);
+        let at = match unused.filter(|_| self.fixed.len() > self.classes.len()) {
+            Some(at) => {
+                self.fixed_by_bytes.retain(|_, other| *other != at);
+                self.fixed[at] = Fixed::new(pod);
+                at
+            }
+            None => {
+                self.fixed.push(Fixed::new(pod));
+                self.fixed.len() - 1
+            }
+        };
+        self.fixed_by_bytes.insert(key, at);
+        at
+    }
+}

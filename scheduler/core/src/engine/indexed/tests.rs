@@ -1,0 +1,205 @@
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use super::*;
+use crate::cache::Cache;
+use crate::reference::{self, NodeVerdict};
+use crate::testing;
+
+/// A step in the life of a cluster (numbers are taken modulo what is there) in which pods come from few templates, so that classes are used
+/// again while nodes change.
+#[derive(Clone, Debug)]
+enum Step {
+    SetNode(Arc<Node>),
+    RemoveNode(usize),
+    Schedule(usize),
+    DeletePod(usize),
+    Forget(usize),
+}
+
+/// Enough that few changed rows are patched and not all filled anew.
+const NODES_MAX: usize = 40;
+
+fn node() -> impl Strategy<Value = Arc<Node>> {
+    (0..NODES_MAX).prop_flat_map(|n| testing::node(format!("n{n}")))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => node().prop_map(Step::SetNode),
+        1 => any::<usize>().prop_map(Step::RemoveNode),
+        12 => any::<usize>().prop_map(Step::Schedule),
+        3 => any::<usize>().prop_map(Step::DeletePod),
+        1 => any::<usize>().prop_map(Step::Forget),
+    ]
+}
+
+/// Mostly pods that the index holds.
+fn template() -> impl Strategy<Value = Pod> {
+    (testing::pod("t".to_owned()), prop::bool::weighted(0.85)).prop_map(|(mut pod, is_plain)| {
+        let spec = pod.spec.get_or_insert_default();
+        if is_plain {
+            spec.topology_spread_constraints = None;
+            spec.volumes = None;
+            spec.resource_claims = None;
+            if let Some(affinity) = &mut spec.affinity {
+                affinity.pod_affinity = None;
+                affinity.pod_anti_affinity = None;
+            }
+        }
+        pod
+    })
+}
+
+fn named(template: &Pod, name: String) -> Arc<PodInfo> {
+    let mut pod = template.clone();
+    pod.metadata.uid = Some(name.clone());
+    pod.metadata.name = Some(name);
+    Arc::new(PodInfo::new(Arc::new(pod)))
+}
+
+/// The totals of the feasible nodes by name, as the reference has them.
+fn expected(profile: &Profile, cache: &Cache, pod: &PodInfo) -> BTreeMap<String, i64> {
+    let snapshot = cache.snapshot();
+    let verdicts = reference::evaluate(profile, snapshot, pod).nodes;
+    let nodes = snapshot.nodes().iter().zip(verdicts);
+    let totals = nodes.filter_map(|(node, verdict)| match verdict {
+        NodeVerdict::Feasible { total, .. } => Some((node.name().to_string(), total)),
+        NodeVerdict::Rejected { .. } => None,
+    });
+    totals.collect()
+}
+
+fn actual(class: &Class, snapshot: &Snapshot) -> BTreeMap<String, i64> {
+    let totals = class.totals();
+    let nodes = snapshot.nodes().iter().zip(totals);
+    nodes.filter_map(|(node, total)| Some((node.name().to_string(), total?))).collect()
+}
+
+/// What became of a history: how many decisions the index made.
+fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) -> IndexCounts {
+    let profile = Profile::default_plugins("default-scheduler");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let (mut cache, mut engine) = (Cache::default(), Indexed::default());
+    let mut pods: Vec<Arc<PodInfo>> = Vec::new();
+    nodes.into_iter().for_each(|node| cache.set_node(node));
+    for (number, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::SetNode(node) => cache.set_node(node),
+            Step::RemoveNode(at) => {
+                let nodes = cache.snapshot().nodes().len();
+                if nodes == 0 {
+                    continue;
+                }
+                let name = cache.snapshot().nodes()[at % nodes].name().clone();
+                cache.remove_node(&name);
+            }
+            Step::Schedule(at) => {
+                let pod = named(&templates[at % templates.len()], format!("p{number}"));
+                let expected = expected(&profile, &cache, &pod);
+                let snapshot = cache.snapshot();
+                if let Some(class) = engine.class(&profile, snapshot, &pod) {
+                    assert_eq!(actual(class, snapshot), expected);
+                }
+                let highest = expected.values().max();
+                match engine.decide(&profile, snapshot, &pod, &mut random) {
+                    Ok(node) => {
+                        let name = snapshot.nodes()[node].name().clone();
+                        assert_eq!(expected.get(&*name), highest);
+                        cache.assume(&pod, &name).unwrap();
+                        pods.push(pod);
+                    }
+                    Err(diagnosis) => {
+                        assert_eq!(highest, None);
+                        let said = reference::evaluate(&profile, snapshot, &pod).diagnosis;
+                        assert_eq!(diagnosis.to_string(), said.to_string());
+                    }
+                }
+            }
+            Step::DeletePod(_) | Step::Forget(_) if pods.is_empty() => {}
+            Step::DeletePod(at) => {
+                let pod = pods.swap_remove(at % pods.len());
+                assert!(cache.remove_pod(&pod.uid));
+            }
+            Step::Forget(at) => {
+                let pod = pods.swap_remove(at % pods.len());
+                cache.forget(&pod.uid).unwrap();
+            }
+        }
+    }
+    engine.counts()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn the_index_agrees_with_the_reference_on_every_total(
+        nodes in vec(node(), 0..60),
+        templates in vec(template(), 1..5),
+        steps in vec(step(), 1..60),
+        seed in any::<u64>(),
+    ) {
+        run(nodes, &templates, steps, seed);
+    }
+}
+
+fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn sized(name: &str, cpu: &str) -> Arc<Node> {
+    Arc::new(object(serde_json::json!({"metadata": {"name": name},
+        "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "10"}}})))
+}
+
+#[test]
+fn plain_pods_are_decided_by_the_index() {
+    let nodes = (0..NODES_MAX).map(|n| sized(&format!("n{n}"), "4")).collect();
+    let pod: Pod = object(serde_json::json!({"metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "c", "resources": {"requests": {"cpu": "100m", "memory": "500Mi"}}}]}}));
+    let steps = vec![Step::Schedule(0); 100];
+    let counts = run(nodes, &[pod], steps, 7);
+    assert_eq!(counts, IndexCounts { indexed: 100, scanned: 0 });
+}
+
+#[test]
+fn classes_beyond_the_bound_are_given_up() {
+    let profile = Profile::default_plugins("default-scheduler");
+    let mut cache = Cache::default();
+    cache.set_node(sized("n", "4"));
+    let mut engine = Indexed::default();
+    let pods = (0..2 * CLASSES_MAX as u64 + 10).map(|memory| {
+        let pod = serde_json::json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "resources": {"requests": {"memory": memory.to_string()}}}]}});
+        Arc::new(PodInfo::new(Arc::new(object(pod))))
+    });
+    for pod in pods {
+        let class = engine.class(&profile, cache.snapshot(), &pod).unwrap();
+        assert_eq!(actual(class, cache.snapshot()), expected(&profile, &cache, &pod));
+    }
+    assert_eq!(engine.classes.len(), CLASSES_MAX);
+    assert_eq!(engine.by_signature[0].len(), CLASSES_MAX);
+    assert_eq!(engine.fixed.iter().map(|fixed| fixed.users).sum::<usize>(), CLASSES_MAX);
+}
+
+#[test]
+fn another_cache_is_told_apart() {
+    let profile = Profile::default_plugins("default-scheduler");
+    let mut engine = Indexed::default();
+    let pod = Arc::new(PodInfo::new(Arc::default()));
+    for cpu in ["1", "2", "3"] {
+        let mut cache = Cache::default();
+        cache.set_node(sized("n", cpu));
+        cache.set_node(sized("m", "2"));
+        let class = engine.class(&profile, cache.snapshot(), &pod).unwrap();
+        assert_eq!(actual(class, cache.snapshot()), expected(&profile, &cache, &pod));
+        // A copy of the snapshot logs nothing, so the index does not answer for it.
+        assert!(engine.class(&profile, &cache.snapshot().clone(), &pod).is_none());
+    }
+}
