@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::scope::{self, Normalization, Scope};
 use crate::cache::Snapshot;
-use crate::framework::{Plugin, PluginName, Profile, Weighted};
+use crate::framework::{Extender, Plugin, PluginName, Profile, Weighted};
 use crate::plugins::{
     NodeResourcesBalancedAllocation, NodeResourcesFit, ResourceWeight, ScoringStrategy,
 };
@@ -16,6 +16,7 @@ pub(super) struct Plan {
     /// The plugins as the profile has them, to know it by.
     filter: Vec<Arc<dyn Plugin>>,
     score: Vec<Weighted>,
+    extenders: Vec<Arc<dyn Extender>>,
     /// The profile has something that the index does not hold for any pod.
     is_unusual: bool,
     pub(super) fixed_filters: Vec<Arc<dyn Plugin>>,
@@ -50,8 +51,17 @@ const WEIGHT_MAX: i64 = 1 << 16;
 
 impl Plan {
     pub(super) fn new(profile: &Profile) -> Self {
-        // Every field is named: a new extension point has to be thought about.
-        let Profile { scheduler_name: _, pre_enqueue: _, filter, score } = profile;
+        // Every field is named: a new extension point has to be thought about. What comes before or
+        // after the choice of a node is not the engine's.
+        let Profile {
+            scheduler_name: _,
+            pre_enqueue: _,
+            filter,
+            post_filter: _,
+            score,
+            reserve: _,
+            extenders,
+        } = profile;
         let by_scope = |wanted: Scope| {
             let plugins = filter.iter().filter(move |p| scope::of(p.name()) == wanted);
             plugins.cloned().collect::<Vec<_>>()
@@ -74,6 +84,7 @@ impl Plan {
         let mut plan = Self {
             filter: filter.clone(),
             score: score.clone(),
+            extenders: extenders.clone(),
             is_unusual: !score.iter().all(|w| (0..=WEIGHT_MAX).contains(&w.weight)),
             fixed_filters: by_scope(Scope::Fixed),
             fixed_scores: scores(Scope::Fixed, |n| n == Normalization::None),
@@ -97,6 +108,8 @@ impl Plan {
     pub(super) fn is_of(&self, profile: &Profile) -> bool {
         self.filter.len() == profile.filter.len()
             && self.score.len() == profile.score.len()
+            && self.extenders.len() == profile.extenders.len()
+            && self.extenders.iter().zip(&profile.extenders).all(|(a, b)| Arc::ptr_eq(a, b))
             && self.filter.iter().zip(&profile.filter).all(|(a, b)| Arc::ptr_eq(a, b))
             && self
                 .score
@@ -108,6 +121,8 @@ impl Plan {
     /// Whether the index gives the reference's answer for the pod.
     pub(super) fn covers(&self, pod: &PodInfo, snapshot: &Snapshot) -> bool {
         !self.is_unusual
+            && !snapshot.has_nominations()
+            && !self.extenders.iter().any(|extender| extender.is_interested(pod))
             && !pod.signature.asks.named_nodes
             && self.cluster.iter().all(|plugin| scope::is_idle(&**plugin, pod, snapshot))
     }

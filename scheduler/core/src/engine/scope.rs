@@ -43,7 +43,9 @@ pub(super) fn of(plugin: PluginName) -> Scope {
         | P::VolumeZone
         | P::PodTopologySpread
         | P::InterPodAffinity
-        | P::DynamicResources => Scope::Cluster,
+        | P::DynamicResources
+        | P::NodeDeclaredFeatures
+        | P::GangScheduling => Scope::Cluster,
     }
 }
 
@@ -77,6 +79,8 @@ pub(super) fn is_idle(plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -
         P::DynamicResources => !asks.claims && !asks.scalars,
         P::PodTopologySpread => !asks.spread && skips(plugin, pod, snapshot),
         P::InterPodAffinity => !asks.pod_affinity && skips(plugin, pod, snapshot),
+        P::GangScheduling => !asks.workload && skips(plugin, pod, snapshot),
+        P::NodeDeclaredFeatures => skips(plugin, pod, snapshot),
         _ => false,
     }
 }
