@@ -54,7 +54,7 @@ pub struct Selector {
 }
 
 /// A condition on one label.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Requirement {
     key: String,
     operator: Operator,
@@ -62,7 +62,7 @@ pub struct Requirement {
 }
 
 /// How a [`Requirement`] compares the label with its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
     /// The label is one of the values.
     In,
@@ -115,6 +115,19 @@ impl Selector {
             values: vec![value.clone()],
         };
         Self { requirements: Some(labels.into_iter().map(equals).collect()) }
+    }
+
+    /// Matches what both match. Equal conditions give equal selectors, in whichever order.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let both = self.requirements.zip(other.requirements);
+        let requirements = both.map(|(mut all, more)| {
+            all.extend(more);
+            all.sort_unstable();
+            all.dedup();
+            all
+        });
+        Self { requirements }
     }
 
     /// Whether all requirements hold for `labels`.

@@ -21,6 +21,6 @@ mod testing;
 mod time;
 
 pub use diagnosis::{Diagnosis, Refused};
-pub use pod::{HostPort, PodInfo, PodUid};
+pub use pod::{AffinityTerm, AffinityTerms, HostPort, PodInfo, PodUid, WeightedTerm};
 pub use scheduler::{Attempt, Outcome, Scheduler};
 pub use time::Time;

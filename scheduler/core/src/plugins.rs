@@ -4,6 +4,7 @@
 //! where Go would wrap, these wrap.
 
 mod image_locality;
+pub mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
 mod node_ports;
@@ -11,16 +12,18 @@ mod node_resources_balanced_allocation;
 mod node_resources_fit;
 mod node_unschedulable;
 mod normalize;
-mod pod_topology_spread;
+pub mod pod_topology_spread;
 mod priority_sort;
 mod resource_score;
 mod scheduling_gates;
 mod taint_toleration;
+mod taints;
 #[cfg(test)]
 mod testing;
 
 pub use image_locality::ImageLocality;
 pub(crate) use image_locality::normalized_image_name;
+pub use inter_pod_affinity::InterPodAffinity;
 pub use node_affinity::NodeAffinity;
 pub use node_name::NodeName;
 pub use node_ports::NodePorts;

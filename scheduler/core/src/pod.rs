@@ -2,6 +2,8 @@
 //!
 //! Mirrors `framework.PodInfo`. What a pod asks for is fixed here; a changed pod is a new value.
 
+mod affinity;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
 use pintle_api::resources::{Resources, pod_requests, pod_requests_nonzero};
 
 use crate::engine::Signature;
+pub use affinity::{AffinityTerm, AffinityTerms, WeightedTerm};
 
 /// What tells pods apart over their whole life: `metadata.uid`, or `namespace/name` where a pod was
 /// never given one.
@@ -64,6 +67,7 @@ pub struct PodInfo {
     pub host_ports: Vec<HostPort>,
     /// What decisions that look at one node at a time depend on.
     pub signature: Arc<Signature>,
+    affinity: Option<Box<AffinityTerms>>,
 }
 
 impl PodInfo {
@@ -86,6 +90,7 @@ impl PodInfo {
             requests_nonzero,
             host_ports,
             signature: Arc::new(signature),
+            affinity: AffinityTerms::of(&pod),
             pod,
         }
     }

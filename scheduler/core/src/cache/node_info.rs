@@ -15,6 +15,7 @@ pub struct NodeInfo {
     name: Arc<str>,
     node: Arc<Node>,
     pods: Vec<Arc<PodInfo>>,
+    pods_with_affinity: Vec<Arc<PodInfo>>,
     requested: Resources,
     requested_nonzero: Resources,
     allocatable: Resources,
@@ -42,6 +43,7 @@ impl NodeInfo {
             name,
             node: Arc::default(),
             pods: Vec::new(),
+            pods_with_affinity: Vec::new(),
             requested: Resources::default(),
             requested_nonzero: Resources::default(),
             allocatable: Resources::default(),
@@ -67,6 +69,11 @@ impl NodeInfo {
     /// The pods on it, assumed ones included, in no particular order.
     pub fn pods(&self) -> &[Arc<PodInfo>] {
         &self.pods
+    }
+
+    /// Those of them that have pod affinity or anti-affinity, in no particular order.
+    pub fn pods_with_affinity(&self) -> &[Arc<PodInfo>] {
+        &self.pods_with_affinity
     }
 
     /// How many pods are on it.
@@ -146,6 +153,9 @@ impl NodeInfo {
         add(&mut self.requested, &info.requests, 1);
         add(&mut self.requested_nonzero, &info.requests_nonzero, 1);
         self.used_ports.extend(info.host_ports.iter().cloned());
+        if !info.affinity().is_empty() {
+            self.pods_with_affinity.push(Arc::clone(&info));
+        }
         self.pods.push(info);
     }
 
@@ -153,6 +163,7 @@ impl NodeInfo {
     pub fn remove_pod(&mut self, uid: &PodUid) -> bool {
         let Some(at) = self.pods.iter().position(|pod| pod.uid == *uid) else { return false };
         let info = self.pods.swap_remove(at);
+        self.pods_with_affinity.retain(|pod| !Arc::ptr_eq(pod, &info));
         add(&mut self.requested, &info.requests, -1);
         add(&mut self.requested_nonzero, &info.requests_nonzero, -1);
         for port in &info.host_ports {

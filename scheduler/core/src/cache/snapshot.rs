@@ -20,6 +20,8 @@ pub struct Snapshot {
     objects: Objects,
     nominations: Arc<Nominations>,
     generation: u64,
+    /// How many pods on nodes have affinity to pods.
+    pods_with_affinity: usize,
     /// The cache's own snapshot has one.
     changes: Option<Box<ChangeLog>>,
 }
@@ -33,6 +35,7 @@ impl Default for Snapshot {
             objects: Objects::default(),
             nominations: Arc::default(),
             generation: 0,
+            pods_with_affinity: 0,
             changes: Some(Box::default()),
         }
     }
@@ -48,6 +51,7 @@ impl Clone for Snapshot {
             objects: self.objects.clone(),
             nominations: Arc::clone(&self.nominations),
             generation: self.generation,
+            pods_with_affinity: self.pods_with_affinity,
             changes: None,
         }
     }
@@ -77,6 +81,11 @@ impl Snapshot {
     /// Which nodes changed, if this is a cache's own snapshot; copies of it have none.
     pub fn changes(&self) -> Option<&ChangeLog> {
         self.changes.as_deref()
+    }
+
+    /// How many pods on nodes have pod affinity or anti-affinity.
+    pub fn pods_with_affinity(&self) -> usize {
+        self.pods_with_affinity
     }
 
     /// The objects besides nodes and pods.
@@ -122,8 +131,13 @@ impl Snapshot {
         Arc::make_mut(&mut self.nominations)
     }
 
-    pub(super) fn nodes_mut(&mut self) -> &mut [Arc<NodeInfo>] {
-        &mut self.nodes
+    /// Changes the pods on one node (an index) without a note of it.
+    pub(super) fn alter<R>(&mut self, at: usize, act: impl FnOnce(&mut Arc<NodeInfo>) -> R) -> R {
+        let info = &mut self.nodes[at];
+        self.pods_with_affinity -= info.pods_with_affinity().len();
+        let result = act(info);
+        self.pods_with_affinity += info.pods_with_affinity().len();
+        result
     }
 
     pub(super) fn set_node(&mut self, node: Arc<Node>, ghost: Option<NodeInfo>) {
@@ -145,6 +159,7 @@ impl Snapshot {
         info.set_node(node);
         self.generation += 1;
         info.set_generation(self.generation);
+        self.pods_with_affinity += info.pods_with_affinity().len();
         let at = self.nodes.len();
         Arc::make_mut(&mut self.by_name).insert(info.name().clone(), at);
         self.nodes.push(Arc::new(info));
@@ -157,6 +172,7 @@ impl Snapshot {
     pub(super) fn remove_node(&mut self, name: &str) -> Option<NodeInfo> {
         let at = Arc::make_mut(&mut self.by_name).remove(name)?;
         let info = self.nodes.swap_remove(at);
+        self.pods_with_affinity -= info.pods_with_affinity().len();
         if let Some(moved) = self.nodes.get(at) {
             let name = moved.name().clone();
             Arc::make_mut(&mut self.by_name).insert(name, at);
@@ -177,10 +193,13 @@ impl Snapshot {
     /// Changes one node; returns false if there is none of this name.
     pub(super) fn change<R>(&mut self, name: &str, act: impl FnOnce(&mut NodeInfo) -> R) -> bool {
         let Some(&at) = self.by_name.get(name) else { return false };
-        let info = Arc::make_mut(&mut self.nodes[at]);
-        act(info);
         self.generation += 1;
-        info.set_generation(self.generation);
+        let generation = self.generation;
+        self.alter(at, |info| {
+            let info = Arc::make_mut(info);
+            act(info);
+            info.set_generation(generation);
+        });
         self.log(|changes| changes.pods_changed(at));
         true
     }

@@ -31,7 +31,7 @@ impl WhatIf {
     /// Makes the node what it is in another snapshot of the same nodes, such as the one that this
     /// is a copy of.
     pub fn restore(&mut self, node: usize, from: &Snapshot) {
-        self.snapshot.nodes_mut()[node] = Arc::clone(&from.nodes()[node]);
+        self.snapshot.alter(node, |info| *info = Arc::clone(&from.nodes()[node]));
     }
 
     /// The objects, to assume some.
@@ -40,7 +40,7 @@ impl WhatIf {
     }
 
     fn change<R>(&mut self, node: usize, act: impl FnOnce(&mut NodeInfo) -> R) -> R {
-        act(Arc::make_mut(&mut self.snapshot.nodes_mut()[node]))
+        self.snapshot.alter(node, |info| act(Arc::make_mut(info)))
     }
 }
 

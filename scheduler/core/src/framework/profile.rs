@@ -42,7 +42,8 @@ impl Profile {
         let taints: Arc<dyn Plugin> = Arc::new(plugins::TaintToleration);
         let affinity: Arc<dyn Plugin> = Arc::new(plugins::NodeAffinity::default());
         let fit: Arc<dyn Plugin> = Arc::new(plugins::NodeResourcesFit::default());
-        let spread: Arc<dyn Plugin> = Arc::new(plugins::PodTopologySpread);
+        let spread: Arc<dyn Plugin> = Arc::new(plugins::PodTopologySpread::default());
+        let pods: Arc<dyn Plugin> = Arc::new(plugins::InterPodAffinity::default());
         let balanced: Arc<dyn Plugin> =
             Arc::new(plugins::NodeResourcesBalancedAllocation::default());
         let weighted =
@@ -58,6 +59,7 @@ impl Profile {
                 Arc::new(plugins::NodePorts),
                 fit.clone(),
                 spread.clone(),
+                pods.clone(),
             ],
             post_filter: vec![],
             reserve: vec![],
@@ -67,6 +69,7 @@ impl Profile {
                 weighted(&affinity, 2),
                 weighted(&fit, 1),
                 weighted(&spread, 2),
+                weighted(&pods, 2),
                 weighted(&balanced, 1),
                 Weighted { plugin: Arc::new(plugins::ImageLocality), weight: 1 },
             ],

@@ -1,10 +1,10 @@
 //! TaintToleration: refuses nodes with a NoSchedule or NoExecute taint that the pod does not
 //! tolerate, and prefers nodes with few such PreferNoSchedule taints.
 
-use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Toleration};
 use pintle_api::taint;
 
-use super::normalize;
+use super::{normalize, taints};
 use crate::cache::{NodeInfo, Snapshot};
 use crate::framework::{
     Action, ClusterEvent, Hint, NodeFilter, NodeScore, Occurrence, Plugin, PluginName, PreFilter,
@@ -22,7 +22,7 @@ impl Plugin for TaintToleration {
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _snapshot: &'a Snapshot) -> PreFilter<'a> {
-        PreFilter::every_node(Filter { tolerations: pod.tolerations() })
+        PreFilter::every_node(Filter { pod })
     }
 
     fn pre_score<'a>(
@@ -52,7 +52,7 @@ impl Plugin for TaintToleration {
     fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         match &occurrence.subject {
             Subject::Node(old, Some(new)) => {
-                let forbids = |node: &Node| untolerated(taints(node), pod.tolerations()).is_some();
+                let forbids = |node: &Node| taints::keep_off(taints::of(node), pod);
                 Hint::queue_if(old.as_deref().is_none_or(forbids) && !forbids(new))
             }
             Subject::Pod(_, Some(new)) => Hint::queue_if(new.uid == pod.uid),
@@ -62,16 +62,16 @@ impl Plugin for TaintToleration {
 }
 
 struct Filter<'a> {
-    tolerations: &'a [Toleration],
+    pod: &'a PodInfo,
 }
 
 impl NodeFilter for Filter<'_> {
     fn filter(&self, node: &NodeInfo) -> Verdict {
-        match untolerated(node.taints(), self.tolerations) {
+        if taints::keep_off(node.taints(), self.pod) {
             // Up to 1.34 the taint was named; #134740 took it out of the message.
-            Some(_) => Err(Rejection::unresolvable("node(s) had untolerated taint(s)")),
-            None => Ok(()),
+            return Err(Rejection::unresolvable("node(s) had untolerated taint(s)"));
         }
+        Ok(())
     }
 }
 
@@ -89,14 +89,6 @@ impl NodeScore for Score {
     fn normalize(&self, scores: &mut [i64]) {
         normalize::by_highest(scores, true);
     }
-}
-
-fn taints(node: &Node) -> &[Taint] {
-    node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
-}
-
-fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration]) -> Option<&'a Taint> {
-    taint::find_untolerated(taints, tolerations, taint::forbids_scheduling)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pintle_scheduler_core::framework::{self, ExtensionPoint, Plugin, PluginName, Weighted};
 use pintle_scheduler_core::plugins;
+use pintle_scheduler_core::plugins::pod_topology_spread::Defaults;
 
 use super::arguments::{NodeResourcesFitArgs, ResourceSpec, ScoringStrategy};
 use super::{CheckedConfiguration, Enabled, PluginArguments, PluginTable, Profile};
@@ -86,7 +87,22 @@ impl Bench<'_> {
             PluginName::NodeResourcesFit => {
                 Arc::new(fit(&arguments.node_resources_fit, self.ignored))
             }
-            PluginName::PodTopologySpread => Arc::new(plugins::PodTopologySpread),
+            PluginName::PodTopologySpread => {
+                let given = &arguments.pod_topology_spread;
+                let defaults = match given.defaulting_type.as_str() {
+                    "List" => Defaults::List(given.default_constraints.clone()),
+                    _ => Defaults::System,
+                };
+                Arc::new(plugins::PodTopologySpread { defaults })
+            }
+            PluginName::InterPodAffinity => {
+                let given = &arguments.inter_pod_affinity;
+                Arc::new(plugins::InterPodAffinity {
+                    hard_pod_affinity_weight: given.hard_pod_affinity_weight(),
+                    ignore_preferred_terms_of_existing_pods: given
+                        .ignore_preferred_terms_of_existing_pods,
+                })
+            }
             PluginName::NodeResourcesBalancedAllocation => {
                 let resources = &arguments.node_resources_balanced_allocation.resources;
                 let resources = weights(resources);

@@ -1,10 +1,11 @@
-//! One of a pod's `topologySpreadConstraints`, with its defaults filled in.
+//! A topology spread constraint, with its defaults filled in.
 
 use k8s_openapi::api::core::v1::{Node, TopologySpreadConstraint};
 use pintle_api::labels::{Selector, SelectorError};
-use pintle_api::{node_affinity, taint};
+use pintle_api::node_affinity;
 
 use crate::cache::NodeInfo;
+use crate::plugins::taints;
 use crate::pod::PodInfo;
 
 /// `whenUnsatisfiable` of constraints that filter.
@@ -14,23 +15,30 @@ pub(super) const SCHEDULE_ANYWAY: &str = "ScheduleAnyway";
 
 /// A constraint.
 #[derive(Clone, Debug)]
-pub(super) struct Constraint {
-    pub(super) key: String,
-    pub(super) max_skew: i32,
-    /// Both must match: `labelSelector`, and the pod's own labels of `matchLabelKeys`.
-    selectors: [Selector; 2],
-    min_domains: i32,
-    honors_affinity: bool,
-    honors_taints: bool,
+pub struct Constraint {
+    /// The label whose values are the domains.
+    pub key: Box<str>,
+    /// How much fuller than the emptiest domain one may be.
+    pub max_skew: i32,
+    /// Which pods are spread: `labelSelector`, with the pod's own labels of `matchLabelKeys`.
+    pub selector: Selector,
+    /// With fewer domains, skew is measured from zero.
+    pub min_domains: i32,
+    /// Whether only nodes that the pod's selector and affinity allow make up domains.
+    pub honors_affinity: bool,
+    /// Whether only nodes whose taints the pod tolerates make up domains.
+    pub honors_taints: bool,
 }
 
 impl Constraint {
-    /// The pod's constraints of one kind.
-    pub(super) fn all(pod: &PodInfo, kind: &str) -> Result<Vec<Self>, SelectorError> {
-        let spec = pod.pod.spec.as_ref();
-        let constraints = spec.and_then(|spec| spec.topology_spread_constraints.as_deref());
-        let of_kind = constraints.unwrap_or_default().iter();
-        of_kind.filter(|c| c.when_unsatisfiable == kind).map(|c| Self::new(pod, c)).collect()
+    /// Those of the constraints that are of one kind, for a pod.
+    pub(super) fn all(
+        pod: &PodInfo,
+        constraints: &[TopologySpreadConstraint],
+        kind: &str,
+    ) -> Result<Vec<Self>, SelectorError> {
+        let of_kind = constraints.iter().filter(|c| c.when_unsatisfiable == kind);
+        of_kind.map(|constraint| Self::new(pod, constraint)).collect()
     }
 
     fn new(pod: &PodInfo, constraint: &TopologySpreadConstraint) -> Result<Self, SelectorError> {
@@ -38,9 +46,9 @@ impl Constraint {
         let labels = pod.pod.metadata.labels.iter().flatten();
         let own = Selector::from_labels(labels.filter(|(key, _)| keys.contains(key)));
         Ok(Self {
-            key: constraint.topology_key.clone(),
+            key: constraint.topology_key.as_str().into(),
             max_skew: constraint.max_skew,
-            selectors: [Selector::try_from(constraint.label_selector.as_ref())?, own],
+            selector: Selector::try_from(constraint.label_selector.as_ref())?.and(own),
             min_domains: constraint.min_domains.unwrap_or(1),
             honors_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
             honors_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),
@@ -54,21 +62,21 @@ impl Constraint {
 
     /// Whether the policies let the node count for this pod.
     pub(super) fn includes(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
-        let untolerated = || {
-            let (taints, tolerations) = (node.taints(), pod.tolerations());
-            taint::find_untolerated(taints, tolerations, taint::forbids_scheduling).is_some()
-        };
         (!self.honors_affinity || node_affinity::required_matches(&pod.pod, node.node()))
-            && !(self.honors_taints && untolerated())
+            && !(self.honors_taints && taints::keep_off(node.taints(), pod))
     }
 
     /// Whether `other` is a pod to be spread.
     pub(super) fn selects(&self, other: &PodInfo) -> bool {
-        self.selectors.iter().all(|selector| selector.matches(&other.pod.metadata.labels))
+        self.selector.matches(&other.pod.metadata.labels)
     }
 
-    /// How many pods on the node, of the pod's namespace and not being deleted, are to be spread.
+    /// How many pods on the node, of the pod's namespace and not being deleted, are to be spread. A
+    /// selector without any condition counts none, though it selects the pod itself.
     pub(super) fn count(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
+        if self.selector.is_everything() {
+            return 0;
+        }
         let counts = |other: &&std::sync::Arc<PodInfo>| {
             !other.is_terminating() && other.namespace() == pod.namespace() && self.selects(other)
         };
@@ -80,7 +88,7 @@ impl Constraint {
         if counts.len() < usize::try_from(self.min_domains).unwrap_or(0) {
             return 0;
         }
-        counts.values().copied().min().unwrap_or(0)
+        counts.values().copied().min().unwrap_or(i64::from(i32::MAX))
     }
 }
 
@@ -89,6 +97,7 @@ pub(super) fn has_all_keys(constraints: &[Constraint], node: &Node) -> bool {
     constraints.iter().all(|constraint| label(node, &constraint.key).is_some())
 }
 
-fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+/// The node's label of this key.
+pub(super) fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
     node.metadata.labels.as_ref()?.get(key).map(String::as_str)
 }

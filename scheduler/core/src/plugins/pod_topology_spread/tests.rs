@@ -62,7 +62,7 @@ fn with(mut constraint: Value, name: &str, value: Value) -> Value {
 /// For each node in order: `.` feasible, `u` unschedulable, `!` unresolvable.
 fn verdicts(cache: &Cache, pod: &PodInfo) -> String {
     let nodes = cache.snapshot().nodes();
-    match PodTopologySpread.pre_filter(pod, cache.snapshot()) {
+    match PodTopologySpread::default().pre_filter(pod, cache.snapshot()) {
         PreFilter::Skip => ".".repeat(nodes.len()),
         PreFilter::Reject(_) => "!".repeat(nodes.len()),
         PreFilter::Filter { filter, .. } => nodes
@@ -163,8 +163,8 @@ fn other_namespaces_and_leaving_pods_do_not_count() {
 fn scores(cache: &Cache, pod: &PodInfo) -> Option<(Vec<i64>, Vec<i64>)> {
     let nodes = cache.snapshot().nodes();
     let feasible: Vec<usize> = (0..nodes.len()).collect();
-    let PreScore::Score(score) = PodTopologySpread.pre_score(pod, cache.snapshot(), &feasible)
-    else {
+    let plugin = PodTopologySpread::default();
+    let PreScore::Score(score) = plugin.pre_score(pod, cache.snapshot(), &feasible) else {
         return None;
     };
     let raw: Vec<i64> = nodes.iter().map(|node| score.score(node)).collect();
