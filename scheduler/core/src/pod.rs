@@ -134,6 +134,13 @@ impl PodInfo {
             .flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
     }
 
+    /// Whether the pod is nominated for a node (`status.nominatedNodeName`).
+    pub fn is_nominated(&self) -> bool {
+        let status = self.pod.status.as_ref();
+        let nominated = status.and_then(|status| status.nominated_node_name.as_deref());
+        nominated.is_some_and(|node| !node.is_empty())
+    }
+
     /// Whether the pod is being deleted.
     pub fn is_terminating(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()

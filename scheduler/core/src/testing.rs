@@ -8,6 +8,7 @@
 mod container;
 mod inter_pod;
 mod node_affinity;
+mod owner;
 mod spread;
 mod taint;
 
@@ -18,6 +19,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
+use crate::cache::Object;
 use crate::pod::PodInfo;
 
 /// A node of this name.
@@ -36,10 +38,16 @@ pub(crate) fn pod(name: String) -> impl Strategy<Value = Pod> {
         container::pod(),
         inter_pod::pod(),
         node_affinity::pod(),
+        owner::pod(),
         spread::pod(),
         taint::pod(),
     ];
     object(base, parts).prop_map(|pod: Arc<Pod>| Arc::unwrap_or_clone(pod))
+}
+
+/// A change of an object other than pods and nodes.
+pub(crate) fn other() -> impl Strategy<Value = Object> {
+    prop_oneof![owner::object()]
 }
 
 /// The pod bound to a node.

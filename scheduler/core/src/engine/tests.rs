@@ -7,7 +7,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::cache::Cache;
+use crate::cache::{Cache, Object};
 use crate::reference::{self, NodeVerdict};
 use crate::testing;
 
@@ -16,6 +16,7 @@ use crate::testing;
 enum Step {
     SetNode(Arc<Node>),
     RemoveNode(usize),
+    SetObject(Object),
     Schedule(Box<Pod>),
     Bound(usize),
     Forget(usize),
@@ -26,6 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..6).prop_flat_map(|n| testing::node(format!("n{n}"))).prop_map(Step::SetNode),
         1 => (0..6_usize).prop_map(Step::RemoveNode),
+        1 => testing::other().prop_map(Step::SetObject),
         8 => (0..30).prop_flat_map(|n| testing::pod(format!("p{n}"))).prop_map(|pod| Step::Schedule(Box::new(pod))),
         2 => any::<usize>().prop_map(Step::Bound),
         1 => any::<usize>().prop_map(Step::Forget),
@@ -38,12 +40,14 @@ fn step() -> impl Strategy<Value = Step> {
 struct Objects {
     nodes: Vec<Arc<Node>>,
     pods: Vec<(Pod, String)>,
+    others: Vec<Object>,
 }
 
 impl Objects {
     fn cache(&self) -> Cache {
         let mut cache = Cache::default();
         self.nodes.iter().for_each(|node| cache.set_node(Arc::clone(node)));
+        self.others.iter().for_each(|object| cache.apply(object));
         self.pods.iter().for_each(|(pod, node)| cache.set_pod(testing::bound(pod, node)));
         cache
     }
@@ -111,6 +115,10 @@ proptest! {
                     let name = format!("n{n}");
                     cache.remove_node(&name);
                     objects.nodes.retain(|node| node.metadata.name.as_ref() != Some(&name));
+                }
+                Step::SetObject(object) => {
+                    cache.apply(&object);
+                    objects.others.push(object);
                 }
                 Step::Schedule(pod) => {
                     let info = Arc::new(PodInfo::new(Arc::new((*pod).clone())));

@@ -26,7 +26,7 @@ impl Plugin for NodePorts {
     fn events(&self) -> &'static [ClusterEvent] {
         const {
             &[
-                ClusterEvent::new(Resource::AssignedPod, Action::DELETE),
+                ClusterEvent::new(Resource::Pod, Action::DELETE),
                 ClusterEvent::new(Resource::Node, Action::ADD),
             ]
         }
@@ -34,7 +34,9 @@ impl Plugin for NodePorts {
 
     fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
         let Subject::Pod(Some(deleted), None) = &occurrence.subject else { return Hint::Queue };
-        Hint::queue_if(any_conflict(&pod.host_ports, &deleted.host_ports))
+        let waited = occurrence.event.resource == Resource::UnscheduledPod;
+        let conflicts = any_conflict(&pod.host_ports, &deleted.host_ports);
+        Hint::queue_if(conflicts && (!waited || deleted.is_nominated()))
     }
 }
 

@@ -7,8 +7,10 @@ mod tests;
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
+use pintle_api::resources::Resources;
 
 use super::resource_score::{Counted, PodAllocation, ResourceWeight};
 use crate::cache::{NodeInfo, Snapshot};
@@ -79,23 +81,35 @@ impl Plugin for NodeResourcesFit {
 
     fn events(&self) -> &'static [ClusterEvent] {
         const {
+            let pod = Action::DELETE.or(Action::UPDATE_POD_SCALE_DOWN);
             &[
-                ClusterEvent::new(
-                    Resource::AssignedPod,
-                    Action::DELETE.or(Action::UPDATE_POD_SCALE_DOWN),
-                ),
-                ClusterEvent::new(Resource::TargetPod, Action::UPDATE_POD_SCALE_DOWN),
+                ClusterEvent::new(Resource::Pod, pod),
                 ClusterEvent::new(Resource::Node, Action::ADD.or(Action::UPDATE_NODE_ALLOCATABLE)),
             ]
         }
     }
 
     fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
-        let Subject::Node(old, Some(new)) = &occurrence.subject else { return Hint::Queue };
-        let filter = Filter { plugin: self, pod };
-        let new = NodeInfo::new(new.clone());
-        let grew = |old: &std::sync::Arc<Node>| has_more(&new, &NodeInfo::new(old.clone()), pod);
-        Hint::queue_if(filter.filter(&new).is_ok() && old.as_ref().is_none_or(grew))
+        let waited = occurrence.event.resource == Resource::UnscheduledPod;
+        match &occurrence.subject {
+            // A nominated pod is counted on its node.
+            Subject::Pod(Some(old), None) => Hint::queue_if(!waited || old.is_nominated()),
+            Subject::Pod(Some(old), Some(new)) => {
+                let gave_up = !waited && has_more(&old.requests, &new.requests, pod);
+                Hint::queue_if(new.uid == pod.uid || gave_up)
+            }
+            Subject::Node(old, Some(new)) => {
+                let new = NodeInfo::new(new.clone());
+                let fits = Filter { plugin: self, pod }.filter(&new).is_ok();
+                let grew = |old: &Arc<Node>| {
+                    let old = NodeInfo::new(old.clone());
+                    new.allowed_pods() > old.allowed_pods()
+                        || has_more(new.allocatable(), old.allocatable(), pod)
+                };
+                Hint::queue_if(fits && old.as_ref().is_none_or(grew))
+            }
+            _ => Hint::Queue,
+        }
     }
 }
 
@@ -130,7 +144,8 @@ impl NodeFilter for Filter<'_> {
         for (name, &wanted) in &wanted.scalar {
             let has = has.scalar.get(name).copied().unwrap_or(0);
             let used = used.scalar.get(name).copied().unwrap_or(0);
-            if lacks(wanted, has, used) && !self.plugin.is_ignored(name) {
+            let counts = is_scalar(name) && !self.plugin.is_ignored(name);
+            if counts && lacks(wanted, has, used) {
                 refuse(&mut verdict, format!("Insufficient {name}"), wanted <= has);
             }
         }
@@ -152,24 +167,31 @@ fn refuse(verdict: &mut Verdict, reason: impl Into<Reason>, resolvable: bool) {
     *verdict = Err(rejection);
 }
 
-/// Whether the node has more of something that the pod asks for than it had.
-fn has_more(new: &NodeInfo, old: &NodeInfo, pod: &PodInfo) -> bool {
-    let (new_has, old_has, wanted) = (new.allocatable(), old.allocatable(), &pod.requests);
-    let scalar = |name: &String| {
-        let amount = |node: &NodeInfo| node.allocatable().scalar.get(name).copied().unwrap_or(0);
-        amount(new) > amount(old)
-    };
-    new.allowed_pods() > old.allowed_pods()
-        || (wanted.milli_cpu > 0 && new_has.milli_cpu > old_has.milli_cpu)
-        || (wanted.memory_bytes > 0 && new_has.memory_bytes > old_has.memory_bytes)
+/// Whether one is more than the other in something that the pod asks for.
+fn has_more(one: &Resources, other: &Resources, pod: &PodInfo) -> bool {
+    let wanted = &pod.requests;
+    let amount = |resources: &Resources, name: &str| resources.scalar.get(name).copied();
+    let mut scalars = wanted.scalar.iter().filter(|(_, wanted)| **wanted > 0);
+    (wanted.milli_cpu > 0 && one.milli_cpu > other.milli_cpu)
+        || (wanted.memory_bytes > 0 && one.memory_bytes > other.memory_bytes)
         || (wanted.ephemeral_storage_bytes > 0
-            && new_has.ephemeral_storage_bytes > old_has.ephemeral_storage_bytes)
-        || wanted.scalar.keys().any(scalar)
+            && one.ephemeral_storage_bytes > other.ephemeral_storage_bytes)
+        || scalars
+            .any(|(name, _)| amount(one, name).unwrap_or(0) > amount(other, name).unwrap_or(0))
 }
 
 /// `v1helper.IsExtendedResourceName`: has a domain that is not `kubernetes.io`.
 fn is_extended(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
+}
+
+/// `schedutil.IsScalarResourceName`: extended resources, huge pages, those of Kubernetes' own domain,
+/// and attachable volumes. Names of any other form are not counted.
+fn is_scalar(name: &str) -> bool {
+    is_extended(name)
+        || name.starts_with("hugepages-")
+        || name.contains("kubernetes.io/")
+        || name.starts_with("attachable-volumes-")
 }
 
 struct Score<'a> {

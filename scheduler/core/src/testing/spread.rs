@@ -10,7 +10,8 @@ use super::{Part, app, zone};
 
 /// A zone; some nodes are in none.
 pub(super) fn node() -> Part {
-    option::of(zone()).prop_map(|zone| json!({"metadata": {"labels": {"zone": zone}}})).boxed()
+    let labels = |zone| json!({"zone": zone, "topology.kubernetes.io/zone": zone});
+    option::of(zone()).prop_map(move |zone| json!({"metadata": {"labels": labels(zone)}})).boxed()
 }
 
 /// Constraints; most pods have none.

@@ -83,6 +83,7 @@ fn on_shape(shape: &[ShapePoint], utilization: i64) -> i64 {
         return scaled(after);
     };
     let rise = scaled(after) - scaled(before);
-    let run = after.utilization - before.utilization;
+    // Above zero: utilizations rise.
+    let run = (after.utilization - before.utilization).max(1);
     scaled(before) + rise * (utilization - before.utilization) / run
 }

@@ -146,3 +146,63 @@ fn scored_extended_resources_count_only_when_asked_for() {
     assert_eq!(scores(&fit, &asking(json!({"example.com/gpu": "2"})), &nodes), Some(vec![75]));
     assert_eq!(scores(&fit, &asking(json!({"cpu": "1"})), &nodes), Some(vec![0]));
 }
+
+#[test]
+fn names_that_are_no_resources_are_not_counted() {
+    let fit = NodeResourcesFit::default();
+    let node = node(having(json!({"pods": "9"})));
+    for (name, counts) in [
+        ("example.com/gpu", true),
+        ("hugepages-2Mi", true),
+        ("attachable-volumes-csi", true),
+        ("kubernetes.io/batch-cpu", true),
+        ("gpu", false),
+        ("requests.example.com/gpu", false),
+    ] {
+        assert_eq!(reasons(&fit, &asking(json!({name: "1"})), &node).is_some(), counts, "{name}");
+    }
+}
+
+fn hint_after(pod: &PodInfo, resource: Resource, subject: Subject) -> Hint {
+    let event = ClusterEvent::new(resource, Action::ALL);
+    let occurrence = Occurrence { event, subject };
+    NodeResourcesFit::default().hint(pod, &occurrence, &Snapshot::default())
+}
+
+#[test]
+fn freed_resources_that_are_wanted_wake() {
+    let wants = asking(json!({"cpu": "1", "example.com/none": "0"}));
+    let other = |requests: Value, nominated: &str| {
+        let pod = json!({"metadata": {"name": "o", "uid": "o"},
+            "spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]},
+            "status": {"nominatedNodeName": nominated}});
+        Some(Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap()))))
+    };
+    let two = || other(json!({"cpu": "2", "memory": "2"}), "");
+    let less_cpu = || other(json!({"cpu": "1", "memory": "2"}), "");
+    let less_memory = || other(json!({"cpu": "2", "memory": "1"}), "");
+    for (resource, old, new, expected) in [
+        (Resource::AssignedPod, two(), None, Hint::Queue),
+        (Resource::UnscheduledPod, two(), None, Hint::Skip),
+        (Resource::UnscheduledPod, other(json!({}), "n"), None, Hint::Queue),
+        (Resource::AssignedPod, two(), less_cpu(), Hint::Queue),
+        (Resource::AssignedPod, two(), less_memory(), Hint::Skip),
+        (Resource::UnscheduledPod, two(), less_cpu(), Hint::Skip),
+    ] {
+        let hint = hint_after(&wants, resource, Subject::Pod(old.clone(), new.clone()));
+        assert_eq!(hint, expected, "{resource:?} {old:?} {new:?}");
+    }
+    let node = |cpu: &str, memory: &str| {
+        let object = having(json!({"cpu": cpu, "memory": memory, "pods": "9"}));
+        Arc::new(serde_json::from_value(object).unwrap())
+    };
+    for (old, new, expected) in [
+        (None, node("1", "1"), Hint::Queue),
+        (None, node("500m", "1"), Hint::Skip),
+        (Some(node("500m", "1")), node("1", "1"), Hint::Queue),
+        (Some(node("1", "1")), node("1", "2"), Hint::Skip),
+    ] {
+        let subject = Subject::Node(old, Some(new));
+        assert_eq!(hint_after(&wants, Resource::Node, subject), expected);
+    }
+}

@@ -40,11 +40,7 @@ fn after_pod(
     old: Option<&PodInfo>,
     new: Option<&PodInfo>,
 ) -> Hint {
-    let concerns = |other: &PodInfo| {
-        other.uid == pod.uid
-            || (other.node_name().is_some() && other.namespace() == pod.namespace())
-    };
-    if ![old, new].into_iter().flatten().all(concerns) {
+    if old.or(new).is_some_and(|other| other.namespace() != pod.namespace()) {
         return Hint::Skip;
     }
     if let (Some(old), Some(new)) = (old, new) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cache::Cache;
-use crate::framework::Code;
+use crate::cache::{Cache, Object};
+use crate::framework::{Action, Code, Resource, Subject};
 
 /// Nodes by name and zone (`-` for none), with so many pods labelled `app: x` on each.
 fn cluster(nodes: &[(&str, &str, usize)]) -> Cache {
@@ -61,8 +61,12 @@ fn with(mut constraint: Value, name: &str, value: Value) -> Value {
 
 /// For each node in order: `.` feasible, `u` unschedulable, `!` unresolvable.
 fn verdicts(cache: &Cache, pod: &PodInfo) -> String {
+    verdicts_of(&PodTopologySpread::default(), cache, pod)
+}
+
+fn verdicts_of(plugin: &PodTopologySpread, cache: &Cache, pod: &PodInfo) -> String {
     let nodes = cache.snapshot().nodes();
-    match PodTopologySpread::default().pre_filter(pod, cache.snapshot()) {
+    match plugin.pre_filter(pod, cache.snapshot()) {
         PreFilter::Skip => ".".repeat(nodes.len()),
         PreFilter::Reject(_) => "!".repeat(nodes.len()),
         PreFilter::Filter { filter, .. } => nodes
@@ -161,9 +165,16 @@ fn other_namespaces_and_leaving_pods_do_not_count() {
 
 /// Raw and normalised scores of all nodes.
 fn scores(cache: &Cache, pod: &PodInfo) -> Option<(Vec<i64>, Vec<i64>)> {
+    scores_of(&PodTopologySpread::default(), cache, pod)
+}
+
+fn scores_of(
+    plugin: &PodTopologySpread,
+    cache: &Cache,
+    pod: &PodInfo,
+) -> Option<(Vec<i64>, Vec<i64>)> {
     let nodes = cache.snapshot().nodes();
     let feasible: Vec<usize> = (0..nodes.len()).collect();
-    let plugin = PodTopologySpread::default();
     let PreScore::Score(score) = plugin.pre_score(pod, cache.snapshot(), &feasible) else {
         return None;
     };
@@ -190,4 +201,147 @@ fn when_nothing_is_there_yet_all_are_best() {
     let cache = cluster(&[("1", "a", 0), ("2", "b", 0)]);
     let zonal = pod(json!([constraint("zone", SCHEDULE_ANYWAY, 1)]));
     assert_eq!(scores(&cache, &zonal), Some((vec![0, 0], vec![100, 100])));
+}
+
+#[test]
+fn a_selector_without_conditions_counts_only_the_pod_itself() {
+    let cache = cluster(&[("1", "a", 2), ("2", "b", 0)]);
+    let all = with(constraint("zone", DO_NOT_SCHEDULE, 1), "labelSelector", json!({}));
+    assert_eq!(verdicts(&cache, &pod(json!([all]))), "..");
+    let none = with(constraint("zone", SCHEDULE_ANYWAY, 1), "labelSelector", json!({}));
+    assert_eq!(scores(&cache, &pod(json!([none]))).unwrap().0, [0, 0]);
+    // Keys add nothing to no selector.
+    let keyed = with(constraint("zone", DO_NOT_SCHEDULE, 1), "labelSelector", Value::Null);
+    let keyed = with(keyed, "matchLabelKeys", json!(["app"]));
+    assert_eq!(verdicts(&cache, &pod(json!([keyed]))), "..");
+}
+
+fn service(cache: &mut Cache, selector: Value) {
+    let service = json!({"metadata": {"name": "s", "namespace": "default"},
+        "spec": {"selector": selector}});
+    let service = Arc::new(serde_json::from_value(service).unwrap());
+    cache.apply(&Object::Service(None, Some(service)));
+}
+
+#[test]
+fn pods_that_share_a_service_are_spread_by_default() {
+    let mut cache = cluster(&[("1", "a", 3), ("2", "-", 1), ("3", "-", 0)]);
+    let plain = pod(json!([]));
+    assert_eq!(scores(&cache, &plain), None);
+    service(&mut cache, json!({"app": "y"}));
+    assert_eq!(scores(&cache, &plain), None);
+    service(&mut cache, Value::Null);
+    assert_eq!(scores(&cache, &plain), None);
+    service(&mut cache, json!({"app": "x"}));
+    // By host, of three: ln 5 = 1.609 and 2 for the skew of 3. The nodes are in no zone by the key of
+    // the defaults, and take part all the same.
+    assert_eq!(scores(&cache, &plain), Some((vec![7, 4, 2], vec![28, 71, 100])));
+    // Who says anything about spreading gets no defaults.
+    let own = pod(json!([constraint("zone", DO_NOT_SCHEDULE, 9)]));
+    assert_eq!(scores(&cache, &own), None);
+}
+
+#[test]
+fn zones_of_the_defaults_have_a_skew_of_five() {
+    let mut cache = Cache::default();
+    for (name, zone) in [("1", "a"), ("2", "a"), ("3", "b")] {
+        let labels = json!({"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone});
+        let node = json!({"metadata": {"name": name, "labels": labels}});
+        cache.set_node(Arc::new(serde_json::from_value(node).unwrap()));
+    }
+    cache.set_pod(resident("x", "1", json!({})));
+    service(&mut cache, json!({"app": "x"}));
+    // Host: 1.609 n + 2. Zone, of two: 1.386 n + 4.
+    assert_eq!(scores(&cache, &pod(json!([]))).unwrap().0, [9, 7, 6]);
+}
+
+#[test]
+fn the_list_of_the_configuration_may_refuse() {
+    let mut cache = cluster(&[("1", "a", 1), ("2", "b", 0), ("3", "-", 0)]);
+    service(&mut cache, json!({"app": "x"}));
+    let list = |kind: &str| {
+        let constraint = json!([{"topologyKey": "zone", "whenUnsatisfiable": kind, "maxSkew": 1}]);
+        PodTopologySpread { defaults: Defaults::List(serde_json::from_value(constraint).unwrap()) }
+    };
+    let plain = pod(json!([]));
+    assert_eq!(verdicts_of(&list(DO_NOT_SCHEDULE), &cache, &plain), "u.!");
+    // Unlike the system's, these want all keys: node 3 is left out.
+    let scored = scores_of(&list(SCHEDULE_ANYWAY), &cache, &plain);
+    assert_eq!(scored, Some((vec![1, 0, 0], vec![0, 100, 0])));
+}
+
+#[test]
+fn controllers_select_as_services_do() {
+    let mut cache = cluster(&[("1", "a", 1), ("2", "b", 0)]);
+    let mut object = (*pod(json!([])).pod).clone();
+    let owner = |version: &str, kind: &str, controller: bool| {
+        json!([{"apiVersion": version, "kind": kind, "name": "o", "uid": "o",
+            "controller": controller}])
+    };
+    let mut by = |owner: Value| {
+        object.metadata.owner_references = serde_json::from_value(owner).unwrap();
+        PodInfo::new(Arc::new(object.clone()))
+    };
+    let metadata = json!({"name": "o", "namespace": "default"});
+    let replica_set = json!({"metadata": metadata,
+        "spec": {"selector": {"matchLabels": {"app": "x"}}}});
+    let replica_set = Arc::new(serde_json::from_value(replica_set).unwrap());
+    cache.apply(&Object::ReplicaSet(None, Some(replica_set)));
+    let controller = json!({"metadata": metadata, "spec": {"selector": {"app": "x"}}});
+    let controller = Arc::new(serde_json::from_value(controller).unwrap());
+    cache.apply(&Object::ReplicationController(None, Some(controller)));
+    for (owner, is_spread) in [
+        (owner("apps/v1", "ReplicaSet", true), true),
+        (owner("v1", "ReplicationController", true), true),
+        (owner("apps/v1", "ReplicaSet", false), false),
+        (owner("apps/v1", "StatefulSet", true), false),
+        (owner("extensions/v1beta1", "ReplicaSet", true), false),
+    ] {
+        let scored = scores(&cache, &by(owner.clone()));
+        assert_eq!(scored.is_some_and(|(raw, _)| raw == [3, 2]), is_spread, "{owner}");
+    }
+}
+
+fn hint_after(pod: &PodInfo, subject: Subject) -> Hint {
+    let event = ClusterEvent::new(Resource::AssignedPod, Action::ALL);
+    let occurrence = Occurrence { event, subject };
+    PodTopologySpread::default().hint(pod, &occurrence, &Snapshot::default())
+}
+
+#[test]
+fn what_is_spread_wakes() {
+    let zonal = pod(json!([constraint("zone", DO_NOT_SCHEDULE, 1)]));
+    let other = |node: &str, app: &str| Some(resident("o", node, json!({"labels": {"app": app}})));
+    let elsewhere = Some(resident("o", "n", json!({"namespace": "other"})));
+    for (old, new, expected) in [
+        (None, other("n", "x"), Hint::Queue),
+        (None, other("n", "y"), Hint::Skip),
+        (None, elsewhere, Hint::Skip),
+        (other("n", "x"), None, Hint::Queue),
+        (other("n", "x"), other("n", "y"), Hint::Queue),
+        (other("n", "x"), other("n", "x"), Hint::Skip),
+    ] {
+        let hint = hint_after(&zonal, Subject::Pod(old.clone(), new.clone()));
+        assert_eq!(hint, expected, "{old:?} {new:?}");
+    }
+    let node = |zone: &str, taints: Value| {
+        let mut node = json!({"metadata": {"name": "n", "labels": {}}, "spec": {"taints": taints}});
+        if zone != "-" {
+            node["metadata"]["labels"]["zone"] = json!(zone);
+        }
+        Some(Arc::new(serde_json::from_value(node).unwrap()))
+    };
+    let tainted = json!([{"key": "k", "effect": "NoSchedule"}]);
+    for (old, new, expected) in [
+        (None, node("a", json!([])), Hint::Queue),
+        (None, node("-", json!([])), Hint::Skip),
+        (node("a", json!([])), None, Hint::Queue),
+        (node("a", json!([])), node("-", json!([])), Hint::Queue),
+        (node("a", json!([])), node("b", json!([])), Hint::Queue),
+        (node("a", json!([])), node("a", json!([])), Hint::Skip),
+        (node("a", json!([])), node("a", tainted.clone()), Hint::Queue),
+        (node("-", json!([])), node("-", tainted), Hint::Skip),
+    ] {
+        assert_eq!(hint_after(&zonal, Subject::Node(old.clone(), new.clone())), expected);
+    }
 }
