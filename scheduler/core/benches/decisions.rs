@@ -1,0 +1,102 @@
+//! How long a decision takes, from a decoded pod in the queue to a reserved node, with every default
+//! plugin on. The clusters are those of scheduler_perf: nodes of 4 cores and 32 GiB for 110 pods, pods
+//! of 100m and 500Mi.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use pintle_scheduler_core::engine::Indexed;
+use pintle_scheduler_core::framework::{Profile, Profiles};
+use pintle_scheduler_core::queue::Options;
+use pintle_scheduler_core::{Outcome, Scheduler, Time};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use serde_json::{Value, json};
+
+fn node(number: usize) -> Arc<Node> {
+    let name = format!("node-{number}");
+    object(json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "status": {"allocatable": {"cpu": "4", "memory": "32Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True"}]}}))
+}
+
+fn pod(number: usize, requests: &Value) -> Arc<Pod> {
+    let name = format!("pod-{number}");
+    let uid = format!("00000000-0000-0000-0000-{number:012}");
+    object(json!({"metadata": {"name": name, "namespace": "default", "uid": uid},
+        "spec": {"containers": [{"name": "pause", "image": "registry.k8s.io/pause:3.10",
+            "ports": [{"containerPort": 80}], "resources": {"requests": requests,
+                "limits": {"cpu": "100m", "memory": "500Mi"}}}]}}))
+}
+
+fn object<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
+    Arc::new(serde_json::from_value(value).expect("the object is well formed"))
+}
+
+/// A scheduler with this many nodes and these pods waiting.
+fn cluster(nodes: usize, pods: impl Iterator<Item = Arc<Pod>>) -> Scheduler {
+    let profiles = Arc::new(Profiles::single(Profile::default_plugins("default-scheduler")));
+    let mut scheduler = Scheduler::new(profiles, Options::default(), Indexed::default());
+    let now = Time::default();
+    (0..nodes).for_each(|number| scheduler.node_changed(None, Some(&node(number)), now));
+    pods.for_each(|pod| scheduler.pod_changed(None, Some(&pod), now));
+    scheduler
+}
+
+/// Decides about this many pods; how long that took.
+fn drain(mut scheduler: Scheduler, pods: u64) -> Duration {
+    let mut random = SmallRng::seed_from_u64(1);
+    let now = Time::from_millis(1);
+    let start = Instant::now();
+    for _ in 0..pods {
+        let attempt = scheduler.schedule_next(now, &mut random).expect("a pod waits");
+        assert!(matches!(black_box(attempt).outcome, Outcome::Bind { .. }));
+    }
+    let took = start.elapsed();
+    drop(scheduler);
+    took
+}
+
+fn basic(c: &mut Criterion) {
+    let mut group = c.benchmark_group("basic");
+    group.sample_size(10);
+    let requests = json!({"cpu": "100m", "memory": "500Mi"});
+    for (nodes, pods) in [(5_000, 10_000), (5_000, 50_000)] {
+        group.throughput(Throughput::Elements(pods as u64));
+        group.bench_function(format!("{nodes}-nodes/{pods}-pods"), |bencher| {
+            bencher.iter_custom(|rounds| {
+                let round = |_| {
+                    let waiting = (0..pods).map(|number| pod(number, &requests));
+                    drain(cluster(nodes, waiting), pods as u64)
+                };
+                (0..rounds).map(round).sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn every_pod_different(c: &mut Criterion) {
+    let mut group = c.benchmark_group("every pod different");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(10_000));
+    group.bench_function("5000-nodes/10000-pods", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let round = |_| {
+                let waiting = (0..10_000).map(|number| {
+                    let memory = (500 << 20) + number;
+                    pod(number, &json!({"cpu": "100m", "memory": memory.to_string()}))
+                });
+                drain(cluster(5_000, waiting), 10_000)
+            };
+            (0..rounds).map(round).sum()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, basic, every_pod_different);
+criterion_main!(benches);
