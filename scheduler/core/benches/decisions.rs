@@ -1,5 +1,5 @@
-//! How long a decision takes, from a decoded pod in the queue to a reserved node, with every default
-//! plugin on. The clusters are those of scheduler_perf: nodes of 4 cores and 32 GiB for 110 pods, pods
+//! How long a decision takes, from a decoded pod in the queue to a reserved node and a written
+//! binding taken note of, with every default plugin on. The clusters are those of scheduler_perf: nodes of 4 cores and 32 GiB for 110 pods, pods
 //! of 100m and 500Mi.
 
 use std::hint::black_box;
@@ -53,7 +53,8 @@ fn drain(mut scheduler: Scheduler, pods: u64) -> Duration {
     let start = Instant::now();
     for _ in 0..pods {
         let attempt = scheduler.schedule_next(now, &mut random).expect("a pod waits");
-        assert!(matches!(black_box(attempt).outcome, Outcome::Bind { .. }));
+        assert!(matches!(black_box(&attempt).outcome, Outcome::Bind { .. }));
+        scheduler.bound(&attempt.pod.info.uid);
     }
     let took = start.elapsed();
     drop(scheduler);

@@ -152,6 +152,20 @@ impl Cache {
         Ok(())
     }
 
+    /// As [`Cache::assume`], on the node in this row of the snapshot; returns its name.
+    pub fn assume_at(&mut self, info: &Arc<PodInfo>, row: usize) -> Result<Arc<str>, CacheError> {
+        let Entry::Vacant(entry) = self.pods.entry(info.uid.clone()) else {
+            return Err(CacheError::AlreadyThere { uid: info.uid.clone() });
+        };
+        let name = self.snapshot.change_at(row, |node| {
+            node.add_pod(Arc::clone(info));
+            Arc::clone(node.name())
+        });
+        let assumed = Some(Assumed { deadline: None });
+        entry.insert(PodState { info: Arc::clone(info), node: Arc::clone(&name), assumed });
+        Ok(name)
+    }
+
     /// The binding is written. With `expiry` the pod is given up if it is not seen bound by then;
     /// upstream sets none.
     pub fn finish_binding(&mut self, uid: &PodUid, expiry: Option<Time>) {

@@ -21,6 +21,8 @@ mod testing;
 mod time;
 
 pub use diagnosis::{Diagnosis, Refused};
-pub use pod::{AffinityTerm, AffinityTerms, HostPort, PodInfo, PodUid, WeightedTerm};
+pub use pod::{
+    AffinityTerm, AffinityTerms, HostPort, PodInfo, PodUid, Template, Templates, WeightedTerm,
+};
 pub use scheduler::{Attempt, Outcome, Scheduler};
 pub use time::Time;

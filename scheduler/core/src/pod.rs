@@ -3,24 +3,52 @@
 //! Mirrors `framework.PodInfo`. What a pod asks for is fixed here; a changed pod is a new value.
 
 mod affinity;
+mod template;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
-use pintle_api::resources::{Resources, pod_requests, pod_requests_nonzero};
+use pintle_api::resources::Resources;
+use rustc_hash::FxHasher;
 
-use crate::engine::Signature;
 pub use affinity::{AffinityTerm, AffinityTerms, WeightedTerm};
+pub use template::{Template, Templates};
 
 /// What tells pods apart over their whole life: `metadata.uid`, or `namespace/name` where a pod was
 /// never given one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PodUid(Arc<str>);
+#[derive(Clone, Debug, Eq, PartialOrd, Ord)]
+pub struct PodUid {
+    text: Arc<str>,
+    /// Of the text, so that looking a pod up does not read it.
+    hash: u64,
+}
+
+impl PodUid {
+    fn new(text: Arc<str>) -> Self {
+        let mut hasher = FxHasher::default();
+        text.hash(&mut hasher);
+        Self { hash: hasher.finish(), text }
+    }
+}
+
+impl PartialEq for PodUid {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.text == other.text
+    }
+}
+
+impl Hash for PodUid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
 
 impl fmt::Display for PodUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -58,16 +86,18 @@ pub struct PodInfo {
     pub uid: PodUid,
     /// `spec.priority`; 0 if it has none.
     pub priority: i32,
-    /// What it asks for: filtering and NodeResourcesBalancedAllocation count this.
-    pub requests: Resources,
-    /// With 100m CPU and 200Mi memory for each container that asks for none: NodeResourcesFit's
-    /// score counts this.
-    pub requests_nonzero: Resources,
-    /// The ports of the node that it wants.
-    pub host_ports: Vec<HostPort>,
-    /// What decisions that look at one node at a time depend on.
-    pub signature: Arc<Signature>,
+    /// What it has in common with others made from the same template.
+    pub template: Arc<Template>,
     affinity: Option<Box<AffinityTerms>>,
+    is_terminating: bool,
+}
+
+impl Deref for PodInfo {
+    type Target = Template;
+
+    fn deref(&self) -> &Template {
+        &self.template
+    }
 }
 
 impl PodInfo {
@@ -78,21 +108,21 @@ impl PodInfo {
             Some(uid) => Arc::from(uid),
             None => Arc::from(format!("{}/{}", namespace_of(&pod), name_of(&pod))),
         };
-        let spec = pod.spec.as_ref();
-        let requests = not_negative(pod_requests(&pod));
-        let requests_nonzero = not_negative(pod_requests_nonzero(&pod));
-        let host_ports = spec.map(host_ports).unwrap_or_default();
-        let signature = Signature::new(&pod, &requests, &requests_nonzero, &host_ports);
         Self {
-            uid: PodUid(uid),
-            priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
-            requests,
-            requests_nonzero,
-            host_ports,
-            signature: Arc::new(signature),
+            uid: PodUid::new(uid),
+            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            template: Arc::new(Template::new(&pod)),
             affinity: AffinityTerms::of(&pod),
+            is_terminating: pod.metadata.deletion_timestamp.is_some(),
             pod,
         }
+    }
+
+    /// As [`PodInfo::new`], with the template of a known pod if there is one that is equal.
+    pub fn shared(pod: Arc<Pod>, templates: &mut Templates) -> Self {
+        let mut info = Self::new(pod);
+        info.template = templates.share(info.template);
+        info
     }
 
     /// `metadata.namespace`.
@@ -112,8 +142,7 @@ impl PodInfo {
 
     /// `spec.schedulerName`; the default if it has none.
     pub fn scheduler_name(&self) -> &str {
-        let name = self.spec().and_then(|spec| spec.scheduler_name.as_deref());
-        name.filter(|name| !name.is_empty()).unwrap_or("default-scheduler")
+        &self.template.scheduler_name
     }
 
     /// `spec.tolerations`.
@@ -143,7 +172,7 @@ impl PodInfo {
 
     /// Whether the pod is being deleted.
     pub fn is_terminating(&self) -> bool {
-        self.pod.metadata.deletion_timestamp.is_some()
+        self.is_terminating
     }
 
     fn spec(&self) -> Option<&PodSpec> {

@@ -25,13 +25,12 @@ mod in_flight;
 mod pod_change;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-
-use rustc_hash::FxHashMap;
 
 use crate::cache::Snapshot;
 use crate::framework::{
@@ -42,6 +41,7 @@ use crate::time::Time;
 
 use backoff::{Backoff, Window};
 use in_flight::InFlight;
+use waiting::{Slot, Waiting, WaitingPods};
 
 pub use pod_change::scheduling_change;
 
@@ -129,8 +129,8 @@ pub struct Counts {
 pub struct Queue {
     options: Options,
     profiles: Arc<Profiles>,
-    waiting: FxHashMap<PodUid, Waiting>,
-    active: BTreeMap<ActiveKey, PodUid>,
+    waiting: WaitingPods,
+    active: BTreeMap<ActiveKey, Slot>,
     backoff: BTreeMap<(Window, ActiveKey), PodUid>,
     error_backoff: BTreeMap<(Window, ActiveKey), PodUid>,
     /// Ordered, so that events wake pods in the order in which they were refused.
@@ -139,12 +139,6 @@ pub struct Queue {
     in_flight: InFlight,
     leftovers_checked_at: Time,
     sequence: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    pod: QueuedPod,
-    place: Place,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +155,7 @@ impl Queue {
         Self {
             options,
             profiles,
-            waiting: FxHashMap::default(),
+            waiting: WaitingPods::default(),
             active: BTreeMap::new(),
             backoff: BTreeMap::new(),
             error_backoff: BTreeMap::new(),
@@ -190,7 +184,7 @@ impl Queue {
 
     /// A pod without a node was seen for the first time. A pod that is known already is updated.
     pub fn add(&mut self, info: Arc<PodInfo>, snapshot: &Snapshot, now: Time) {
-        if self.waiting.contains_key(&info.uid) || self.in_flight.contains(&info.uid) {
+        if self.waiting.contains(&info.uid) || self.in_flight.contains(&info.uid) {
             return self.update(info, snapshot, now);
         }
         let pod = QueuedPod {
@@ -237,11 +231,14 @@ impl Queue {
     /// Takes the next pod. It is in flight until [`Queue::done`] or [`Queue::refuse`].
     pub fn pop(&mut self, snapshot: &Snapshot, now: Time) -> Option<QueuedPod> {
         self.flush(snapshot, now);
-        let uid = match self.active.first_key_value() {
-            Some((_, uid)) => uid.clone(),
-            None => self.backoff.first_key_value()?.1.clone(),
+        let waiting = match self.active.pop_first() {
+            Some((_, slot)) => self.waiting.remove_at(slot),
+            None => {
+                let uid = self.backoff.first_key_value()?.1.clone();
+                self.take(&uid)
+            }
         };
-        let mut pod = self.take(&uid)?.pod;
+        let mut pod = waiting?.pod;
         pod.attempts += 1;
         pod.refused_by = PluginSet::default();
         self.in_flight.start(&pod.info);
@@ -271,7 +268,7 @@ impl Queue {
             }
             None => in_flight::Events::Known(Vec::new()),
         };
-        if self.waiting.contains_key(&uid) {
+        if self.waiting.contains(&uid) {
             return;
         }
         if refused_by.is_empty() {
@@ -413,23 +410,24 @@ impl Queue {
 
     fn put(&mut self, pod: QueuedPod, place: Place) {
         let uid = pod.info.uid.clone();
-        let key = pod.active_key();
+        let (key, gated_by) = (pod.active_key(), pod.gated_by);
+        let refused = (pod.queued_at, pod.sequence);
+        let slot = self.waiting.insert(Waiting { pod, place });
         match place {
             Place::Active => {
-                self.active.insert(key, uid.clone());
+                self.active.insert(key, slot);
             }
             Place::Backoff(window) => {
-                self.backoff.insert((window, key), uid.clone());
+                self.backoff.insert((window, key), uid);
             }
             Place::ErrorBackoff(window) => {
-                self.error_backoff.insert((window, key), uid.clone());
+                self.error_backoff.insert((window, key), uid);
             }
             Place::Unschedulable => {
-                self.gated += usize::from(pod.gated_by.is_some());
-                self.unschedulable.insert((pod.queued_at, pod.sequence, uid.clone()));
+                self.gated += usize::from(gated_by.is_some());
+                self.unschedulable.insert((refused.0, refused.1, uid));
             }
         }
-        self.waiting.insert(uid, Waiting { pod, place });
     }
 
     fn take(&mut self, uid: &PodUid) -> Option<Waiting> {

@@ -21,7 +21,7 @@ use crate::framework::{
     Action, ClusterEvent, Occurrence, PluginSet, PostFilter, PostFilterContext, Preemption,
     Profile, Profiles, Rejection, Resource, Step, Subject,
 };
-use crate::pod::{PodInfo, PodUid};
+use crate::pod::{PodInfo, PodUid, Templates};
 use crate::queue::{Counts, Options, Queue, QueuedPod, scheduling_change};
 use crate::time::Time;
 
@@ -30,6 +30,7 @@ pub struct Scheduler {
     cache: Cache,
     queue: Queue,
     profiles: Arc<Profiles>,
+    templates: Templates,
     engine: Box<dyn Engine + Send>,
     /// Assumed pods whose binding is being written.
     binding: FxHashMap<PodUid, Binding>,
@@ -98,6 +99,7 @@ impl Scheduler {
             cache: Cache::default(),
             queue: Queue::new(options, Arc::clone(&profiles)),
             profiles,
+            templates: Templates::default(),
             engine: Box::new(engine),
             binding: FxHashMap::default(),
         }
@@ -195,12 +197,11 @@ impl Scheduler {
     /// Takes the pod's place on the node, and what its volumes and claims need.
     fn assume(&mut self, profile: &Profile, pod: &QueuedPod, node: usize, now: Time) -> Outcome {
         let uid = &pod.info.uid;
-        let name = Arc::clone(self.cache.snapshot().nodes()[node].name());
         // A pod that is in the cache already was bound or assumed before: its turn is void.
-        if self.cache.assume(&pod.info, &name).is_err() {
+        let Ok(name) = self.cache.assume_at(&pod.info, node) else {
             self.queue.done(uid);
             return Outcome::Skipped;
-        }
+        };
         let mut steps = Vec::new();
         for plugin in &profile.reserve {
             let snapshot = self.cache.snapshot();
@@ -291,14 +292,15 @@ impl Scheduler {
     }
 
     fn pod_seen(&mut self, old: Option<&Arc<Pod>>, pod: &Arc<Pod>, now: Time) {
-        let info = Arc::new(PodInfo::new(Arc::clone(pod)));
+        let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
         if info.node_name().is_none() {
             return self.pending_pod_seen(info, now);
         }
         self.queue.remove(&info.uid);
         self.binding.remove(&info.uid);
         let was_bound = |old: &&Arc<Pod>| is_bound(old) && !is_finished(old);
-        let old = old.filter(was_bound).map(|old| Arc::new(PodInfo::new(Arc::clone(old))));
+        let old = old.filter(was_bound);
+        let old = old.map(|old| Arc::new(PodInfo::shared(Arc::clone(old), &mut self.templates)));
         let action = match &old {
             Some(old) => scheduling_change(old, &info),
             None => Action::ADD,
@@ -321,7 +323,7 @@ impl Scheduler {
     }
 
     fn pod_gone(&mut self, pod: &Arc<Pod>, now: Time) {
-        let info = Arc::new(PodInfo::new(Arc::clone(pod)));
+        let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
         self.queue.remove(&info.uid);
         self.binding.remove(&info.uid);
         if self.cache.remove_pod(&info.uid) {

@@ -193,15 +193,21 @@ impl Snapshot {
     /// Changes one node; returns false if there is none of this name.
     pub(super) fn change<R>(&mut self, name: &str, act: impl FnOnce(&mut NodeInfo) -> R) -> bool {
         let Some(&at) = self.by_name.get(name) else { return false };
+        self.change_at(at, act);
+        true
+    }
+
+    /// Changes the node in this row.
+    pub(super) fn change_at<R>(&mut self, at: usize, act: impl FnOnce(&mut NodeInfo) -> R) -> R {
         self.generation += 1;
         let generation = self.generation;
-        self.alter(at, |info| {
+        let result = self.alter(at, |info| {
             let info = Arc::make_mut(info);
-            act(info);
             info.set_generation(generation);
+            act(info)
         });
         self.log(|changes| changes.pods_changed(at));
-        true
+        result
     }
 
     fn log(&mut self, note: impl FnOnce(&mut ChangeLog)) {

@@ -77,12 +77,23 @@ pub(super) fn is_idle(plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -
         }
         // Extended resources may be backed by devices.
         P::DynamicResources => !asks.claims && !asks.scalars,
-        P::PodTopologySpread => !asks.spread && skips(plugin, pod, snapshot),
-        P::InterPodAffinity => !asks.pod_affinity && skips(plugin, pod, snapshot),
+        P::PodTopologySpread => {
+            !asks.spread && (has_no_owners(snapshot) || skips(plugin, pod, snapshot))
+        }
+        P::InterPodAffinity => !asks.pod_affinity && snapshot.pods_with_affinity() == 0,
         P::GangScheduling => !asks.workload && skips(plugin, pod, snapshot),
         P::NodeDeclaredFeatures => skips(plugin, pod, snapshot),
         _ => false,
     }
+}
+
+/// Whether no pod can have constraints by default: those are for pods with a Service or a controller.
+fn has_no_owners(snapshot: &Snapshot) -> bool {
+    let objects = snapshot.objects();
+    objects.services.is_empty()
+        && objects.replication_controllers.is_empty()
+        && objects.replica_sets.is_empty()
+        && objects.stateful_sets.is_empty()
 }
 
 /// Whether the plugin answers Skip at both points. Nothing is scored without a node.

@@ -19,8 +19,11 @@ const EVENTS_MAX: usize = 10_000;
 /// The pods in flight and the events since the first of them started.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
+    /// The one that started last: most are decided about before anything else happens.
+    last: Option<Flight>,
+    /// The others.
     pods: FxHashMap<PodUid, Flight>,
-    /// How many pods started at each position.
+    /// How many of them started at each position.
     starts: BTreeMap<u64, usize>,
     events: VecDeque<Occurrence>,
     /// The position of the first of `events`.
@@ -56,20 +59,30 @@ pub(super) enum Events {
 
 impl InFlight {
     pub(super) fn contains(&self, uid: &PodUid) -> bool {
-        self.pods.contains_key(uid)
+        self.is_last(uid) || self.pods.contains_key(uid)
+    }
+
+    fn is_last(&self, uid: &PodUid) -> bool {
+        self.last.as_ref().is_some_and(|flight| flight.latest.uid == *uid)
+    }
+
+    fn get_mut(&mut self, uid: &PodUid) -> Option<&mut Flight> {
+        if self.is_last(uid) { self.last.as_mut() } else { self.pods.get_mut(uid) }
     }
 
     pub(super) fn start(&mut self, info: &Arc<PodInfo>) {
         let start = self.first + self.events.len() as u64;
-        *self.starts.entry(start).or_default() += 1;
         let latest = Arc::clone(info);
         let flight = Flight { start, latest, own: Vec::new(), removed: false };
-        self.pods.insert(info.uid.clone(), flight);
+        if let Some(before) = self.last.replace(flight) {
+            *self.starts.entry(before.start).or_default() += 1;
+            self.pods.insert(before.latest.uid.clone(), before);
+        }
     }
 
     /// Keeps the event if a pod is in flight.
     pub(super) fn record(&mut self, occurrence: &Occurrence) {
-        if self.pods.is_empty() {
+        if self.pods.is_empty() && self.last.is_none() {
             return;
         }
         self.events.push_back(occurrence.clone());
@@ -81,7 +94,7 @@ impl InFlight {
 
     /// The pod itself changed; returns whether it is in flight.
     pub(super) fn update(&mut self, info: &Arc<PodInfo>) -> bool {
-        let Some(flight) = self.pods.get_mut(&info.uid) else { return false };
+        let Some(flight) = self.get_mut(&info.uid) else { return false };
         let old = std::mem::replace(&mut flight.latest, Arc::clone(info));
         let event = ClusterEvent::new(Resource::TargetPod, scheduling_change(&old, info));
         let subject = Subject::Pod(Some(old), Some(Arc::clone(info)));
@@ -92,14 +105,16 @@ impl InFlight {
     }
 
     pub(super) fn remove(&mut self, uid: &PodUid) {
-        if let Some(flight) = self.pods.get_mut(uid) {
+        if let Some(flight) = self.get_mut(uid) {
             flight.removed = true;
         }
     }
 
     /// The pod is no longer in flight; `None` if it was not.
     pub(super) fn finish(&mut self, uid: &PodUid) -> Option<Finished> {
-        let Flight { start, latest, mut own, removed } = self.pods.remove(uid)?;
+        let was_last = self.is_last(uid);
+        let flight = if was_last { self.last.take()? } else { self.pods.remove(uid)? };
+        let Flight { start, latest, mut own, removed } = flight;
         let events = match start.checked_sub(self.first) {
             Some(skip) => {
                 let skip = usize::try_from(skip).unwrap_or(usize::MAX);
@@ -108,19 +123,23 @@ impl InFlight {
             }
             None => Events::Lost,
         };
-        self.release(start);
+        self.release((!was_last).then_some(start));
         Some(Finished { latest, removed, events })
     }
 
-    fn release(&mut self, start: u64) {
-        if let Some(count) = self.starts.get_mut(&start) {
+    fn release(&mut self, start: Option<u64>) {
+        if let Some(start) = start
+            && let Some(count) = self.starts.get_mut(&start)
+        {
             *count -= 1;
             if *count == 0 {
                 self.starts.remove(&start);
             }
         }
         let end = self.first + self.events.len() as u64;
-        let keep = self.starts.first_key_value().map_or(end, |(start, _)| *start);
+        let first = self.starts.first_key_value().map(|(start, _)| *start);
+        let last = self.last.as_ref().map(|flight| flight.start);
+        let keep = first.or(last).unwrap_or(end);
         while self.first < keep && self.events.pop_front().is_some() {
             self.first += 1;
         }
