@@ -1,5 +1,7 @@
 //! The command line. Flags carry the names that Kubernetes' own components use.
 
+mod scheduler;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use pintle_component::LogFormat;
 use pintle_kubelet::RuntimeKind;
+
+pub(crate) use scheduler::{LeaderElectionArgs, SchedulerArgs, ServingArgs};
 
 /// A Kubernetes control plane, scheduler and eBPF Service dataplane in one binary.
 #[derive(Debug, Parser)]
@@ -22,7 +26,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
     /// How log lines are written: text or json
-    #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        alias = "logging-format",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     pub(crate) log_format: LogFormat,
     /// What is logged, as tracing's directives
     #[arg(long, global = true, default_value = "info", value_name = "FILTER", env = "PINTLE_LOG")]
@@ -38,7 +48,7 @@ pub(crate) enum Command {
     /// The controllers: deployments, replica sets, endpoint slices, nodes, namespaces, garbage
     ControllerManager(ControllerManagerArgs),
     /// The scheduler, for any Kubernetes API server
-    Scheduler(SchedulerArgs),
+    Scheduler(Box<SchedulerArgs>),
     /// The node agent
     Kubelet(KubeletArgs),
     /// The Service dataplane of one node: eBPF in place of kube-proxy
@@ -105,15 +115,6 @@ pub(crate) struct ControllerManagerArgs {
     pub(crate) client: ClientArgs,
     /// Port of the health and metrics endpoints
     #[arg(long, default_value_t = 10257, value_name = "PORT")]
-    pub(crate) port: u16,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SchedulerArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-    /// Port of the health and metrics endpoints
-    #[arg(long, default_value_t = 10259, value_name = "PORT")]
     pub(crate) port: u16,
 }
 

@@ -5,6 +5,7 @@ mod agnhost;
 mod apiserver;
 mod control_plane;
 mod daemon;
+mod scheduler;
 mod standalone;
 
 use std::process::ExitCode;
@@ -26,7 +27,10 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::RuntimeExec { args } => {
             return Ok(ExitCode::from(pintle_kubelet::runtime::process::shim::main(args)));
         }
-        Command::Scheduler(args) => block_on(&log, daemon::scheduler(args))?,
+        Command::Scheduler(args) => {
+            let filter = scheduler::log_filter(&args, &log);
+            block_on(&LogArgs { log: filter, ..log }, scheduler::run(*args))?;
+        }
         Command::Standalone(args) => block_on(&log, standalone::run(args))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -8,13 +8,17 @@
 #![forbid(unsafe_code)]
 
 mod connect;
+mod delegated_access;
 mod event_recorder;
 mod informer;
 mod leader_election;
+mod throttle;
 mod transport;
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, ConnectOptions, connect, connect_with};
+pub use delegated_access::delegated_access;
 pub use event_recorder::{EventRecord, EventRecorder, EventType, reference_to};
 pub use informer::{Cache, Change, Indexer, Informer, ObjectKey};
 pub use leader_election::{LeaderElectionConfig, LeaderElector, LeadershipLost};
+pub use throttle::RateLimit;
 pub use transport::in_process;

@@ -7,9 +7,11 @@ mod health;
 mod log;
 mod server;
 mod signal;
+mod tls;
 
 pub use daemon::Daemon;
 pub use health::{Health, HealthReply};
 pub use log::{LogError, LogFormat, init as init_logging};
-pub use server::{Registry, encode_metrics, serve};
+pub use server::{Authorize, Refusal, Registry, encode_metrics, serve, serve_tls};
 pub use signal::shutdown_on_signal;
+pub use tls::{TlsError, from_files as tls_from_files, self_signed as tls_self_signed};

@@ -1,4 +1,4 @@
-//! The parts that run alone against an API server: scheduler, controller-manager, kubelet, proxy.
+//! The parts that run alone against an API server: controller-manager, kubelet, proxy.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -9,21 +9,13 @@ use pintle_node::cgroup::{self, Cgroup};
 use pintle_node::{ClusterId, NodeNetwork};
 use tokio::net::TcpListener;
 
-use crate::cli::{ClientArgs, ControllerManagerArgs, KubeletArgs, ProxyArgs, SchedulerArgs};
+use crate::cli::{ClientArgs, ControllerManagerArgs, KubeletArgs, ProxyArgs};
 use crate::commands::control_plane::hostname;
 
 pub(crate) async fn controller_manager(args: ControllerManagerArgs) -> anyhow::Result<()> {
     let config = pintle_controllers::Config::default();
     serve(&args.client, args.port, async |client, daemon| {
         Ok(pintle_controllers::run(client, config, daemon).await?)
-    })
-    .await
-}
-
-pub(crate) async fn scheduler(args: SchedulerArgs) -> anyhow::Result<()> {
-    let config = pintle_scheduler_runner::Config::default();
-    serve(&args.client, args.port, async |client, daemon| {
-        Ok(pintle_scheduler_runner::run(client, config, daemon).await?)
     })
     .await
 }

@@ -10,7 +10,6 @@ use pintle_client::{EventRecorder, Informer};
 use pintle_component::Daemon;
 use pintle_scheduler_core::Scheduler;
 use pintle_scheduler_core::engine::Indexed;
-use pintle_scheduler_core::framework::{Profile, Profiles};
 use pintle_scheduler_core::queue::Options;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -77,6 +76,9 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
         nodes.synced().await;
         pods.synced().await;
         futures::future::join_all(synced).await;
+        if let Some(leading) = &config.leading {
+            leading.cancelled().await;
+        }
         tracing::info!(scheduler = config.scheduler_name, "scheduling");
         cycle.run(random, daemon.shutdown.clone()).await;
     };
@@ -101,13 +103,12 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
 }
 
 fn scheduler(config: &Config) -> Scheduler {
-    let profiles = Profiles::single(Profile::default_plugins(&config.scheduler_name));
     let options = Options {
         backoff_initial: config.backoff_initial,
         backoff_max: config.backoff_max,
-        ..Options::default()
+        unschedulable_max: config.unschedulable_max,
     };
-    Scheduler::new(Arc::new(profiles), options, Indexed::default())
+    Scheduler::new(Arc::clone(&config.profiles), options, Indexed::default())
 }
 
 fn subscribe(shared: &Shared, pods: &Informer<Pod>, nodes: &Informer<Node>) {
