@@ -11,22 +11,26 @@ mod node_affinity;
 mod owner;
 mod spread;
 mod taint;
+mod volume;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use crate::cache::Object;
+use crate::cache::{Kind, Object};
 use crate::pod::PodInfo;
 
 /// A node of this name.
 pub(crate) fn node(name: String) -> impl Strategy<Value = Arc<Node>> {
     let name = Value::from(name);
     let base = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
-    object(base, vec![container::node(), spread::node(), taint::node()])
+    object(base, vec![container::node(), spread::node(), taint::node(), volume::node()])
 }
 
 /// A pod of this name, not bound.
@@ -41,13 +45,14 @@ pub(crate) fn pod(name: String) -> impl Strategy<Value = Pod> {
         owner::pod(),
         spread::pod(),
         taint::pod(),
+        volume::pod(),
     ];
     object(base, parts).prop_map(|pod: Arc<Pod>| Arc::unwrap_or_clone(pod))
 }
 
 /// A change of an object other than pods and nodes.
 pub(crate) fn other() -> impl Strategy<Value = Object> {
-    prop_oneof![owner::object()]
+    prop_oneof![1 => owner::object(), 3 => volume::object()]
 }
 
 /// The pod bound to a node.
@@ -55,6 +60,23 @@ pub(crate) fn bound(pod: &Pod, node: &str) -> Arc<PodInfo> {
     let mut pod = pod.clone();
     pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
     Arc::new(PodInfo::new(Arc::new(pod)))
+}
+
+/// The object, of this kind, as it is first seen.
+pub(crate) fn added(kind: &str, object: Value) -> Object {
+    fn of<T: Kind + serde::de::DeserializeOwned>(object: Value) -> Object {
+        T::change(None, Some(serde_json::from_value(object).expect("a well-formed object")))
+    }
+    match kind {
+        "CSIDriver" => of::<CSIDriver>(object),
+        "CSINode" => of::<CSINode>(object),
+        "CSIStorageCapacity" => of::<CSIStorageCapacity>(object),
+        "PersistentVolume" => of::<PersistentVolume>(object),
+        "PersistentVolumeClaim" => of::<PersistentVolumeClaim>(object),
+        "StorageClass" => of::<StorageClass>(object),
+        "VolumeAttachment" => of::<VolumeAttachment>(object),
+        other => panic!("no tests with {other} yet"),
+    }
 }
 
 /// A piece of an object; `null` adds nothing.

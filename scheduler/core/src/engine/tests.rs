@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..6).prop_flat_map(|n| testing::node(format!("n{n}"))).prop_map(Step::SetNode),
         1 => (0..6_usize).prop_map(Step::RemoveNode),
-        1 => testing::other().prop_map(Step::SetObject),
+        4 => testing::other().prop_map(Step::SetObject),
         8 => (0..30).prop_flat_map(|n| testing::pod(format!("p{n}"))).prop_map(|pod| Step::Schedule(Box::new(pod))),
         2 => any::<usize>().prop_map(Step::Bound),
         1 => any::<usize>().prop_map(Step::Forget),
@@ -94,6 +94,7 @@ proptest! {
 
     #[test]
     fn the_scan_agrees_with_the_reference_and_never_overcommits(
+        others in vec(testing::other(), 0..16),
         steps in vec(step(), 1..60), seed in any::<u64>(),
     ) {
         let profile = Profile::default_plugins("default-scheduler");
@@ -101,6 +102,7 @@ proptest! {
         let (mut cache, mut objects, mut scan) = (Cache::default(), Objects::default(), Scan::default());
         // Nodes that changed under their pods may hold more than they have.
         let mut shrunk = Vec::new();
+        let steps = others.into_iter().map(Step::SetObject).chain(steps);
         for step in steps {
             match step {
                 Step::SetNode(node) => {
@@ -174,11 +176,13 @@ proptest! {
     #[test]
     fn the_reference_is_consistent_with_itself(
         nodes in vec((0..6).prop_flat_map(|n| testing::node(format!("n{n}"))), 0..6),
+        others in vec(testing::other(), 0..16),
         pod in testing::pod("p".to_owned()),
     ) {
         let profile = Profile::default_plugins("default-scheduler");
         let mut cache = Cache::default();
         nodes.into_iter().for_each(|node| cache.set_node(node));
+        others.iter().for_each(|object| cache.apply(object));
         let info = PodInfo::new(Arc::new(pod));
         let evaluation = reference::evaluate(&profile, cache.snapshot(), &info);
         prop_assert_eq!(evaluation.nodes.len(), cache.snapshot().nodes().len());

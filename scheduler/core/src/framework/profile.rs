@@ -46,6 +46,7 @@ impl Profile {
         let pods: Arc<dyn Plugin> = Arc::new(plugins::InterPodAffinity::default());
         let balanced: Arc<dyn Plugin> =
             Arc::new(plugins::NodeResourcesBalancedAllocation::default());
+        let volumes: Arc<dyn Plugin> = Arc::new(plugins::VolumeBinding);
         let weighted =
             |plugin: &Arc<dyn Plugin>, weight| Weighted { plugin: plugin.clone(), weight };
         Self {
@@ -58,11 +59,15 @@ impl Profile {
                 affinity.clone(),
                 Arc::new(plugins::NodePorts),
                 fit.clone(),
+                Arc::new(plugins::VolumeRestrictions),
+                Arc::new(plugins::NodeVolumeLimits),
+                volumes.clone(),
+                Arc::new(plugins::VolumeZone),
                 spread.clone(),
                 pods.clone(),
             ],
             post_filter: vec![],
-            reserve: vec![],
+            reserve: vec![volumes],
             extenders: vec![],
             score: vec![
                 weighted(&taints, 3),

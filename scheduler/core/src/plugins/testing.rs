@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::cache::{Cache, NodeInfo, Snapshot};
-use crate::framework::{NodeScore, Plugin, PreFilter, PreScore, Verdict};
+use crate::cache::{Cache, NodeInfo, Object, Snapshot};
+use crate::framework::{
+    Action, ClusterEvent, Hint, NodeScore, Occurrence, Plugin, PreFilter, PreScore, Subject,
+    Verdict,
+};
 use crate::pod::PodInfo;
+pub(crate) use crate::testing::added;
 
 /// A pod `default/p` with this spec (`containers` may be left out).
 pub(crate) fn pod(mut spec: Value) -> PodInfo {
@@ -90,4 +94,62 @@ fn with_score<R>(
         PreScore::Skip => None,
         PreScore::Score(score) => Some(act(&*score)),
     }
+}
+
+/// A cluster of these objects; each says its kind, and pods the node they are on.
+pub(crate) fn cluster(objects: Value) -> Cache {
+    let Value::Array(objects) = objects else { panic!("a list of objects") };
+    let mut cache = Cache::default();
+    for mut object in objects {
+        let kind = object.as_object_mut().unwrap().remove("kind").unwrap();
+        match kind.as_str().unwrap() {
+            "Node" => cache.set_node(Arc::new(serde_json::from_value(object).unwrap())),
+            "Pod" => {
+                let meta =
+                    json!({"metadata": {"namespace": "default"}, "spec": {"containers": []}});
+                lay_over(&mut object, meta);
+                cache.set_pod(Arc::new(PodInfo::new(serde_json::from_value(object).unwrap())));
+            }
+            kind => cache.apply(&added(kind, object)),
+        }
+    }
+    cache
+}
+
+/// Sets what is not set.
+fn lay_over(object: &mut Value, defaults: Value) {
+    match (object, defaults) {
+        (Value::Object(object), Value::Object(defaults)) => {
+            for (key, default) in defaults {
+                lay_over(object.entry(key).or_insert(Value::Null), default);
+            }
+        }
+        (object @ Value::Null, default) => *object = default,
+        _ => {}
+    }
+}
+
+/// The plugin's answer for a pod and a node of a cluster, PreFilter included.
+pub(crate) fn filter_in(cache: &Cache, plugin: &dyn Plugin, pod: &PodInfo, node: &str) -> Verdict {
+    let node = cache.snapshot().get(node).expect("the node is in the cluster");
+    match plugin.pre_filter(pod, cache.snapshot()) {
+        PreFilter::Skip => Ok(()),
+        PreFilter::Reject(rejection) => Err(rejection),
+        PreFilter::Filter { filter, .. } => filter.filter(node),
+    }
+}
+
+/// Whether the plugin wakes the pod for an object that changed.
+pub(crate) fn wakes(plugin: &dyn Plugin, pod: &PodInfo, object: Object) -> bool {
+    let action = match object.sides() {
+        (false, _) => Action::ADD,
+        (true, true) => Action::UPDATE_OTHER,
+        (true, false) => Action::DELETE,
+    };
+    let event = ClusterEvent::new(object.resource(), action);
+    let mut cache = Cache::default();
+    cache.apply(&object);
+    let occurrence = Occurrence { event, subject: Subject::Object(object) };
+    plugin.events().iter().any(|registered| registered.covers(event))
+        && plugin.hint(pod, &occurrence, cache.snapshot()) == Hint::Queue
 }

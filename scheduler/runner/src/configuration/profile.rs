@@ -109,6 +109,10 @@ impl Bench<'_> {
                 Arc::new(plugins::NodeResourcesBalancedAllocation { resources })
             }
             PluginName::ImageLocality => Arc::new(plugins::ImageLocality),
+            PluginName::VolumeRestrictions => Arc::new(plugins::VolumeRestrictions),
+            PluginName::NodeVolumeLimits => Arc::new(plugins::NodeVolumeLimits),
+            PluginName::VolumeBinding => Arc::new(plugins::VolumeBinding),
+            PluginName::VolumeZone => Arc::new(plugins::VolumeZone),
             _ => return None,
         })
     }
