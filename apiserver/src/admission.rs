@@ -1,9 +1,10 @@
 //! Admission of new objects: what kube-apiserver's always-on plugins do.
 //!
 //! NamespaceLifecycle, ServiceAccount (the name alone: pods are not refused when the account is
-//! missing), DefaultTolerationSeconds, Priority and TaintNodesByCondition. Webhooks, quotas and
-//! limit ranges are not served.
+//! missing), DefaultTolerationSeconds, DefaultStorageClass, Priority and TaintNodesByCondition.
+//! Webhooks, quotas and limit ranges are not served, and no finalizer protects volumes in use.
 
+mod default_storage_class;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
 mod priority;
@@ -31,6 +32,10 @@ pub(crate) async fn create(
     }
     match resource.kind {
         Kind::Node => taint_nodes_by_condition::admit(object),
+        Kind::PersistentVolumeClaim => {
+            let classes = scheme::of(Kind::StorageClass).map(|kind| core.cache.list(kind, "").0);
+            default_storage_class::admit(object, &classes.unwrap_or_default());
+        }
         Kind::Pod => {
             service_account::admit(object);
             default_toleration_seconds::admit(object);

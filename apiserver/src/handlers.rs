@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod eviction;
 mod get;
 mod list;
 mod options;
@@ -112,7 +113,7 @@ async fn subresource(
         ("scale", "update") => scale::update(core, call, target, resource).await,
         ("scale", "patch") => scale::patch(core, call, target, resource).await,
         ("binding", _) => pod::bind(core, call, target).await,
-        ("eviction", _) => pod::evict(core, call, target, resource).await,
+        ("eviction", _) => eviction::evict(core, call, target, resource).await,
         _ => Err(Status::no_such_path()),
     }
 }

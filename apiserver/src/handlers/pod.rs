@@ -1,18 +1,17 @@
-//! pods/binding and pods/eviction.
+//! pods/binding.
 
 use http::{Response, StatusCode};
 use pintle_api::decode::Decoded;
-use pintle_api::scheme::{self, Kind, Resource};
+use pintle_api::scheme::{self, Kind};
 use pintle_api::status::{Status, Subject};
 use serde_json::{Value, json};
 
-use super::options::DeleteOptions;
 use super::write::{Part, Write};
-use super::{Call, delete, options, render};
+use super::{Call, options, render};
 use crate::body::Body;
 use crate::request::Target;
 use crate::server::Core;
-use crate::{object, status, storage};
+use crate::{object, status};
 
 /// Put a pod on a node, once: what the scheduler writes. `POST bindings` names the pod in the body.
 pub(super) async fn bind(
@@ -114,25 +113,6 @@ fn set_scheduled(pod: &mut Value) {
         "lastProbeTime": null,
         "lastTransitionTime": object::now(),
     }));
-}
-
-/// Delete a pod on behalf of a drain. There are no PodDisruptionBudgets yet that could forbid it.
-pub(super) async fn evict(
-    core: &Core,
-    call: &Call<'_>,
-    target: &Target,
-    resource: &'static Resource,
-) -> Result<Response<Body>, Status> {
-    let Decoded { object: eviction, warnings } = options::decode(call, Kind::Eviction)?;
-    let name = object::name(&eviction);
-    if !name.is_empty() && name != target.name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
-    }
-    let mut how = DeleteOptions::from_object(&eviction["deleteOptions"])?;
-    how.dry_run |= call.query.dry_run()?;
-    delete::delete_object(core, resource, &target.namespace, &target.name, &how).await?;
-    let done = pintle_api::status::success(storage::subject(resource, &target.name), "");
-    Ok(render::with_warnings(status::json(StatusCode::CREATED, &done), &warnings))
 }
 
 #[cfg(test)]

@@ -229,3 +229,55 @@ async fn discovery_finds_what_is_served() {
     let version = cluster.client.apiserver_version().await.unwrap();
     assert_eq!(version.git_version, "v1.35.0+pintle");
 }
+
+#[tokio::test]
+async fn a_budget_holds_evictions_back() {
+    let cluster = Cluster::start().await;
+    for name in ["a", "b"] {
+        let mut pod = pod(name);
+        pod["metadata"]["labels"] = json!({ "app": "x" });
+        pod["spec"]["nodeName"] = json!("n");
+        assert_eq!(cluster.send("POST", PODS, &pod).await.0, 201);
+        let running = json!({ "status": { "phase": "Running", "conditions": [
+            { "type": "Ready", "status": "True" }] } });
+        let api: Api<Pod> = Api::namespaced(cluster.client.clone(), "default");
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(running)).await.unwrap();
+    }
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({ "metadata": { "name": "x" },
+        "spec": { "minAvailable": 1, "selector": { "matchLabels": { "app": "x" } } } });
+    assert_eq!(cluster.send("POST", budgets, &budget).await.0, 201);
+    let evict = async |name: &str| {
+        let eviction = json!({ "metadata": { "name": name } });
+        cluster.send("POST", &format!("{PODS}/{name}/eviction"), &eviction).await
+    };
+    let mut status = cluster.get(&format!("{budgets}/x")).await.1;
+    status["status"] = json!({ "observedGeneration": 1, "disruptionsAllowed": 1,
+        "desiredHealthy": 1, "currentHealthy": 2, "expectedPods": 2 });
+    let (code, written) = cluster.send("PUT", &format!("{budgets}/x/status"), &status).await;
+    assert_eq!(code, 200, "{written}");
+    // Lists are answered from the cache that evictions read.
+    while cluster.get(budgets).await.1["items"][0]["status"]["observedGeneration"] != 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(evict("a").await.0, 201);
+    let (code, refused) = evict("b").await;
+    assert_eq!(code, 429);
+    assert_eq!(
+        refused["message"],
+        "Cannot evict pod as it would violate the pod's disruption budget."
+    );
+    let cause = &refused["details"]["causes"][0];
+    assert_eq!(cause["reason"], "DisruptionBudget");
+    assert_eq!(
+        cause["message"],
+        "The disruption budget x needs 1 healthy pods and has 2 currently"
+    );
+    let gone = cluster.get(&format!("{PODS}/a")).await.1;
+    assert_eq!(gone["status"]["conditions"][1]["reason"], "EvictionByEvictionAPI");
+    // A pod that never ran is nobody's disruption.
+    let mut pending = pod("c");
+    pending["metadata"]["labels"] = json!({ "app": "x" });
+    assert_eq!(cluster.send("POST", PODS, &pending).await.0, 201);
+    assert_eq!(evict("c").await.0, 201);
+}
