@@ -403,17 +403,31 @@ impl<R: ContainerRuntime> Worker<R> {
             }),
             ..DeleteParams::default()
         };
-        match api.delete(&self.key.name, &params).await {
-            Ok(_) => self.deleted = true,
-            // Conflict: another pod has the name by now.
-            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
+        let deleted = async {
+            match api.delete(&self.key.name, &params).await {
+                // Conflict: another pod has the name by now, or a write came between; which, is asked.
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+            let left = api.get_metadata_opt(&self.key.name).await?.map(|pod| pod.metadata);
+            // What is left at a grace period of 0 only waits for its finalizers.
+            Ok(left.is_none_or(|pod| {
+                pod.uid.as_deref() != Some(&*self.key.uid)
+                    || pod.deletion_grace_period_seconds == Some(0)
+            }))
+        };
+        let why = match tokio::time::timeout(WRITE_MAX, deleted).await {
+            Ok(Ok(true)) => {
                 self.deleted = true;
+                return;
             }
-            Err(error) => {
-                tracing::warn!(pod = %self.key.name, %error, "the pod is not removed from the API");
-                self.retry_at = Some(soon());
-            }
-        }
+            Ok(Ok(false)) => "it is still there".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer for {WRITE_MAX:?}"),
+        };
+        tracing::warn!(pod = %self.key.name, why, "the pod is not removed from the API");
+        self.retry_at = Some(soon());
     }
 
     /// Send the status if it changed. Not while stopping for a pod that will go on elsewhen.
@@ -443,17 +457,23 @@ impl<R: ContainerRuntime> Worker<R> {
         // The uid keeps the status off a new pod of the same name.
         let patch = json!({ "metadata": { "uid": self.key.uid }, "status": status });
         let params = PatchParams::default();
-        match api.patch_status(&self.key.name, &params, &Patch::Strategic(patch)).await {
-            Ok(_) => self.reported = Some(status),
-            // The watch will say that it is gone.
-            Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => {
+        let patch = Patch::Strategic(patch);
+        let written = api.patch_status(&self.key.name, &params, &patch);
+        let why = match tokio::time::timeout(WRITE_MAX, written).await {
+            Ok(Ok(_)) => {
                 self.reported = Some(status);
+                return;
             }
-            Err(error) => {
-                tracing::warn!(pod = %self.key.name, %error, "the pod's status is not reported");
-                self.retry_at = Some(soon());
+            // The watch will say that it is gone.
+            Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => {
+                self.reported = Some(status);
+                return;
             }
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer for {WRITE_MAX:?}"),
+        };
+        tracing::warn!(pod = %self.key.name, why, "the pod's status is not reported");
+        self.retry_at = Some(soon());
     }
 
     fn record(&self, event: EventRecord, container: Option<&str>) {
@@ -487,6 +507,8 @@ fn until_then(at: Timestamp) -> Duration {
 const LOST: Exit = Exit { code: 255, signal: None, out_of_memory: false };
 /// How long after a failure of the machine or the API server the same is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(2);
+/// How long the API server may take for a write before it is tried again.
+const WRITE_MAX: Duration = Duration::from_secs(10);
 /// Even a forced deletion lets a container hear SIGTERM, as upstream has it.
 const GRACE_MIN_S: u32 = 1;
 /// On shutdown of the agent containers get at most this long, so that it ends soon itself.
