@@ -22,7 +22,7 @@ mod taint_toleration;
 mod taints;
 #[cfg(test)]
 mod testing;
-mod volume_binding;
+pub mod volume_binding;
 mod volume_restrictions;
 mod volume_zone;
 

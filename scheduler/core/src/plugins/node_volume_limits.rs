@@ -5,6 +5,7 @@
 //! more. An unbound claim counts as a volume of its class's provisioner. Volumes of plugins that the
 //! node has migrated to CSI count for the driver they went to.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Volume};
@@ -34,17 +35,17 @@ const EXCEEDED: &str = "node(s) exceed max volume count";
 
 /// A volume of a driver, the same for all who use it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Unique {
-    driver: String,
-    handle: Handle,
+struct Unique<'a> {
+    driver: &'a str,
+    handle: Handle<'a>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Handle {
+enum Handle<'a> {
     /// As the driver names it.
-    Volume(String),
+    Volume(Cow<'a, str>),
     /// The claim, of this namespace and name, that is not bound yet.
-    Unbound(String, String),
+    Unbound(Option<&'a str>, Option<&'a str>),
 }
 
 impl Plugin for NodeVolumeLimits {
@@ -57,7 +58,10 @@ impl Plugin for NodeVolumeLimits {
             return PreFilter::Skip;
         }
         let objects = snapshot.objects();
-        PreFilter::every_node(Filter { pod, objects, attached: OnceLock::new() })
+        let mut filter = Filter { pod, objects, refusal: None, attached: OnceLock::new() };
+        // Whether its claims are there is the same for every node.
+        filter.refusal = filter.collect(pod, None, true, &mut FxHashSet::default()).err();
+        PreFilter::every_node(filter)
     }
 
     fn events(&self) -> &'static [ClusterEvent] {
@@ -128,30 +132,35 @@ fn is_attachment_of(attachment: &VolumeAttachment, pod: &PodInfo, objects: &Obje
 struct Filter<'a> {
     pod: &'a PodInfo,
     objects: &'a Objects,
+    /// Why no node will do.
+    refusal: Option<Reason>,
     /// What is attached to each node, worked out when the first node with a limit asks.
-    attached: OnceLock<FxHashMap<&'a str, Vec<Unique>>>,
+    attached: OnceLock<FxHashMap<&'a str, Vec<Unique<'a>>>>,
 }
 
 impl NodeFilter for Filter<'_> {
     fn filter(&self, node: &NodeInfo) -> Verdict {
-        let csi_node = self.objects.csi_nodes.get("", node.name()).map(|node| &**node);
+        if let Some(reason) = &self.refusal {
+            return Err(Rejection::unresolvable(reason.clone()));
+        }
+        let Some(csi_node) = self.objects.csi_nodes.get("", node.name()) else { return Ok(()) };
         let mut wanted = FxHashSet::default();
-        self.collect(self.pod, csi_node, true, &mut wanted).map_err(Rejection::unresolvable)?;
-        let limits = limits(csi_node);
-        if wanted.is_empty() || limits.is_empty() {
+        let _ = self.collect(self.pod, Some(csi_node), true, &mut wanted);
+        wanted.retain(|it| limit(csi_node, it.driver).is_some());
+        if wanted.is_empty() {
             return Ok(());
         }
-        let mut there = FxHashSet::default();
+        let mut there: FxHashSet<Unique<'_>> = FxHashSet::default();
         for pod in node.pods() {
             // A pod that is there already has its volumes; only what is known of them counts.
-            let _ = self.collect(pod, csi_node, false, &mut there);
+            let _ = self.collect(pod, Some(csi_node), false, &mut there);
         }
         there.extend(self.attached_to(node.name()).iter().cloned());
-        for (driver, limit) in limits {
-            let of_driver = |it: &&Unique| it.driver == driver;
+        for Unique { driver, .. } in &wanted {
+            let of_driver = |it: &&Unique<'_>| it.driver == *driver;
             let new = wanted.iter().filter(of_driver).filter(|it| !there.contains(*it)).count();
             let old = there.iter().filter(of_driver).count();
-            if new > 0 && old + new > limit {
+            if new > 0 && limit(csi_node, driver).is_some_and(|limit| old + new > limit) {
                 return Err(Rejection::unschedulable(EXCEEDED));
             }
         }
@@ -159,15 +168,18 @@ impl NodeFilter for Filter<'_> {
     }
 }
 
-impl Filter<'_> {
+impl<'a> Filter<'a> {
     /// Adds the pod's volumes. A claim that is missing is an error for the pod to be scheduled.
-    fn collect(
+    fn collect<'b>(
         &self,
-        pod: &PodInfo,
+        pod: &'b PodInfo,
         csi_node: Option<&CSINode>,
         is_new: bool,
-        into: &mut FxHashSet<Unique>,
-    ) -> Result<(), Reason> {
+        into: &mut FxHashSet<Unique<'b>>,
+    ) -> Result<(), Reason>
+    where
+        'a: 'b,
+    {
         for volume in volumes(pod) {
             let Some(named) = claim_name(pod, volume) else {
                 into.extend(inline(volume, csi_node));
@@ -190,60 +202,16 @@ impl Filter<'_> {
             {
                 return Err(why.into());
             }
-            into.extend(self.of_claim(claim, csi_node));
+            into.extend(of_claim(claim, csi_node, self.objects));
         }
         Ok(())
     }
 
-    fn of_claim(
-        &self,
-        claim: &PersistentVolumeClaim,
-        csi_node: Option<&CSINode>,
-    ) -> Option<Unique> {
-        let bound = self.objects.persistent_volumes.get("", volume_name(claim));
-        let Some(volume) = bound.filter(|_| !volume_name(claim).is_empty()) else {
-            return self.of_class(claim, csi_node);
-        };
-        let spec = volume.spec.as_ref()?;
-        let (driver, handle) = match &spec.csi {
-            Some(csi) => (csi.driver.clone(), csi.volume_handle.clone()),
-            None => {
-                let (plugin, handle) = migration::of_persistent_volume(volume)?;
-                if !migration::is_on(csi_node, plugin.name) {
-                    return None;
-                }
-                (plugin.driver.to_owned(), handle)
-            }
-        };
-        if driver.is_empty() || handle.is_empty() {
-            return None;
-        }
-        Some(Unique { driver, handle: Handle::Volume(handle) })
-    }
-
-    /// An unbound claim, by the provisioner of its class.
-    fn of_class(
-        &self,
-        claim: &PersistentVolumeClaim,
-        csi_node: Option<&CSINode>,
-    ) -> Option<Unique> {
-        let class = class_of_claim(claim);
-        let class = self.objects.storage_classes.get("", class).filter(|_| !class.is_empty())?;
-        let driver = match migration::by_name(&class.provisioner) {
-            Some(plugin) if migration::is_on(csi_node, plugin.name) => plugin.driver,
-            Some(_) => return None,
-            None => &class.provisioner,
-        };
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let handle = Handle::Unbound(text(&claim.metadata.namespace), text(&claim.metadata.name));
-        (!driver.is_empty()).then(|| Unique { driver: driver.to_owned(), handle })
-    }
-
-    fn attached_to(&self, node: &str) -> &[Unique] {
+    fn attached_to(&self, node: &str) -> &[Unique<'a>] {
         let attached = self.attached.get_or_init(|| {
-            let mut all: FxHashMap<&str, Vec<Unique>> = FxHashMap::default();
+            let mut all: FxHashMap<&str, Vec<Unique<'a>>> = FxHashMap::default();
             for attachment in self.objects.volume_attachments.iter() {
-                if let Some(volume) = self.of_attachment(attachment) {
+                if let Some(volume) = of_attachment(attachment, self.objects) {
                     all.entry(&attachment.spec.node_name).or_default().push(volume);
                 }
             }
@@ -251,33 +219,72 @@ impl Filter<'_> {
         });
         attached.get(node).map(Vec::as_slice).unwrap_or_default()
     }
+}
 
-    fn of_attachment(&self, attachment: &VolumeAttachment) -> Option<Unique> {
-        let spec = &attachment.spec;
-        let name = spec.source.persistent_volume_name.as_deref()?;
-        let volume = self.objects.persistent_volumes.get("", name)?;
-        let csi = volume.spec.as_ref()?.csi.as_ref()?;
-        let driver = spec.attacher.clone();
-        let handle = Handle::Volume(csi.volume_handle.clone());
-        (!driver.is_empty()).then_some(Unique { driver, handle })
+fn of_claim<'a>(
+    claim: &'a PersistentVolumeClaim,
+    csi_node: Option<&CSINode>,
+    objects: &'a Objects,
+) -> Option<Unique<'a>> {
+    let bound = objects.persistent_volumes.get("", volume_name(claim));
+    let Some(volume) = bound.filter(|_| !volume_name(claim).is_empty()) else {
+        return of_class(claim, csi_node, objects);
+    };
+    let (driver, handle) = match &volume.spec.as_ref()?.csi {
+        Some(csi) => (csi.driver.as_str(), Cow::from(csi.volume_handle.as_str())),
+        None => {
+            let (plugin, handle) = migration::of_persistent_volume(volume)?;
+            if !migration::is_on(csi_node, plugin.name) {
+                return None;
+            }
+            (plugin.driver, handle)
+        }
+    };
+    if driver.is_empty() || handle.is_empty() {
+        return None;
     }
+    Some(Unique { driver, handle: Handle::Volume(handle) })
+}
+
+/// An unbound claim, by the provisioner of its class.
+fn of_class<'a>(
+    claim: &'a PersistentVolumeClaim,
+    csi_node: Option<&CSINode>,
+    objects: &'a Objects,
+) -> Option<Unique<'a>> {
+    let class = class_of_claim(claim);
+    let class = objects.storage_classes.get("", class).filter(|_| !class.is_empty())?;
+    let driver = match migration::by_name(&class.provisioner) {
+        Some(plugin) if migration::is_on(csi_node, plugin.name) => plugin.driver,
+        Some(_) => return None,
+        None => class.provisioner.as_str(),
+    };
+    let meta = &claim.metadata;
+    let handle = Handle::Unbound(meta.namespace.as_deref(), meta.name.as_deref());
+    (!driver.is_empty()).then_some(Unique { driver, handle })
+}
+
+fn of_attachment<'a>(attachment: &'a VolumeAttachment, objects: &'a Objects) -> Option<Unique<'a>> {
+    let spec = &attachment.spec;
+    let name = spec.source.persistent_volume_name.as_deref()?;
+    let volume = objects.persistent_volumes.get("", name)?;
+    let csi = volume.spec.as_ref()?.csi.as_ref()?;
+    let handle = Handle::Volume(csi.volume_handle.as_str().into());
+    (!spec.attacher.is_empty()).then_some(Unique { driver: &spec.attacher, handle })
 }
 
 /// A volume in the pod itself whose plugin went to a CSI driver.
-fn inline(volume: &Volume, csi_node: Option<&CSINode>) -> Option<Unique> {
+fn inline<'a>(volume: &'a Volume, csi_node: Option<&CSINode>) -> Option<Unique<'a>> {
     let (plugin, handle) = migration::of_volume(volume)?;
     if !migration::is_on(csi_node, plugin.name) {
         return None;
     }
-    Some(Unique { driver: plugin.driver.to_owned(), handle: Handle::Volume(handle?) })
+    Some(Unique { driver: plugin.driver, handle: Handle::Volume(handle?) })
 }
 
-/// Drivers with a limit on this node.
-fn limits(node: Option<&CSINode>) -> Vec<(&str, usize)> {
-    let drivers = node.map(|node| node.spec.drivers.as_slice()).unwrap_or_default();
-    let limit = |count: i32| usize::try_from(count).unwrap_or(0);
-    drivers
-        .iter()
-        .filter_map(|it| Some((it.name.as_str(), limit(it.allocatable.as_ref()?.count?))))
-        .collect()
+/// How many volumes of the driver the node takes, if it says so.
+fn limit(node: &CSINode, driver: &str) -> Option<usize> {
+    let driver = node.spec.drivers.iter().find(|it| it.name == driver)?;
+    let count = driver.allocatable.as_ref()?.count?;
+    Some(usize::try_from(count).unwrap_or(0))
 }

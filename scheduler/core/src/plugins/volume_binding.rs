@@ -23,12 +23,14 @@ use crate::pod::PodInfo;
 
 mod hint;
 mod match_volumes;
+mod progress;
 mod provision;
 mod reserve;
 #[cfg(test)]
 mod tests;
 
 use match_volumes::Candidates;
+pub use progress::is_carried_out;
 
 /// The plugin.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,6 +3,8 @@
 //! Mirrors `k8s.io/csi-translation-lib` as far as telling one volume from another needs it: the
 //! driver's name and the handle that the driver knows the volume by.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{PersistentVolume, Volume};
 use k8s_openapi::api::storage::v1::CSINode;
 
@@ -39,47 +41,49 @@ pub(super) fn is_on(node: Option<&CSINode>, plugin: &str) -> bool {
 }
 
 /// The plugin of a volume in a pod, and the driver's handle if it can be told.
-pub(super) fn of_volume(volume: &Volume) -> Option<(&'static Plugin, Option<String>)> {
+pub(super) fn of_volume(volume: &Volume) -> Option<(&'static Plugin, Option<Cow<'_, str>>)> {
     if let Some(disk) = &volume.aws_elastic_block_store {
         return Some((&EBS, ebs_handle(&disk.volume_id)));
     }
     if let Some(disk) = &volume.gce_persistent_disk {
-        return Some((&GCE, Some(gce_handle("zones/UNSPECIFIED", &disk.pd_name))));
+        return Some((&GCE, Some(gce_handle("zones/UNSPECIFIED", &disk.pd_name).into())));
     }
     if let Some(disk) = &volume.azure_disk {
-        return Some((&AZURE, Some(disk.disk_uri.clone())));
+        return Some((&AZURE, Some(disk.disk_uri.as_str().into())));
     }
     if let Some(disk) = &volume.cinder {
-        return Some((&CINDER, Some(disk.volume_id.clone())));
+        return Some((&CINDER, Some(disk.volume_id.as_str().into())));
     }
     let disk = volume.portworx_volume.as_ref()?;
-    Some((&PORTWORX, Some(disk.volume_id.clone())))
+    Some((&PORTWORX, Some(disk.volume_id.as_str().into())))
 }
 
 /// The plugin of a persistent volume, and the driver's handle.
-pub(super) fn of_persistent_volume(volume: &PersistentVolume) -> Option<(&'static Plugin, String)> {
+pub(super) fn of_persistent_volume(
+    volume: &PersistentVolume,
+) -> Option<(&'static Plugin, Cow<'_, str>)> {
     let spec = volume.spec.as_ref()?;
     if let Some(disk) = &spec.aws_elastic_block_store {
         return Some((&EBS, ebs_handle(&disk.volume_id)?));
     }
     if let Some(disk) = &spec.gce_persistent_disk {
-        return Some((&GCE, gce_handle(&gce_place(volume), &disk.pd_name)));
+        return Some((&GCE, gce_handle(&gce_place(volume), &disk.pd_name).into()));
     }
     if let Some(disk) = &spec.azure_disk {
-        return Some((&AZURE, disk.disk_uri.clone()));
+        return Some((&AZURE, disk.disk_uri.as_str().into()));
     }
     if let Some(disk) = &spec.cinder {
-        return Some((&CINDER, disk.volume_id.clone()));
+        return Some((&CINDER, disk.volume_id.as_str().into()));
     }
     let disk = spec.portworx_volume.as_ref()?;
-    Some((&PORTWORX, disk.volume_id.clone()))
+    Some((&PORTWORX, disk.volume_id.as_str().into()))
 }
 
 /// `vol-1`, also where it is written `aws://zone/vol-1`.
-fn ebs_handle(id: &str) -> Option<String> {
-    let Some(path) = id.strip_prefix("aws://") else { return Some(id.to_owned()) };
+fn ebs_handle(id: &str) -> Option<Cow<'_, str>> {
+    let Some(path) = id.strip_prefix("aws://") else { return Some(id.into()) };
     let last = path.split_once('/')?.1.trim_matches('/');
-    (last.starts_with("vol-") && !last.contains('/')).then(|| last.to_owned())
+    (last.starts_with("vol-") && !last.contains('/')).then(|| last.into())
 }
 
 fn gce_handle(place: &str, name: &str) -> String {

@@ -355,6 +355,63 @@ fn reasons_are_listed_in_upstreams_order() {
 }
 
 #[test]
+fn a_reservation_comes_true_or_fails() {
+    let step = |objects: Vec<Value>, node: &str| {
+        let cache = zones(objects);
+        let node = cache.snapshot().get(node).unwrap();
+        let pod = claimed(&["c"]);
+        let mut steps = VolumeBinding.reserve(&pod, cache.snapshot(), node).unwrap();
+        steps.remove(0)
+    };
+    let answer =
+        |step: &Step, objects: Vec<Value>| is_carried_out(step, "a", zones(objects).snapshot());
+    let reference = json!({"name": "c", "namespace": "default", "uid": "c"});
+    let taken = |zone| with(volume("v", "1Gi", zone), "/spec/claimRef", reference.clone());
+    let bind = step(vec![class(json!({})), claim("c", "1Gi"), volume("v", "1Gi", "a")], "a");
+    let no_reference = Err("ClaimRef got reset for pv \"v\"".to_owned());
+    let unreachable =
+        "pv \"v\" node affinity doesn't match node \"a\": no matching NodeSelectorTerms";
+    for (what, objects, expected) in [
+        ("not yet", vec![claim("c", "1Gi"), taken("a")], Ok(false)),
+        ("bound", vec![bound(claim("c", "1Gi"), "v"), taken("a")], Ok(true)),
+        ("reset", vec![claim("c", "1Gi"), volume("v", "1Gi", "a")], no_reference),
+        ("moved", vec![claim("c", "1Gi"), taken("b")], Err(unreachable.to_owned())),
+        (
+            "no claim",
+            vec![taken("a")],
+            Err("failed to check binding: could not find v1.PersistentVolumeClaim \"default/c\""
+                .to_owned()),
+        ),
+        (
+            "no volume",
+            vec![claim("c", "1Gi")],
+            Err("failed to check binding: could not find v1.PersistentVolume \"v\"".to_owned()),
+        ),
+    ] {
+        assert_eq!(answer(&bind, objects), expected, "{what}");
+    }
+    let provisioner = class(json!({"provisioner": "csi"}));
+    let provision = step(vec![provisioner, claim("c", "1Gi")], "a");
+    let selected =
+        |node: &str| with(claim("c", "1Gi"), "/metadata/annotations", json!({SELECTED_NODE: node}));
+    let failed = Err("provisioning failed for PVC \"c\"".to_owned());
+    for (what, objects, expected) in [
+        ("not yet", vec![selected("a")], Ok(false)),
+        ("made", vec![bound(selected("a"), "v"), taken("a")], Ok(true)),
+        ("the volume is on its way", vec![bound(selected("a"), "v")], Ok(false)),
+        ("made elsewhere", vec![bound(selected("a"), "v"), taken("b")], Err(unreachable.into())),
+        ("taken back", vec![claim("c", "1Gi")], failed.clone()),
+        ("for another node", vec![selected("b")], failed),
+    ] {
+        assert_eq!(answer(&provision, objects), expected, "{what}");
+    }
+    assert_eq!(
+        is_carried_out(&provision, "z", zones(vec![selected("a")]).snapshot()),
+        Err("failed to get node \"z\": node \"z\" not found".to_owned())
+    );
+}
+
+#[test]
 fn only_what_could_help_wakes() {
     let plugin = VolumeBinding;
     let waiting = claimed(&["c"]);
