@@ -149,6 +149,9 @@ pub(crate) struct ProxyArgs {
     /// The cgroup v2 directory whose processes see the Services; else the root of the hierarchy
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
+    /// Remove all that an earlier run left in the kernel, and exit
+    #[arg(long)]
+    pub(crate) cleanup: bool,
 }
 
 #[derive(Debug, Subcommand)]

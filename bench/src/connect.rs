@@ -149,8 +149,8 @@ fn publish(
     backend: SocketAddrV4,
 ) -> anyhow::Result<()> {
     let changes = frontends.iter().enumerate().map(|(index, frontend)| {
-        let port = DesiredPort::new(*frontend, Protocol::Tcp, &[backend]);
-        let service = DesiredService { created_ms: 0, ports: vec![port] };
+        let port = DesiredPort::new((*frontend).into(), Protocol::Tcp, &[backend.into()]);
+        let service = DesiredService { created_ms: 0, ports: vec![port.into()] };
         (ServiceName::new("bench", &format!("service-{index}")), service)
     });
     let plan = Planner::new(Limits::default()).plan(0, changes);

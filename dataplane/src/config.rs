@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::kernel::{NodeNamespace, Pins};
+use crate::plan::{LocalDetector, NodePortAddress};
+
 /// The configuration of one node's dataplane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -14,6 +17,18 @@ pub struct Config {
     /// The least time between two updates of the tables, as kube-proxy's `--min-sync-period`. Zero,
     /// the default, applies each event at once (an update costs microseconds, not seconds).
     pub min_sync_period: Duration,
+    /// The node's own network namespace.
+    pub node_namespace: NodeNamespace,
+    /// Which of the node's addresses node ports answer at; empty: all of them.
+    pub node_port_addresses: Vec<NodePortAddress>,
+    /// How it is told which clients are the cluster's pods.
+    pub local_detector: LocalDetector,
+    /// Where maps and links are pinned, so that they outlive the process; without, everything goes
+    /// with it.
+    pub pins: Option<Pins>,
+    /// Whether the pins stay when [`crate::run`] returns, for the next process to take over. If not,
+    /// what an earlier process left is removed at the start too.
+    pub keep_pins: bool,
     /// The sizes of the maps.
     pub limits: Limits,
 }
@@ -21,15 +36,20 @@ pub struct Config {
 /// How much the maps hold. What does not fit is reported and left out; the rest keeps working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Service ports (one a cluster IP, port and protocol). Memory is taken as they are used.
+    /// Addresses (one a Service's address, port and protocol). Memory is taken as they are used.
     pub frontends_max: u32,
-    /// Places for backends, summed over all Service ports, 16 bytes each, taken at the start. Each
+    /// Places for backends, summed over all Service ports, 32 bytes each, taken at the start. Each
     /// Service port's number is rounded up to a power of two, and an update holds the old places
     /// for a moment longer.
     pub slots_max: u32,
-    /// TCP connections to Services whose `getpeername` names the Service, about 80 bytes each, taken
+    /// TCP connections to Services whose `getpeername` names the Service, about 110 bytes each, taken
     /// at the start. With more connections than this the least recently asked show their backend.
     pub tcp_peers_max: u32,
+    /// Clients that keep their backend by session affinity; the least recently used are forgotten
+    /// first.
+    pub affinity_max: u32,
+    /// `loadBalancerSourceRanges`, summed over all Services. Memory is taken as they are used.
+    pub source_ranges_max: u32,
     /// Datagram flows from sockets that speak to more than one Service; the least recently used go
     /// first.
     pub flows_max: u32,
@@ -43,14 +63,26 @@ impl Config {
             node_name: node_name.into(),
             cgroup: cgroup.into(),
             min_sync_period: Duration::ZERO,
+            node_namespace: NodeNamespace::Own,
+            node_port_addresses: Vec::new(),
+            local_detector: LocalDetector::None,
+            pins: None,
+            keep_pins: false,
             limits: Limits::default(),
         }
     }
 }
 
 impl Default for Limits {
-    /// Room for 65,536 Service ports with four backends each, in about 12 MiB.
+    /// Room for 65,536 Service ports with four backends each, in about 20 MiB.
     fn default() -> Self {
-        Self { frontends_max: 65_536, slots_max: 262_144, tcp_peers_max: 65_536, flows_max: 16_384 }
+        Self {
+            frontends_max: 65_536,
+            slots_max: 262_144,
+            tcp_peers_max: 65_536,
+            affinity_max: 65_536,
+            source_ranges_max: 65_536,
+            flows_max: 16_384,
+        }
     }
 }

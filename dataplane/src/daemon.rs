@@ -6,12 +6,11 @@
 mod follow;
 mod inbox;
 mod metrics;
+mod node;
 mod status;
 mod sync;
 
-use std::path::Path;
-
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -19,9 +18,10 @@ use pintle_component::Daemon;
 
 use crate::config::Config;
 use crate::kernel::{Dataplane, LoadError, make_cgroup};
-use crate::plan::{LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME};
-use follow::Follower;
+use crate::plan::{LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, Planner};
+use follow::{Events, Follower, Watches};
 use metrics::Metrics;
+use node::NodePorts;
 use status::Status;
 use sync::Engine;
 
@@ -52,8 +52,12 @@ pub enum Error {
     },
 }
 
-/// Run one node's dataplane until `daemon.shutdown` is cancelled; the hooks and maps are gone when
-/// it returns. Several may run in one process.
+/// Run one node's dataplane until `daemon.shutdown` is cancelled. When it returns the hooks and maps
+/// are gone, unless they are pinned and kept: then they go on as they are. Several may run in one
+/// process.
+///
+/// Tables that an earlier process left are first compared with the API, once all Services and
+/// EndpointSlices are known; until then they answer as they did.
 ///
 /// Adds to `daemon.health`: a readiness check `dataplane/NODE`, which passes once the Services that
 /// were there at the start are published, and a liveness check `dataplane-sync/NODE`, which fails
@@ -65,9 +69,9 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
     let node = config.node_name.clone();
     let loading = tokio::task::spawn_blocking({
         let config = config.clone();
-        move || load(&config.cgroup, &config)
+        move || load(&config)
     });
-    let dataplane = loading
+    let (dataplane, planner) = loading
         .await
         .map_err(|source| Error::Panicked { node: node.clone(), source })?
         .map_err(|source| Error::Load { node: node.clone(), source })?;
@@ -78,24 +82,51 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
 
     let status = Status::default();
     status.add_checks(&daemon.health, &node);
-    let engine = Engine::new(dataplane, config.limits);
+    let engine = Engine::new(dataplane, planner);
     let metrics = Metrics::of(&daemon.registry, &node);
-    let follower = Follower::new(&node, engine, metrics, status, config.min_sync_period);
-    let services = Api::<Service>::all(client.clone());
-    let slices = Api::<EndpointSlice>::all(client);
-    follower
-        .run(
-            watcher(services, selecting(&[LABEL_SERVICE_PROXY_NAME])).default_backoff(),
-            watcher(slices, selecting(&[LABEL_SERVICE_PROXY_NAME, LABEL_HEADLESS]))
-                .default_backoff(),
-            &daemon.shutdown,
-        )
-        .await
+    let node_ports = NodePorts::new(config.node_namespace, config.node_port_addresses);
+    let period = config.min_sync_period;
+    let follower = Follower::new(&node, engine, metrics, status, node_ports, period);
+    let outcome = follower.run(watches(&client, &node), &daemon.shutdown).await;
+    if let Some(pins) = config.pins.filter(|_| !config.keep_pins) {
+        pins.remove().map_err(|error| Error::Load { node, source: LoadError::Pins(error) })?;
+    }
+    outcome
 }
 
-fn load(cgroup: &Path, config: &Config) -> Result<Dataplane, LoadError> {
-    make_cgroup(cgroup)?;
-    Dataplane::load(cgroup, config.limits)
+fn watches(
+    client: &kube::Client,
+    node: &str,
+) -> Watches<impl Events<Service>, impl Events<EndpointSlice>, impl Events<Node>> {
+    let services = Api::<Service>::all(client.clone());
+    let slices = Api::<EndpointSlice>::all(client.clone());
+    let nodes = Api::<Node>::all(client.clone());
+    let this_node = watcher::Config::default().fields(&format!("metadata.name={node}"));
+    let of_service = selecting(&[LABEL_SERVICE_PROXY_NAME]);
+    let of_slice = selecting(&[LABEL_SERVICE_PROXY_NAME, LABEL_HEADLESS]);
+    Watches {
+        services: watcher(services, of_service).default_backoff(),
+        slices: watcher(slices, of_slice).default_backoff(),
+        node: watcher(nodes, this_node).default_backoff(),
+    }
+}
+
+fn load(config: &Config) -> Result<(Dataplane, Planner), LoadError> {
+    make_cgroup(&config.cgroup)?;
+    let (mut dataplane, planner) = match &config.pins {
+        Some(pins) => {
+            if !config.keep_pins {
+                pins.remove().map_err(LoadError::Pins)?;
+            }
+            Dataplane::load_pinned(&config.cgroup, config.limits, pins)?
+        }
+        None => {
+            let dataplane = Dataplane::load(&config.cgroup, config.limits)?;
+            (dataplane, Planner::new(config.limits))
+        }
+    };
+    dataplane.set_node_namespace(&config.node_namespace)?;
+    Ok((dataplane, planner))
 }
 
 /// The objects without any of these labels.

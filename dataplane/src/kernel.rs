@@ -1,15 +1,26 @@
 //! The kernel's side as user space holds it: programs, attachments and maps.
 //!
 //! [`Dataplane`] loads the object that `build.rs` built, attaches its programs to a cgroup and
-//! carries out the operations of [`crate::plan`]. Nothing is pinned: dropping it detaches the
-//! programs and frees the maps. All unsafe code of the crate is in [`slots`].
+//! carries out the operations of [`crate::plan`]. Without pins, dropping it detaches the programs and
+//! frees the maps; with them everything stays, and the next process takes it over ([`pins`]). All
+//! unsafe code of the crate is in [`slots`] and [`syscall`].
 
 mod error;
+mod inventory;
 mod load;
+mod namespace;
+mod pins;
 mod preflight;
+mod programs;
 #[expect(unsafe_code, reason = "maps the backend array into memory")]
 mod slots;
+#[expect(unsafe_code, reason = "makes the system calls that aya has no function for")]
+mod syscall;
+mod update;
 
 pub use error::{ApplyError, LoadError};
-pub use load::{Dataplane, Events, ProgramCost};
+pub use load::{Dataplane, Events};
+pub use namespace::{NamespaceError, NodeNamespace};
+pub use pins::{Pins, PinsError};
 pub(crate) use preflight::make_cgroup;
+pub use programs::ProgramCost;

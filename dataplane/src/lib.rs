@@ -16,4 +16,7 @@ pub mod plan;
 
 pub use config::{Config, Limits};
 pub use daemon::{Error, run};
-pub use kernel::{ApplyError, Dataplane, Events, LoadError, ProgramCost};
+pub use kernel::{
+    ApplyError, Dataplane, Events, LoadError, NamespaceError, NodeNamespace, Pins, PinsError,
+    ProgramCost,
+};

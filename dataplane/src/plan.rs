@@ -1,31 +1,44 @@
 //! What the kernel's tables are to say, and the map operations that get them there. Pure: no I/O, no
 //! clock, no randomness.
 //!
-//! Mirrors what `pkg/proxy` of Kubernetes decides for ClusterIPs:
+//! Mirrors what `pkg/proxy` of Kubernetes decides:
 //!
 //! ```text
 //! Service ───────► ServiceSpec ─┐
 //!                               ├─► Catalog ─► DesiredPort ─► Planner ─► Plan { Vec<MapOp>, .. }
-//! EndpointSlice ─► SliceSpec ───┘   which       per Service    what is published, which slots are
-//!                                   changed                    free, who owns an address
+//! EndpointSlice ─► SliceSpec ───┤   which       per Service    what is published, which slots are
+//! Node ──────────► NodeSpec ────┘   changed                    free, who owns an address
 //! ```
 //!
 //! Every step is for one Service at a time, so that an update costs what changed and not what there
-//! is. IPv4, TCP and UDP; not here: NodePorts, load-balancer and external addresses, session
-//! affinity, topology hints.
+//! is. [`policy`] says which endpoints a port uses, [`catalog`] at which addresses.
 
 mod catalog;
+mod desired;
 mod endpoint_slice;
+mod inventory;
+mod node;
+mod numbers;
 mod op;
 mod planner;
+mod policy;
 mod service;
 mod slots;
+mod table;
 
 pub use catalog::Catalog;
-pub use endpoint_slice::{Condition, SliceEndpoint, SlicePort, SliceSpec};
-pub use op::{MapOp, Plan, Rejected, Rejection};
+pub use desired::{
+    DesiredFrontend, DesiredPort, DesiredService, Policy, PortId, SourceCidr, address, endpoint,
+    frontend_key, ip_addr, socket_addr,
+};
+pub use endpoint_slice::{Condition, NodeHint, SliceEndpoint, SlicePort, SliceSpec};
+pub use inventory::Inventory;
+pub use node::{
+    LocalDetector, NodePortAddress, NodePortAddressError, NodeSpec, node_port_addresses,
+};
+pub use op::{MapOp, Plan, PortName, Rejected, Rejection};
 pub use planner::Planner;
-pub use service::{DesiredPort, DesiredService, Protocol, ServiceName, ServicePort, ServiceSpec};
+pub use service::{Family, Protocol, ServiceName, ServicePort, ServiceSpec};
 
 pub(crate) use endpoint_slice::LABEL_HEADLESS;
 pub(crate) use service::LABEL_SERVICE_PROXY_NAME;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, anyhow};
 use pintle_component::Daemon;
+use pintle_dataplane::Pins;
 use pintle_kubelet::{Capacity, ProcessConfig, Runtime, RuntimeKind};
 use pintle_node::cgroup::{self, Cgroup};
 use pintle_node::{ClusterId, NodeNetwork};
@@ -56,13 +57,21 @@ fn kubelet_config(args: &KubeletArgs) -> anyhow::Result<pintle_kubelet::Config> 
 }
 
 pub(crate) async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
+    let node_name = node_name(args.hostname_override.as_deref())?;
+    let pins = Pins::of(PINS_OF_THIS_MACHINE, &node_name);
+    if args.cleanup {
+        return pins.remove().context("remove what is pinned");
+    }
     serve(&args.client, args.port, async |client, daemon| {
-        let node_name = node_name(args.hostname_override.as_deref())?;
         let cgroup = match &args.cgroup {
             Some(path) => Cgroup::at(path),
             None => Cgroup::at(cgroup::find_or_mount()?),
         };
-        let config = pintle_dataplane::Config::new(node_name, cgroup.path());
+        let config = pintle_dataplane::Config {
+            pins: Some(pins),
+            keep_pins: true,
+            ..pintle_dataplane::Config::new(node_name, cgroup.path())
+        };
         Ok(pintle_dataplane::run(client, config, daemon).await?)
     })
     .await
@@ -109,6 +118,10 @@ async fn serve(
     endpoints.await.context("serve health checks and metrics")??;
     outcome
 }
+
+/// Where a node that is the whole machine has its pins; the nodes of a `standalone` have theirs under
+/// the cluster's id.
+const PINS_OF_THIS_MACHINE: &str = "machine";
 
 /// An address that is nobody's (RFC 5737), to ask the routing table with.
 const ROUTE_PROBE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

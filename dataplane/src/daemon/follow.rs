@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::watcher::{self, Event};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use super::inbox::Inbox;
 use super::metrics::Metrics;
+use super::node::NodePorts;
 use super::status::Status;
-use super::sync::{Engine, Synced, Tables};
+use super::sync::{Changes, Engine, Synced, Tables};
 
 /// Everything the loop has but its events.
 pub(super) struct Follower<T> {
@@ -24,7 +25,21 @@ pub(super) struct Follower<T> {
     engine: Option<Engine<T>>,
     metrics: Metrics,
     status: Status,
+    node_ports: NodePorts,
     schedule: Schedule,
+}
+
+/// A watch of one kind.
+pub(super) trait Events<K>: Stream<Item = watcher::Result<Event<K>>> + Send {}
+
+impl<K, S: Stream<Item = watcher::Result<Event<K>>> + Send> Events<K> for S {}
+
+/// What the API server says.
+pub(super) struct Watches<S, E, N> {
+    pub(super) services: S,
+    pub(super) slices: E,
+    /// The node itself.
+    pub(super) node: N,
 }
 
 impl<T: Tables> Follower<T> {
@@ -33,6 +48,7 @@ impl<T: Tables> Follower<T> {
         engine: Engine<T>,
         metrics: Metrics,
         status: Status,
+        node_ports: NodePorts,
         min_sync_period: Duration,
     ) -> Self {
         Self {
@@ -41,21 +57,27 @@ impl<T: Tables> Follower<T> {
             engine: Some(engine),
             metrics,
             status,
+            node_ports,
             schedule: Schedule { min_sync_period, earliest: Instant::now(), due: None },
         }
     }
 
-    /// Follow the two watches until `shutdown`.
+    /// Follow the watches until `shutdown`.
     pub(super) async fn run(
         mut self,
-        services: impl Stream<Item = watcher::Result<Event<Service>>> + Send,
-        slices: impl Stream<Item = watcher::Result<Event<EndpointSlice>>> + Send,
+        watches: Watches<impl Events<Service>, impl Events<EndpointSlice>, impl Events<Node>>,
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
-        let (mut services, mut slices) =
-            (std::pin::pin!(services.fuse()), std::pin::pin!(slices.fuse()));
+        let Watches { services, slices, node } = watches;
+        let mut services = std::pin::pin!(services.fuse());
+        let mut slices = std::pin::pin!(slices.fuse());
+        let mut node = std::pin::pin!(node.fuse());
+        // Before the first update, or it would take away what an earlier process has found.
+        self.node_ports.look().await;
+        let mut addresses = interval(ADDRESSES_LOOK);
+        addresses.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if self.inbox.has_work() {
+            if self.has_work() {
                 self.status.behind();
                 self.schedule.request(Instant::now());
             }
@@ -67,15 +89,32 @@ impl<T: Tables> Follower<T> {
                 () = reached(overdue) => self.sync().await?,
                 Some(event) = services.next() => self.inbox.service(event, &self.metrics),
                 Some(event) = slices.next() => self.inbox.slice(event, &self.metrics),
+                Some(event) = node.next() => {
+                    self.inbox.node(event);
+                    self.node_ports.choose(self.inbox.catalog().node());
+                }
+                _ = addresses.tick() => {
+                    self.node_ports.look().await;
+                    self.node_ports.choose(self.inbox.catalog().node());
+                }
                 () = reached(due) => self.sync().await?,
             }
         }
     }
 
+    fn has_work(&self) -> bool {
+        self.inbox.has_work() || self.inbox.is_applied() && self.node_ports.has_news()
+    }
+
     async fn sync(&mut self) -> Result<(), Error> {
         let panicked = |source| Error::Panicked { node: self.node.clone(), source };
         let Some(mut engine) = self.engine.take() else { return Ok(()) };
-        let changes = if engine.is_behind() { Vec::new() } else { self.inbox.take_changes() };
+        let changes = if engine.is_behind() {
+            Changes::default()
+        } else {
+            let services = self.inbox.take_changes();
+            Changes { services, node_addresses: self.node_ports.take_news() }
+        };
         let start = Instant::now();
         let update = spawn_blocking(move || {
             let result = engine.sync(changes);
@@ -104,7 +143,7 @@ impl<T: Tables> Follower<T> {
         if synced.waiting {
             self.schedule.look_again(Instant::now());
         }
-        if !self.inbox.has_work() {
+        if !self.has_work() {
             self.status.applied();
         }
         self.metrics.synced(took, synced.service_ports, synced.rejected);
@@ -160,6 +199,10 @@ async fn reached(time: Option<Instant>) {
 
 /// How long events that are ready may be gathered before what came first is applied.
 const COALESCE_MAX: Duration = Duration::from_millis(5);
+
+/// How often the node's addresses are looked at. An address that a node gets while it runs is for
+/// people or for a virtual IP that moves, so seconds are soon enough.
+const ADDRESSES_LOOK: Duration = Duration::from_secs(2);
 
 /// How long after a refusal, or for want of room, the same is tried again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -1,13 +1,13 @@
 //! What the two watches say, gathered into the catalog.
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use kube::runtime::watcher::{self, Event};
 use rustc_hash::FxHashSet;
 
 use super::metrics::{Kind, Metrics};
-use crate::plan::{Catalog, DesiredService, ServiceName, ServiceSpec, SliceSpec};
+use crate::plan::{Catalog, DesiredService, NodeSpec, ServiceName, ServiceSpec, SliceSpec};
 
 /// The catalog and how far the lists that fill it have come.
 pub(super) struct Inbox {
@@ -17,6 +17,8 @@ pub(super) struct Inbox {
     applied: bool,
     services: Listing,
     slices: Listing,
+    /// Whether the node was looked for.
+    node_known: bool,
 }
 
 /// One kind's list.
@@ -45,14 +47,20 @@ impl Inbox {
             applied: false,
             services,
             slices,
+            node_known: false,
         }
     }
 
     /// Whether there is something to apply: once all is known that was there at the start, and from
     /// then on when there are changes.
     pub(super) fn has_work(&self) -> bool {
-        let known = self.services.complete && self.slices.complete;
+        let known = self.services.complete && self.slices.complete && self.node_known;
         known && (!self.applied || self.catalog.has_changes())
+    }
+
+    /// Whether changes were taken before.
+    pub(super) fn is_applied(&self) -> bool {
+        self.applied
     }
 
     pub(super) fn take_changes(&mut self) -> Vec<(ServiceName, DesiredService)> {
@@ -98,6 +106,24 @@ impl Inbox {
         if news {
             metrics.queued(Kind::EndpointSlice);
         }
+    }
+
+    /// Something of the node itself. A node that is not there, or not yet, is one without a zone.
+    pub(super) fn node(&mut self, event: watcher::Result<Event<Node>>) {
+        let Some(event) = self.heard(event) else { return };
+        match event {
+            Event::Apply(node) | Event::InitApply(node) => {
+                self.catalog.set_node(NodeSpec::from_object(&node));
+            }
+            // kube-proxy goes on with what it knew.
+            Event::Delete(_) | Event::Init => {}
+            Event::InitDone => self.node_known = true,
+        }
+    }
+
+    /// The cluster as last heard.
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     fn heard<K: Resource<DynamicType = ()>>(

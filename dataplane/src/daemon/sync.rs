@@ -1,8 +1,10 @@
 //! One update: from the changed Services to the kernel.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::config::Limits;
+use pintle_ebpf_common::Address;
+
 use crate::kernel::{ApplyError, Dataplane};
 use crate::plan::{DesiredService, MapOp, Planner, Rejected, ServiceName};
 
@@ -10,11 +12,17 @@ use crate::plan::{DesiredService, MapOp, Planner, Rejected, ServiceName};
 pub(super) trait Tables: Send + 'static {
     /// See [`Dataplane::apply`].
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError>;
+    /// See [`Dataplane::became_whole`]. Called after every update.
+    fn became_whole(&mut self) {}
 }
 
 impl Tables for Dataplane {
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError> {
         Self::apply(self, ops)
+    }
+
+    fn became_whole(&mut self) {
+        Self::became_whole(self);
     }
 }
 
@@ -26,6 +34,14 @@ pub(super) struct Engine<T> {
     /// Planned and not yet carried out, because the kernel refused: no more than one plan's, and what
     /// waited for room, since changes are not planned until it is carried out.
     unapplied: Vec<MapOp>,
+}
+
+/// What an update is to bring.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    pub(super) services: Vec<(ServiceName, DesiredService)>,
+    /// Where node ports answer, if that may be news.
+    pub(super) node_addresses: Option<BTreeMap<Address, u32>>,
 }
 
 /// What an update came to.
@@ -42,8 +58,8 @@ pub(super) struct Synced {
 }
 
 impl<T: Tables> Engine<T> {
-    pub(super) fn new(tables: T, limits: Limits) -> Self {
-        let planner = Planner::new(limits);
+    /// `planner` knows what is in the tables.
+    pub(super) fn new(tables: T, planner: Planner) -> Self {
         Self { tables, planner, started: Instant::now(), unapplied: Vec::new() }
     }
 
@@ -54,15 +70,16 @@ impl<T: Tables> Engine<T> {
 
     /// Finish the earlier update, and bring the tables to where `changes` are in them. What the
     /// kernel refuses is kept for the next call.
-    pub(super) fn sync(
-        &mut self,
-        changes: Vec<(ServiceName, DesiredService)>,
-    ) -> Result<Synced, ApplyError> {
+    pub(super) fn sync(&mut self, changes: Changes) -> Result<Synced, ApplyError> {
         // A clock of 2^64 ms does not run out.
         let now_ms = self.started.elapsed().as_millis() as u64;
-        let plan = self.planner.plan(now_ms, changes);
+        let plan = self.planner.plan(now_ms, changes.services);
         self.unapplied.extend(plan.ops);
+        if let Some(addresses) = changes.node_addresses {
+            self.unapplied.extend(self.planner.plan_node_addresses(addresses).ops);
+        }
         self.apply()?;
+        self.tables.became_whole();
         Ok(Synced {
             service_ports: self.planner.published().count(),
             rejected: self.planner.rejected().count(),

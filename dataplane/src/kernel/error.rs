@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use aya::EbpfError;
 use aya::maps::MapError;
+use aya::pin::PinError;
 use aya::programs::ProgramError;
+
+use super::namespace::NamespaceError;
+use super::pins::PinsError;
 
 /// Why the dataplane could not be loaded and attached.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,24 @@ pub enum LoadError {
     /// The kernel refused to map the backend array into memory.
     #[error("map the backend slots into memory")]
     MapMemory(#[source] io::Error),
+    /// The node's network namespace could not be looked at.
+    #[error(transparent)]
+    Namespace(NamespaceError),
+    /// A link could not be pinned.
+    #[error("pin an attachment at {}", path.display())]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: PinError,
+    },
+    /// The directory of the pins could not be made.
+    #[error(transparent)]
+    Pins(PinsError),
+    /// What an earlier process left could not be read.
+    #[error("read the maps of an earlier process")]
+    Inventory(#[source] MapError),
     /// The verifier refused a program.
     #[error("load the eBPF program {program}")]
     Program {

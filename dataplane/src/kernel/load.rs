@@ -1,22 +1,28 @@
-//! Load, attach, apply.
+//! Load and attach.
 
-use std::fs::File;
 use std::path::Path;
 
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use aya::programs::{CgroupAttachMode, CgroupSockAddr};
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
-use pintle_ebpf_common::{Frontend, FrontendKey, event};
+use pintle_ebpf_common::{
+    Address, Frontend, FrontendKey, ServiceLabel, Settings, SourceRange, event,
+};
 
-use super::error::{ApplyError, LoadError};
+use super::error::LoadError;
+use super::inventory;
+use super::namespace::NodeNamespace;
+use super::pins::Pins;
 use super::preflight;
+use super::programs::{self, ProgramCost, Target};
 use super::slots::MappedSlots;
 use crate::Limits;
-use crate::plan::MapOp;
+use crate::plan::Planner;
 
 /// One loaded and attached dataplane. Several can be in one process, each with maps of its own.
-/// Dropping it detaches the programs and frees the maps; connections that were made stay.
+/// Dropping it detaches the programs and frees the maps, unless they are pinned; connections that
+/// were made stay.
 ///
 /// # Example
 ///
@@ -35,7 +41,7 @@ use crate::plan::MapOp;
 ///     Protocol::Tcp,
 ///     &["127.0.0.1:8080".parse()?, "127.0.0.1:8081".parse()?],
 /// );
-/// let service = DesiredService { created_ms: 0, ports: vec![port] };
+/// let service = DesiredService { created_ms: 0, ports: vec![port.into()] };
 /// let plan = planner.plan(0, [(ServiceName::new("bench", "first"), service)]);
 /// assert!(plan.rejected.is_empty());
 /// dataplane.apply(&plan.ops)?;
@@ -43,25 +49,22 @@ use crate::plan::MapOp;
 /// # }
 /// ```
 pub struct Dataplane {
-    frontends: HashMap<MapData, FrontendKey, Frontend>,
-    slots: MappedSlots,
-    connections: PerCpuArray<MapData, u64>,
+    pub(super) frontends: HashMap<MapData, FrontendKey, Frontend>,
+    pub(super) slots: MappedSlots,
+    pub(super) node_addresses: HashMap<MapData, Address, u32>,
+    pub(super) settings: Array<MapData, Settings>,
+    pub(super) current: Settings,
+    pub(super) source_ranges: LpmTrie<MapData, SourceRange, u32>,
+    pub(super) services: HashMap<MapData, u32, ServiceLabel>,
+    pub(super) connections: PerCpuArray<MapData, u64>,
     events: PerCpuArray<MapData, u64>,
     costs: Vec<ProgramCost>,
-    cpus: usize,
-    /// Holds the programs and their attachments.
+    pub(super) cpus: usize,
+    limits: Limits,
+    /// Until the tables are whole for the first time.
+    taken_over: Option<Pins>,
+    /// Holds the programs and, without pins, their attachments.
     _ebpf: Ebpf,
-}
-
-/// What one program costs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProgramCost {
-    /// Its name, as `bpftool prog` shows it.
-    pub name: &'static str,
-    /// The instructions that the verifier had to follow, over all paths; unknown before kernel 5.16.
-    pub verified_instructions: Option<u32>,
-    /// The machine code's length; unknown where the kernel interprets.
-    pub machine_code_bytes: u32,
 }
 
 /// What the programs have counted since they were loaded.
@@ -79,65 +82,63 @@ impl Dataplane {
     /// which there are none yet.
     pub fn load(cgroup: &Path, limits: Limits) -> Result<Self, LoadError> {
         preflight::check(cgroup)?;
-        let directory = File::open(cgroup)
-            .map_err(|source| LoadError::OpenCgroup { path: cgroup.to_owned(), source })?;
-        let mut ebpf = EbpfLoader::new()
-            .map_max_entries("FRONTENDS", limits.frontends_max)
-            .map_max_entries("SLOTS", limits.slots_max)
-            .map_max_entries("TCP_PEERS", limits.tcp_peers_max)
-            .map_max_entries("FLOWS", limits.flows_max)
-            .map_max_entries("CONNECTIONS", limits.frontends_max)
-            .load(OBJECT)
-            .map_err(|error| LoadError::Maps(Box::new(error)))?;
-        let frontends = take(&mut ebpf, "FRONTENDS")?;
-        let connections = take(&mut ebpf, "CONNECTIONS")?;
-        let events = take(&mut ebpf, "EVENTS")?;
-        let Some(Map::Array(slots)) = ebpf.take_map("SLOTS") else {
-            return Err(LoadError::Object("map SLOTS"));
-        };
-        let slots = MappedSlots::new(slots, limits.slots_max).map_err(LoadError::MapMemory)?;
-        // All are loaded before the first is attached: a refusal leaves nothing behind.
-        for program in PROGRAMS {
-            let loaded = self::program(&mut ebpf, program)?.load();
-            loaded.map_err(|source| LoadError::Program { program, source })?;
-        }
-        let mut costs = Vec::with_capacity(PROGRAMS.len());
-        for name in PROGRAMS {
-            let program = self::program(&mut ebpf, name)?;
-            // Without a mode the kernel lets other programs on the same hook be.
-            program.attach(&directory, CgroupAttachMode::Single).map_err(|source| {
-                LoadError::Attach { program: name, cgroup: cgroup.to_owned(), source }
-            })?;
-            let info = program.info();
-            let info = info.map_err(|source| LoadError::Program { program: name, source })?;
-            costs.push(ProgramCost {
-                name,
-                verified_instructions: info.verified_instruction_count(),
-                machine_code_bytes: info.size_jitted(),
-            });
-        }
-        let cpus = nr_cpus().map_or(1, |cpus| cpus);
-        Ok(Self { frontends, slots, connections, events, costs, cpus, _ebpf: ebpf })
+        let target = Target::open(cgroup)?;
+        let mut ebpf = open(limits, None)?;
+        let costs = programs::load(&mut ebpf)?;
+        target.attach(&mut ebpf)?;
+        Self::of(ebpf, costs, limits)
     }
 
-    /// Carry out operations in their order. On an error those before the failed one are done, and
-    /// those from it on can be tried again.
-    pub fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError> {
-        for (applied, op) in ops.iter().enumerate() {
-            self.apply_one(op).map_err(|(map, source)| ApplyError {
-                applied,
-                total: ops.len(),
-                map,
-                source,
-            })?;
-        }
-        Ok(())
+    /// Like [`Dataplane::load`], but take over what an earlier process left pinned, and leave it
+    /// pinned. The planner knows what is published; maps that were there keep their sizes.
+    pub fn load_pinned(
+        cgroup: &Path,
+        limits: Limits,
+        pins: &Pins,
+    ) -> Result<(Self, Planner), LoadError> {
+        preflight::check(cgroup)?;
+        let target = Target::open(cgroup)?;
+        let directory = pins.make().map_err(LoadError::Pins)?;
+        let mut ebpf = open(limits, Some(&directory))?;
+        let costs = programs::load(&mut ebpf)?;
+        target.attach_pinned(&mut ebpf, &directory)?;
+        let limits = pinned_limits(&ebpf, limits)?;
+        let mut dataplane = Self::of(ebpf, costs, limits)?;
+        dataplane.taken_over = Some(pins.clone());
+        let found = inventory::read(&dataplane).map_err(LoadError::Inventory)?;
+        Ok((dataplane, Planner::restore(limits, found)))
     }
 
-    /// How many connections and datagram flows went through the Service port whose counter this is
-    /// (see [`crate::plan::Planner::published`]).
-    pub fn connections(&self, counter: u32) -> Result<u64, MapError> {
-        Ok(self.connections.get(&counter, 0)?.iter().sum())
+    /// The sizes of the maps.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// The tables say all there is to say. From now on the pins of another version of this program,
+    /// which may have been at work until now, are not needed any more.
+    pub fn became_whole(&mut self) {
+        if let Some(pins) = self.taken_over.take()
+            && let Err(error) = pins.remove_other_layouts()
+        {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, source, "an old version's programs go on beside the new");
+        }
+    }
+
+    /// Tell the programs which network namespace is the node's own: there node ports answer at the
+    /// loopback address, and sockets may not be bound to them.
+    pub fn set_node_namespace(&mut self, namespace: &NodeNamespace) -> Result<(), LoadError> {
+        self.current.node_namespace = namespace.cookie().map_err(LoadError::Namespace)?;
+        let settings = self.current;
+        let set = self.settings.set(0, settings, 0);
+        set.map_err(|source| LoadError::Map { map: "SETTINGS", source })
+    }
+
+    /// How many connections and datagram flows went through the Service port of this number (see
+    /// [`crate::plan::Planner::published`]).
+    pub fn connections(&self, service: u32) -> Result<u64, MapError> {
+        Ok(self.connections.get(&service, 0)?.iter().sum())
     }
 
     /// What the programs have counted.
@@ -157,26 +158,76 @@ impl Dataplane {
         self.frontends.keys().try_fold(0, |count, key| key.map(|_| count + 1))
     }
 
-    fn apply_one(&mut self, op: &MapOp) -> Result<(), (&'static str, MapError)> {
-        match op {
-            MapOp::ResetCounter { counter } => PerCpuValues::try_from(vec![0; self.cpus])
-                .map_err(MapError::from)
-                .and_then(|zeros| self.connections.set(*counter, zeros, 0))
-                .map_err(|error| ("CONNECTIONS", error)),
-            MapOp::WriteSlots { base, table, backends } => {
-                self.slots.write(*base, *table, backends);
-                Ok(())
-            }
-            MapOp::PutFrontend { key, frontend } => {
-                self.frontends.insert(key, frontend, 0).map_err(|error| ("FRONTENDS", error))
-            }
-            MapOp::RemoveFrontend { key } => match self.frontends.remove(key) {
-                // Removed by an earlier try of the same operations.
-                Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-                Err(error) => Err(("FRONTENDS", error)),
-            },
-        }
+    fn of(mut ebpf: Ebpf, costs: Vec<ProgramCost>, limits: Limits) -> Result<Self, LoadError> {
+        let Some(Map::Array(slots)) = ebpf.take_map("SLOTS") else {
+            return Err(LoadError::Object("map SLOTS"));
+        };
+        let settings: Array<MapData, Settings> = take(&mut ebpf, "SETTINGS")?;
+        let current = settings.get(&0, 0);
+        Ok(Self {
+            frontends: take(&mut ebpf, "FRONTENDS")?,
+            slots: MappedSlots::new(slots, limits.slots_max).map_err(LoadError::MapMemory)?,
+            node_addresses: take(&mut ebpf, "NODE_ADDRESSES")?,
+            current: current.map_err(|source| LoadError::Map { map: "SETTINGS", source })?,
+            settings,
+            source_ranges: take(&mut ebpf, "SOURCE_RANGES")?,
+            services: take(&mut ebpf, "SERVICES")?,
+            connections: take(&mut ebpf, "CONNECTIONS")?,
+            events: take(&mut ebpf, "EVENTS")?,
+            costs,
+            cpus: nr_cpus().map_or(1, |cpus| cpus),
+            limits,
+            taken_over: None,
+            _ebpf: ebpf,
+        })
     }
+}
+
+fn open(limits: Limits, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
+    let mut loader = EbpfLoader::new();
+    for (map, entries) in sizes(limits) {
+        loader.map_max_entries(map, entries);
+    }
+    for map in MAPS.into_iter().filter(|_| pins.is_some()) {
+        loader.map_pin_path(map, pins.unwrap_or(Path::new("")).join(map));
+    }
+    loader.load(OBJECT).map_err(|error| LoadError::Maps(Box::new(error)))
+}
+
+fn sizes(limits: Limits) -> [(&'static str, u32); 8] {
+    [
+        ("FRONTENDS", limits.frontends_max),
+        ("SLOTS", limits.slots_max),
+        ("SOURCE_RANGES", limits.source_ranges_max),
+        ("AFFINITY", limits.affinity_max),
+        ("TCP_PEERS", limits.tcp_peers_max),
+        ("FLOWS", limits.flows_max),
+        // One more than there are addresses: see the planner's numbers.
+        ("SERVICES", limits.frontends_max.saturating_add(1)),
+        ("CONNECTIONS", limits.frontends_max.saturating_add(1)),
+    ]
+}
+
+/// The sizes that the maps have, be it from an earlier process.
+fn pinned_limits(ebpf: &Ebpf, wanted: Limits) -> Result<Limits, LoadError> {
+    let size = |name: &'static str| {
+        let map = ebpf.map(name).ok_or(LoadError::Object(name))?;
+        let (Map::Array(data) | Map::HashMap(data) | Map::LpmTrie(data)) = map else {
+            return Err(LoadError::Object(name));
+        };
+        let info = data.info().map_err(|source| LoadError::Map { map: name, source })?;
+        Ok(info.max_entries())
+    };
+    let limits = Limits {
+        frontends_max: size("FRONTENDS")?,
+        slots_max: size("SLOTS")?,
+        source_ranges_max: size("SOURCE_RANGES")?,
+        ..wanted
+    };
+    if limits != wanted {
+        tracing::warn!(?limits, ?wanted, "the maps keep the sizes they were pinned with");
+    }
+    Ok(limits)
 }
 
 fn take<T: TryFrom<Map, Error = MapError>>(
@@ -187,16 +238,20 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(taken).map_err(|source| LoadError::Map { map, source })
 }
 
-fn program<'a>(
-    ebpf: &'a mut Ebpf,
-    program: &'static str,
-) -> Result<&'a mut CgroupSockAddr, LoadError> {
-    let found = ebpf.program_mut(program).ok_or(LoadError::Object(program))?;
-    found.try_into().map_err(|source| LoadError::Program { program, source })
-}
-
-const PROGRAMS: [&str; 4] =
-    ["pintle_recvmsg4", "pintle_peer4", "pintle_sendmsg4", "pintle_connect4"];
+const MAPS: [&str; 12] = [
+    "FRONTENDS",
+    "SLOTS",
+    "NODE_ADDRESSES",
+    "SETTINGS",
+    "SOURCE_RANGES",
+    "AFFINITY",
+    "TCP_PEERS",
+    "UDP_PEERS",
+    "FLOWS",
+    "SERVICES",
+    "CONNECTIONS",
+    "EVENTS",
+];
 
 /// What `build.rs` made of `ebpf/programs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pintle-ebpf"));

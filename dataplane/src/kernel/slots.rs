@@ -1,4 +1,4 @@
-//! The backend array, mapped into this process's memory: writing a backend is two stores, where a
+//! The backend array, mapped into this process's memory: writing a backend is four stores, where a
 //! system call each would make ten thousand Services take most of a second.
 
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapData;
 use nix::libc;
-use pintle_ebpf_common::{Endpoint, Slot};
+use pintle_ebpf_common::{Endpoint, Slot, SlotRun};
 
 /// The mapped array.
 pub(super) struct MappedSlots {
@@ -57,16 +57,29 @@ impl MappedSlots {
         let fits = base.checked_add(backends.len()).is_some_and(|end| end <= self.len);
         assert!(fits, "the planner and the maps were made with the same limits");
         for (index, backend) in backends.iter().enumerate() {
-            let Slot { endpoint, seal } = Slot::new(*backend, table);
-            // SAFETY: the slot lies within the mapping, by the check above, and is aligned to 16
-            // bytes from the start of a page. Programs in the kernel read it meanwhile, so it is
-            // written by atomic stores; that the two words are not one store is what the seal is for.
+            let Slot { address, port_be, seal } = Slot::new(*backend, table);
+            let words = [address.high_be, address.low_be, port_be, seal];
+            // SAFETY: the slot lies within the mapping, by the check above, is four words long and
+            // aligned to 32 bytes from the start of a page. Programs in the kernel read it meanwhile,
+            // so it is written by atomic stores; that they are not one store is what the seal is for.
             unsafe {
-                let slot = self.start.add(base + index).as_ptr();
-                AtomicU64::from_ptr(&raw mut (*slot).endpoint).store(endpoint, Ordering::Relaxed);
-                AtomicU64::from_ptr(&raw mut (*slot).seal).store(seal, Ordering::Relaxed);
+                let slot = self.start.add(base + index).cast::<u64>();
+                for (at, word) in words.into_iter().enumerate() {
+                    AtomicU64::from_ptr(slot.add(at).as_ptr()).store(word, Ordering::Relaxed);
+                }
             }
         }
+    }
+
+    /// Read a run; `None` if it does not lie within the array.
+    pub(super) fn read(&self, run: SlotRun) -> Option<Vec<Slot>> {
+        let (base, count) = (run.base as usize, run.count as usize);
+        if base.checked_add(count)? > self.len {
+            return None;
+        }
+        // SAFETY: the slots lie within the mapping, by the check above. This process alone writes
+        // them, by `&mut self`.
+        Some((base..base + count).map(|at| unsafe { self.start.add(at).read() }).collect())
     }
 }
 

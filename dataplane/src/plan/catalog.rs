@@ -5,16 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use pintle_ebpf_common::{Endpoint, flag};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::endpoint_slice::{Condition, SliceEndpoint, SliceSpec};
-use super::service::{
-    DesiredPort, DesiredService, ServiceName, ServicePort, ServiceSpec, endpoint, frontend_key,
+use super::desired::{
+    DesiredFrontend, DesiredPort, DesiredService, Policy, PortId, SourceCidr, frontend_key,
 };
+use super::endpoint_slice::SliceSpec;
+use super::node::NodeSpec;
+use super::policy::Endpoints;
+use super::service::{Family, ServiceName, ServicePort, ServiceSpec};
 
 /// The API's state as last heard.
 #[derive(Debug, Default)]
@@ -22,6 +25,7 @@ pub struct Catalog {
     services: FxHashMap<ServiceName, Entry>,
     /// By namespace and name of the slice: the Service it was last seen to belong to.
     slices: FxHashMap<ServiceName, ServiceName>,
+    node: NodeSpec,
     changed: BTreeSet<ServiceName>,
 }
 
@@ -70,6 +74,24 @@ impl Catalog {
         news
     }
 
+    /// The node itself was added or changed. Returns whether that is news for the Services.
+    pub fn set_node(&mut self, node: NodeSpec) -> bool {
+        let news = self.node.zone != node.zone || self.node.addresses != node.addresses;
+        self.node = node;
+        if news {
+            let services = self.services.iter();
+            let ours = services.filter(|(_, entry)| entry.spec.is_some());
+            self.changed.extend(ours.map(|(name, _)| name.clone()));
+        }
+        news
+    }
+
+    /// The node as last heard.
+    #[must_use]
+    pub fn node(&self) -> &NodeSpec {
+        &self.node
+    }
+
     /// A complete list of the Services has ended: those not `seen` in it are gone.
     pub fn retain_services(&mut self, seen: &FxHashSet<ServiceName>) {
         let known = self.services.iter().filter(|(_, entry)| entry.spec.is_some());
@@ -103,9 +125,32 @@ impl Catalog {
     #[must_use]
     pub fn desired(&self, name: &ServiceName) -> DesiredService {
         match self.services.get(name) {
-            Some(Entry { spec: Some(spec), slices }) => desired(spec, slices),
+            Some(Entry { spec: Some(spec), slices }) => {
+                let ports = ports(spec)
+                    .map(|(port, family)| desired(spec, port, family, slices, &self.node))
+                    .map(Arc::new)
+                    .collect();
+                DesiredService { created_ms: spec.created_ms, ports }
+            }
             _ => DesiredService::default(),
         }
+    }
+
+    /// The Services whose load balancers ask for their endpoints on this node: the port to answer
+    /// at, and how many ready ones there are. Kubernetes' `healthCheckNodePort`.
+    pub fn health_checks(&self) -> impl Iterator<Item = (&ServiceName, u16, usize)> {
+        self.services.iter().filter_map(|(name, Entry { spec, slices })| {
+            let spec = spec.as_ref().filter(|spec| spec.health_check_node_port != 0)?;
+            let mut local: Vec<_> = ports(spec)
+                .flat_map(|(port, family)| {
+                    let endpoints = Endpoints::of(port, family, slices.values());
+                    endpoints.local_ready().map(|endpoint| endpoint.address).collect::<Vec<_>>()
+                })
+                .collect();
+            local.sort_unstable();
+            local.dedup();
+            Some((name, spec.health_check_node_port, local.len()))
+        })
     }
 
     fn settle(&mut self, name: &ServiceName, news: bool) {
@@ -119,51 +164,137 @@ impl Catalog {
     }
 }
 
-fn desired(spec: &ServiceSpec, slices: &BTreeMap<Arc<str>, SliceSpec>) -> DesiredService {
-    let mut ports = Vec::with_capacity(spec.ports.len() * spec.cluster_ips.len());
-    for port in &spec.ports {
-        let (backends, flags) = usable(&merge(port, slices), spec.internal_local);
-        for address in &spec.cluster_ips {
-            let frontend = frontend_key(*address, port.port, port.protocol);
-            ports.push(DesiredPort { frontend, backends: Arc::clone(&backends), flags });
-        }
-    }
-    DesiredService { created_ms: spec.created_ms, ports }
+/// A Service has each port once for each family of its cluster IPs.
+fn ports(spec: &ServiceSpec) -> impl Iterator<Item = (&ServicePort, Family)> {
+    let families = spec.cluster_ips.iter().map(|ip| Family::of(*ip));
+    families.flat_map(|family| spec.ports.iter().map(move |port| (port, family)))
 }
 
-/// The endpoints that serve `port`, ordered. One that stands in several slices, as it may while it
-/// moves between them, is taken at its best.
-fn merge(
+fn desired(
+    spec: &ServiceSpec,
     port: &ServicePort,
+    family: Family,
     slices: &BTreeMap<Arc<str>, SliceSpec>,
-) -> BTreeMap<(Ipv4Addr, u16), (Condition, bool)> {
-    let mut merged = BTreeMap::new();
-    for slice in slices.values() {
-        let ports = slice.ports.iter();
-        for served in ports.filter(|p| p.name == port.name && p.protocol == port.protocol) {
-            for SliceEndpoint { address, condition, local } in &slice.endpoints {
-                let best = merged.entry((*address, served.port)).or_insert((*condition, *local));
-                best.0 = best.0.max(*condition);
-                best.1 |= *local;
-            }
-        }
+    node: &NodeSpec,
+) -> DesiredPort {
+    let endpoints = Endpoints::of(port, family, slices.values());
+    let addresses = Addresses::of(spec, port, family);
+    let uses_local = spec.internal_local || spec.external_local && addresses.is_exposed();
+    let uses_cluster = !spec.internal_local || addresses.is_exposed();
+    let none: Arc<[Endpoint]> = [].into();
+    let cluster = if uses_cluster { endpoints.cluster(node.zone.as_deref()) } else { none };
+    let mut local = if uses_local { endpoints.local() } else { [].into() };
+    if local == cluster {
+        local = Arc::clone(&cluster);
     }
-    merged
+    let mut desired = DesiredPort {
+        id: PortId { name: Arc::clone(&port.name), protocol: port.protocol, family },
+        cluster,
+        local,
+        affinity_seconds: spec.affinity_seconds,
+        source_ranges: source_ranges(spec, &addresses, node.primary(family)),
+        frontends: Vec::with_capacity(addresses.count()),
+    };
+    let frontends = addresses.frontends(spec, port);
+    // Where a policy leaves none of the endpoints there are, clients are dropped and not rejected.
+    let lacks = |policy| desired.endpoints(policy).is_empty() && !endpoints.is_empty();
+    let frontends = frontends
+        .map(|mut frontend| {
+            frontend.flags |= if lacks(frontend.internal) { flag::DROP_INTERNAL } else { 0 };
+            frontend.flags |= if lacks(frontend.external) { flag::DROP_EXTERNAL } else { 0 };
+            frontend
+        })
+        .collect();
+    desired.frontends = frontends;
+    desired
 }
 
-/// The endpoints to use: the ready ones, or where none is ready those that terminate and still
-/// serve; under the policy Local this is asked of the node's own. Where the policy leaves none of
-/// those there are, callers are dropped and not refused (`pkg/proxy/topology.go`).
-fn usable(
-    endpoints: &BTreeMap<(Ipv4Addr, u16), (Condition, bool)>,
-    internal_local: bool,
-) -> (Arc<[Endpoint]>, u32) {
-    let candidates = || endpoints.iter().filter(|(_, (_, local))| *local || !internal_local);
-    let best = candidates().map(|(_, (condition, _))| *condition).max();
-    let backends: Arc<[Endpoint]> = candidates()
-        .filter(|(_, (condition, _))| Some(*condition) == best)
-        .map(|((address, port), _)| endpoint(*address, *port))
-        .collect();
-    let flags = if backends.is_empty() && !endpoints.is_empty() { flag::DROP } else { 0 };
-    (backends, flags)
+/// A port's addresses of one family.
+struct Addresses {
+    cluster_ip: Option<IpAddr>,
+    external_ips: Vec<IpAddr>,
+    load_balancer_ips: Vec<IpAddr>,
+    /// `0.0.0.0` or `::` if the port has a node port.
+    node: Option<IpAddr>,
+}
+
+impl Addresses {
+    fn of(spec: &ServiceSpec, port: &ServicePort, family: Family) -> Self {
+        let of_family = |ips: &[IpAddr]| -> Vec<IpAddr> {
+            ips.iter().copied().filter(|ip| Family::of(*ip) == family).collect()
+        };
+        let any = match family {
+            Family::V4 => IpAddr::from([0; 4]),
+            Family::V6 => IpAddr::from([0; 16]),
+        };
+        Self {
+            cluster_ip: of_family(&spec.cluster_ips).first().copied(),
+            external_ips: of_family(&spec.external_ips),
+            load_balancer_ips: of_family(&spec.load_balancer_ips),
+            node: (port.node_port != 0).then_some(any),
+        }
+    }
+
+    /// Whether clients from elsewhere are expected.
+    fn is_exposed(&self) -> bool {
+        self.count() > usize::from(self.cluster_ip.is_some())
+    }
+
+    fn count(&self) -> usize {
+        let several = self.external_ips.len() + self.load_balancer_ips.len();
+        several + usize::from(self.cluster_ip.is_some()) + usize::from(self.node.is_some())
+    }
+
+    /// A frontend each, without those that say what happens where nobody answers.
+    fn frontends<'a>(
+        &'a self,
+        spec: &'a ServiceSpec,
+        port: &'a ServicePort,
+    ) -> impl Iterator<Item = DesiredFrontend> + 'a {
+        let inner = Policy::local_if(spec.internal_local);
+        let outer = Policy::local_if(spec.external_local);
+        let cluster_ip = self.cluster_ip.iter().map(move |ip| DesiredFrontend {
+            key: frontend_key(SocketAddr::new(*ip, port.port), port.protocol),
+            internal: inner,
+            external: inner,
+            checks_source: false,
+            flags: flag::CLUSTER_IP,
+        });
+        let ips = &self.external_ips;
+        let external_ips = ips.iter().map(|ip| (*ip, port.port, flag::EXTERNAL_IP));
+        let ips = &self.load_balancer_ips;
+        let load_balancer = ips.iter().map(|ip| (*ip, port.port, flag::LOAD_BALANCER));
+        let node = self.node.iter().map(|any| (*any, port.node_port, flag::NODE_PORT));
+        let exposed = external_ips.chain(load_balancer).chain(node);
+        cluster_ip.chain(exposed.map(move |(ip, number, kind)| DesiredFrontend {
+            key: frontend_key(SocketAddr::new(ip, number), port.protocol),
+            // Clients on this node are spared the policy for those from elsewhere.
+            internal: Policy::Cluster,
+            external: outer,
+            checks_source: kind == flag::LOAD_BALANCER,
+            flags: kind | if outer == Policy::Cluster { flag::MASQUERADE } else { 0 },
+        }))
+    }
+}
+
+/// The ranges of the port's family; if the Service has none of that family, everyone may. Where the
+/// node itself may, so may its load-balancer addresses: the node may have them as its own, and then
+/// sends from them.
+fn source_ranges(
+    spec: &ServiceSpec,
+    addresses: &Addresses,
+    primary: Option<IpAddr>,
+) -> Arc<[SourceCidr]> {
+    let Some(first) = addresses.load_balancer_ips.first() else { return [].into() };
+    let family = Family::of(*first);
+    let of_family = spec.source_ranges.iter().filter(|net| Family::of(net.addr()) == family);
+    let mut ranges: Vec<SourceCidr> = of_family.clone().map(|net| SourceCidr::from(*net)).collect();
+    let node_may = primary.is_some_and(|node| of_family.clone().any(|net| net.contains(&node)));
+    if node_may {
+        let hosts = addresses.load_balancer_ips.iter().map(|ip| ipnet::IpNet::from(*ip));
+        ranges.extend(hosts.map(SourceCidr::from));
+    }
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges.into()
 }

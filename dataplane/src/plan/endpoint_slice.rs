@@ -1,17 +1,21 @@
 //! An EndpointSlice, reduced to what the dataplane needs of it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1 as discovery;
+use pintle_ebpf_common::Address;
 
-use super::service::{LABEL_SERVICE_PROXY_NAME, Protocol, ServiceName};
+use super::desired::address;
+use super::service::{Family, LABEL_SERVICE_PROXY_NAME, Protocol, ServiceName};
 
 /// The endpoints that one slice adds to its Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceSpec {
     /// The Service.
     pub service: ServiceName,
+    /// The family of the addresses.
+    pub family: Family,
     /// The ports that each endpoint serves.
     pub ports: Vec<SlicePort>,
     /// The endpoints that take connections, be it as a last resort.
@@ -30,14 +34,18 @@ pub struct SlicePort {
 }
 
 /// One endpoint of a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceEndpoint {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: Address,
     /// Whether it takes connections.
     pub condition: Condition,
     /// Whether it is on this node.
     pub local: bool,
+    /// The nodes that it is meant for.
+    pub node_hint: NodeHint,
+    /// The zones that it is meant for; `None` if it says nothing.
+    pub zone_hints: Option<Arc<[Arc<str>]>>,
 }
 
 /// When an endpoint takes connections, the better one greater.
@@ -49,33 +57,47 @@ pub enum Condition {
     Ready,
 }
 
+/// Which nodes an endpoint is meant for (`hints.forNodes`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeHint {
+    /// Others than this one.
+    Elsewhere,
+    /// It says nothing.
+    None,
+    /// This one, among others perhaps.
+    ThisNode,
+}
+
 impl SliceSpec {
-    /// The slice as it concerns the dataplane of `node_name`; `None` if it does not: not of IPv4
+    /// The slice as it concerns the dataplane of `node_name`; `None` if it does not: not of IP
     /// addresses, of no Service, of a headless one, or left to another proxy.
     #[must_use]
     pub fn from_object(slice: &discovery::EndpointSlice, node_name: &str) -> Option<Self> {
         let labels = slice.metadata.labels.as_ref()?;
-        if slice.address_type != "IPv4"
-            || labels.contains_key(LABEL_SERVICE_PROXY_NAME)
-            || labels.contains_key(LABEL_HEADLESS)
-        {
+        if labels.contains_key(LABEL_SERVICE_PROXY_NAME) || labels.contains_key(LABEL_HEADLESS) {
             return None;
         }
+        let family = match slice.address_type.as_str() {
+            "IPv4" => Family::V4,
+            "IPv6" => Family::V6,
+            _ => return None,
+        };
         let service = labels.get(LABEL_SERVICE_NAME).filter(|name| !name.is_empty())?;
         let namespace = slice.metadata.namespace.as_deref()?;
         let endpoints = slice.endpoints.iter();
         Some(Self {
             service: ServiceName::new(namespace, service),
+            family,
             ports: slice.ports.iter().flatten().filter_map(SlicePort::from_object).collect(),
             endpoints: endpoints
-                .filter_map(|endpoint| SliceEndpoint::from_object(endpoint, node_name))
+                .filter_map(|endpoint| SliceEndpoint::from_object(endpoint, family, node_name))
                 .collect(),
         })
     }
 }
 
 impl SlicePort {
-    /// `None` for a port without a number, which kube-proxy ignores too, and for SCTP.
+    /// `None` for a port without a number, which kube-proxy ignores too.
     fn from_object(port: &discovery::EndpointPort) -> Option<Self> {
         Some(Self {
             name: port.name.as_deref().unwrap_or_default().into(),
@@ -88,13 +110,39 @@ impl SlicePort {
 impl SliceEndpoint {
     /// The first of an endpoint's addresses, as kube-proxy takes it; `None` if it takes no
     /// connections.
-    fn from_object(endpoint: &discovery::Endpoint, node_name: &str) -> Option<Self> {
+    fn from_object(
+        endpoint: &discovery::Endpoint,
+        family: Family,
+        node_name: &str,
+    ) -> Option<Self> {
         let node = endpoint.node_name.as_deref();
+        let ip: IpAddr = endpoint.addresses.first()?.parse().ok()?;
+        if Family::of(ip) != family {
+            return None;
+        }
+        let hints = endpoint.hints.as_ref();
+        let zones = hints.and_then(|hints| hints.for_zones.as_deref()).unwrap_or_default();
         Some(Self {
-            address: endpoint.addresses.first()?.parse().ok()?,
+            address: address(ip),
             condition: Condition::from_object(endpoint.conditions.as_ref())?,
             local: node.is_some_and(|node| node == node_name),
+            node_hint: NodeHint::from_object(hints, node_name),
+            zone_hints: (!zones.is_empty())
+                .then(|| zones.iter().map(|zone| zone.name.as_str().into()).collect()),
         })
+    }
+}
+
+impl NodeHint {
+    fn from_object(hints: Option<&discovery::EndpointHints>, node_name: &str) -> Self {
+        let nodes = hints.and_then(|hints| hints.for_nodes.as_deref()).unwrap_or_default();
+        if nodes.is_empty() {
+            Self::None
+        } else if nodes.iter().any(|node| node.name == node_name) {
+            Self::ThisNode
+        } else {
+            Self::Elsewhere
+        }
     }
 }
 

@@ -1,28 +1,50 @@
 //! The values that a plan is made of.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pintle_ebpf_common::{Endpoint, Frontend, FrontendKey};
+use pintle_ebpf_common::{Address, Endpoint, Frontend, FrontendKey};
 
-use super::service::ServiceName;
+use super::desired::{PortId, SourceCidr, socket_addr};
+use super::service::{Family, Protocol, ServiceName};
 
 /// One change of the kernel's maps. Doing one twice is the same as doing it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MapOp {
-    /// Set a connection counter to zero on every CPU, before it is used for another Service port.
-    ResetCounter {
-        /// Its index.
-        counter: u32,
+    /// Set the counters of a number to zero on every CPU, and note whose it is from now on.
+    PutService {
+        /// [`Frontend::service`].
+        service: u32,
+        /// Whose.
+        port: Arc<PortName>,
     },
-    /// Write a table's backends into slots that no frontend names.
+    /// A number is nobody's any more.
+    RemoveService {
+        /// [`Frontend::service`].
+        service: u32,
+    },
+    /// Write a run of backends into slots that no frontend names.
     WriteSlots {
-        /// The table's first slot.
+        /// The first slot.
         base: u32,
-        /// The table's id.
+        /// The id of the table that they are for.
         table: u64,
         /// The backends, one a slot.
         backends: Arc<[Endpoint]>,
+    },
+    /// Let clients of a range in.
+    PutSourceRange {
+        /// [`Frontend::ranges`].
+        ranges: u32,
+        /// The clients.
+        cidr: SourceCidr,
+    },
+    /// Take back a range that no frontend names any more.
+    RemoveSourceRange {
+        /// [`Frontend::ranges`].
+        ranges: u32,
+        /// The clients.
+        cidr: SourceCidr,
     },
     /// Publish a frontend, or switch it to another table, in one step.
     PutFrontend {
@@ -36,6 +58,36 @@ pub enum MapOp {
         /// Its address.
         key: FrontendKey,
     },
+    /// Node ports answer at this address of the node.
+    PutNodeAddress {
+        /// The address.
+        address: Address,
+        /// Bits of [`pintle_ebpf_common::node_address`].
+        flags: u32,
+    },
+    /// The node has this address no more, or node ports no longer answer at it.
+    RemoveNodeAddress {
+        /// The address.
+        address: Address,
+    },
+}
+
+/// A port of a Service, and whose.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortName {
+    /// The Service.
+    pub service: ServiceName,
+    /// The port.
+    pub port: PortId,
+}
+
+impl PortName {
+    /// The name of a number that no Service has.
+    pub(super) fn nobody(number: u32) -> Self {
+        let (service, name) = (ServiceName::new("", ""), number.to_string().into());
+        let port = PortId { name, protocol: Protocol::Tcp, family: Family::V4 };
+        Self { service, port }
+    }
 }
 
 /// What to do, in this order, and what could not be planned.
@@ -66,9 +118,9 @@ pub struct Rejected {
 impl Rejected {
     /// The address in words.
     #[must_use]
-    pub fn address(&self) -> SocketAddrV4 {
-        let FrontendKey { addr_be, port_be, .. } = self.frontend;
-        SocketAddrV4::new(addr_be.to_ne_bytes().into(), u16::from_be(port_be))
+    pub fn address(&self) -> SocketAddr {
+        let FrontendKey { address, port_be, .. } = self.frontend;
+        socket_addr(Endpoint::new(address, port_be))
     }
 }
 
@@ -88,5 +140,13 @@ pub enum Rejection {
         backends: usize,
         /// The size of the map.
         slots_max: u32,
+    },
+    /// There are as many source ranges as the map was sized for.
+    #[error("no room for {ranges} source ranges among {ranges_max}")]
+    RangesFull {
+        /// Those of the port.
+        ranges: usize,
+        /// The size of the map.
+        ranges_max: u32,
     },
 }

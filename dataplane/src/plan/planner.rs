@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pintle_ebpf_common::{Endpoint, Frontend, FrontendKey, FrontendWord};
+use pintle_ebpf_common::{Address, Frontend, FrontendKey};
 use rustc_hash::FxHashMap;
 
-use super::op::{MapOp, Plan, Rejected, Rejection};
-use super::service::{DesiredPort, DesiredService, ServiceName};
-use super::slots::{Run, SlotAllocator};
+use super::desired::{DesiredPort, DesiredService};
+use super::inventory::Inventory;
+use super::numbers::{RangeSets, ServiceNumbers};
+use super::op::{MapOp, Plan, PortName, Rejected, Rejection};
+use super::service::ServiceName;
+use super::table::Tables;
 use crate::Limits;
 
 /// What is published, and what could be. Its answers depend on what it was given alone: no clock,
@@ -23,27 +26,42 @@ pub struct Planner {
     /// Who claims each address; the first has it.
     claims: FxHashMap<FrontendKey, Vec<Claim>>,
     published: FxHashMap<FrontendKey, Published>,
+    /// The ports that have published addresses.
+    ports: FxHashMap<Arc<PortName>, Port>,
     /// The addresses that could not be published as they should, for want of room.
     waiting: BTreeSet<FrontendKey>,
     rejected: BTreeMap<(FrontendKey, ServiceName), Rejection>,
-    slots: SlotAllocator,
-    counters: Counters,
-    table_last: u64,
+    tables: Tables,
+    ranges: RangeSets,
+    numbers: ServiceNumbers,
+    node_addresses: BTreeMap<Address, u32>,
 }
 
 #[derive(Clone, Debug)]
 struct Claim {
     created_ms: i64,
     service: ServiceName,
-    desired: DesiredPort,
+    port: Arc<DesiredPort>,
+    /// Of the port's frontends.
+    index: usize,
 }
 
 #[derive(Debug)]
 struct Published {
-    service: ServiceName,
-    backends: Arc<[Endpoint]>,
-    run: Option<Run>,
-    word: FrontendWord,
+    port: Arc<PortName>,
+    record: Frontend,
+}
+
+/// What the frontends of a port share.
+#[derive(Debug)]
+struct Port {
+    number: u32,
+    /// The latest table, if a frontend names it.
+    table: Option<u64>,
+    /// The latest source ranges, likewise.
+    ranges: Option<u32>,
+    /// Published ones.
+    frontends: u32,
 }
 
 impl Planner {
@@ -55,12 +73,59 @@ impl Planner {
             services: FxHashMap::default(),
             claims: FxHashMap::default(),
             published: FxHashMap::default(),
+            ports: FxHashMap::default(),
             waiting: BTreeSet::new(),
             rejected: BTreeMap::new(),
-            slots: SlotAllocator::new(limits.slots_max),
-            counters: Counters::default(),
-            table_last: 0,
+            tables: Tables::new(limits.slots_max),
+            ranges: RangeSets::new(limits.source_ranges_max),
+            numbers: ServiceNumbers::default(),
+            node_addresses: BTreeMap::new(),
         }
+    }
+
+    /// What an earlier process left in the maps is published, and what of it the next plan's Services
+    /// do not claim is taken away by that plan: so make it when all of them are known.
+    ///
+    /// What is as it should be is left as it is, without an operation.
+    #[must_use]
+    pub fn restore(limits: Limits, found: Inventory) -> Self {
+        let mut planner = Self::new(limits);
+        for (id, run, backends) in found.tables {
+            planner.tables.restore_set(id, run, backends);
+        }
+        for (ranges, cidrs) in found.ranges {
+            planner.ranges.restore(ranges, cidrs.into());
+        }
+        let mut names: BTreeMap<u32, _> = BTreeMap::new();
+        for (number, name) in found.services {
+            names.insert(number, (Arc::new(name), false));
+        }
+        for (key, record) in found.frontends {
+            let number = record.service;
+            // Without a name it is nobody's, and whoever claims the address gets a number.
+            let nobody = || (Arc::new(PortName::nobody(number)), false);
+            let (name, used) = names.entry(number).or_insert_with(nobody);
+            *used = true;
+            planner.restore_frontend(key, Arc::clone(name), record);
+        }
+        planner.numbers.restore(names.keys().copied());
+        let unused = names.iter().filter(|(_, (_, used))| !used);
+        unused.for_each(|(number, _)| planner.numbers.retire(*number));
+        planner.node_addresses = found.node_addresses;
+        planner
+    }
+
+    fn restore_frontend(&mut self, key: FrontendKey, name: Arc<PortName>, record: Frontend) {
+        let number = record.service;
+        self.tables.restore(record.table);
+        self.ports.entry(Arc::clone(&name)).or_insert_with(|| Port {
+            number,
+            table: None,
+            ranges: None,
+            frontends: 0,
+        });
+        self.enter(key, name, record, record.ranges != 0);
+        self.waiting.insert(key);
     }
 
     /// The operations after which the given Services are as given. `now_ms` is any clock that does
@@ -70,8 +135,10 @@ impl Planner {
         now_ms: u64,
         changes: impl IntoIterator<Item = (ServiceName, DesiredService)>,
     ) -> Plan {
-        self.slots.begin(now_ms, GRACE_MS);
-        self.counters.begin();
+        let mut draft = Draft::default();
+        self.tables.begin(now_ms, GRACE_MS);
+        self.numbers.begin(&mut draft.writes);
+        self.ranges.begin(now_ms, GRACE_MS, &mut draft.writes);
         let mut affected = std::mem::take(&mut self.waiting);
         for (service, desired) in changes {
             self.claim(service, desired, &mut affected);
@@ -79,14 +146,27 @@ impl Planner {
         // What is taken away makes room for what is new, as far as numbers go.
         let (present, absent): (Vec<_>, Vec<_>) =
             affected.into_iter().partition(|key| self.claims.contains_key(key));
-        let mut draft = Draft::default();
         for key in absent {
-            self.withdraw(key, now_ms, &mut draft);
+            self.withdraw(key, &mut draft);
         }
         for key in present {
-            self.publish(key, now_ms, &mut draft);
+            self.publish(key, &mut draft);
         }
+        self.tables.end(now_ms);
+        self.ranges.end(now_ms);
         draft.into_plan()
+    }
+
+    /// The operations after which node ports answer at these addresses of the node and no others.
+    pub fn plan_node_addresses(&mut self, wanted: BTreeMap<Address, u32>) -> Plan {
+        let current = std::mem::replace(&mut self.node_addresses, wanted);
+        let wanted = &self.node_addresses;
+        let gone = current.keys().filter(|address| !wanted.contains_key(address));
+        let mut ops: Vec<MapOp> =
+            gone.map(|address| MapOp::RemoveNodeAddress { address: *address }).collect();
+        let new = wanted.iter().filter(|(address, flags)| current.get(address) != Some(flags));
+        ops.extend(new.map(|(&address, &flags)| MapOp::PutNodeAddress { address, flags }));
+        Plan { ops, rejected: Vec::new() }
     }
 
     /// The claims that are not met.
@@ -98,17 +178,18 @@ impl Planner {
         })
     }
 
-    /// Whether a claim waits for room, which another plan may find.
+    /// Whether another plan is worth making after a while, though nothing changed: a claim waits for
+    /// room, or something that is no longer used waits to be taken away.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || self.ranges.is_waiting()
     }
 
-    /// The Service ports that are published, with their Service, address and counter.
-    pub fn published(&self) -> impl Iterator<Item = (&ServiceName, FrontendKey, u32)> {
+    /// The addresses that are published, with their Service's port and its number.
+    pub fn published(&self) -> impl Iterator<Item = (&PortName, FrontendKey, u32)> {
         self.published
             .iter()
-            .map(|(key, published)| (&published.service, *key, published.word.counter))
+            .map(|(key, published)| (&*published.port, *key, published.record.service))
     }
 
     /// Replace what `service` claims.
@@ -128,38 +209,39 @@ impl Planner {
             }
         }
         let DesiredService { created_ms, ports } = desired;
-        let mut keys = Vec::with_capacity(ports.len());
-        for desired in ports {
-            let key = desired.frontend;
-            // The API refuses a Service that names a port twice; the first counts.
-            if keys.contains(&key) {
-                continue;
+        let mut keys = Vec::with_capacity(ports.iter().map(|port| port.frontends.len()).sum());
+        for port in ports {
+            for (index, frontend) in port.frontends.iter().enumerate() {
+                let key = frontend.key;
+                // The API refuses a Service that names a port twice; the first counts. So it does of
+                // an address that is an external and a load-balancer one at once.
+                if keys.contains(&key) {
+                    continue;
+                }
+                keys.push(key);
+                affected.insert(key);
+                let claims = self.claims.entry(key).or_insert_with(|| Vec::with_capacity(1));
+                let (service, port) = (service.clone(), Arc::clone(&port));
+                let claim = Claim { created_ms, service, port, index };
+                let place = claims.partition_point(|other| other.rank() < claim.rank());
+                claims.insert(place, claim);
             }
-            keys.push(key);
-            affected.insert(key);
-            let claims = self.claims.entry(key).or_insert_with(|| Vec::with_capacity(1));
-            let claim = Claim { created_ms, service: service.clone(), desired };
-            let place = claims.partition_point(|other| other.rank() < claim.rank());
-            claims.insert(place, claim);
         }
         if !keys.is_empty() {
             self.services.insert(service, keys);
         }
     }
 
-    fn withdraw(&mut self, key: FrontendKey, now_ms: u64, draft: &mut Draft) {
+    fn withdraw(&mut self, key: FrontendKey, draft: &mut Draft) {
         self.reject(key, BTreeMap::new(), draft);
         if let Some(published) = self.published.remove(&key) {
             draft.removals.push(MapOp::RemoveFrontend { key });
-            self.counters.retire(published.word.counter);
-            if let Some(run) = published.run {
-                self.slots.retire(run, now_ms);
-            }
+            self.leave(&published);
         }
     }
 
     /// Make `key` what the first of its claims says.
-    fn publish(&mut self, key: FrontendKey, now_ms: u64, draft: &mut Draft) {
+    fn publish(&mut self, key: FrontendKey, draft: &mut Draft) {
         let Some((claim, losers)) = self.claims.get(&key).and_then(|claims| claims.split_first())
         else {
             return;
@@ -168,7 +250,7 @@ impl Planner {
             |loser: &Claim| (loser.service.clone(), Rejection::Claimed(claim.service.clone()));
         let mut rejections: BTreeMap<_, _> = losers.iter().map(claimed).collect();
         let claim = claim.clone();
-        if let Err(reason) = self.switch(key, &claim, now_ms, draft) {
+        if let Err(reason) = self.switch(key, &claim, draft) {
             self.waiting.insert(key);
             rejections.insert(claim.service, reason);
         }
@@ -182,6 +264,9 @@ impl Planner {
         rejections: BTreeMap<ServiceName, Rejection>,
         draft: &mut Draft,
     ) {
+        if rejections.is_empty() && self.rejected.is_empty() {
+            return;
+        }
         let first = (key, ServiceName::new("", ""));
         let of_key = self.rejected.range(first..).take_while(|((other, _), _)| *other == key);
         let old: Vec<_> = of_key.map(|(id, _)| id.clone()).collect();
@@ -200,70 +285,99 @@ impl Planner {
         &mut self,
         key: FrontendKey,
         claim: &Claim,
-        now_ms: u64,
         draft: &mut Draft,
     ) -> Result<(), Rejection> {
-        let Claim { service, desired: DesiredPort { backends, flags, .. }, .. } = claim;
+        let name = PortName { service: claim.service.clone(), port: claim.port.id.clone() };
         let old = self.published.get(&key);
-        if old.is_some_and(|old| {
-            old.service == *service && old.backends == *backends && old.word.flags == *flags
-        }) {
-            return Ok(());
-        }
         let frontends_max = self.limits.frontends_max;
         if old.is_none() && self.published.len() >= frontends_max as usize {
             return Err(Rejection::FrontendsFull(frontends_max));
         }
-        let counter = old.map(|old| old.word.counter);
-        let reset = old.is_none_or(|old| old.service != *service);
-        let run = self.write_table(backends, draft)?;
-        let counter = counter.unwrap_or_else(|| self.counters.allocate(frontends_max));
-        if reset {
-            draft.writes.push(MapOp::ResetCounter { counter });
-        }
-        let word = FrontendWord {
-            table: self.table_last,
-            slot_base: run.map_or(0, |run| run.base),
-            count: backends.len() as u32,
-            counter,
-            flags: *flags,
+        let known = self.ports.get_key_value(&name);
+        let current = known.map(|(_, port)| (port.table, port.ranges)).unwrap_or_default();
+        let frontend = claim.port.frontends[claim.index];
+        let (table, ranges) = self.hold(&claim.port, frontend.checks_source, current, draft)?;
+        let (name, number) = match self.ports.get_key_value(&name) {
+            Some((name, port)) => (Arc::clone(name), port.number),
+            None => self.number(name, draft),
         };
-        draft.puts.push(MapOp::PutFrontend { key, frontend: Frontend::new(key, word) });
-        let published =
-            Published { service: service.clone(), backends: Arc::clone(backends), run, word };
-        let old = self.published.insert(key, published);
-        if let Some(run) = old.and_then(|old| old.run) {
-            self.slots.retire(run, now_ms);
+        let record = Frontend {
+            table,
+            internal: self.tables.run(table, claim.port.endpoints(frontend.internal)),
+            external: self.tables.run(table, claim.port.endpoints(frontend.external)),
+            service: number,
+            ranges,
+            affinity_seconds: claim.port.affinity_seconds,
+            flags: frontend.flags,
+            seal: 0,
+        };
+        let record = record.sealed_for(key);
+        if self.published.get(&key).is_some_and(|old| old.port == name && old.record == record) {
+            return Ok(());
         }
+        draft.puts.push(MapOp::PutFrontend { key, frontend: record });
+        self.enter(key, name, record, frontend.checks_source);
         Ok(())
     }
 
-    /// A new table, numbered `table_last`; no slots are needed for no backends.
-    fn write_table(
+    /// The table and source ranges for a frontend of `port`.
+    fn hold(
         &mut self,
-        backends: &Arc<[Endpoint]>,
+        port: &DesiredPort,
+        checks_source: bool,
+        (table, ranges): (Option<u64>, Option<u32>),
         draft: &mut Draft,
-    ) -> Result<Option<Run>, Rejection> {
-        let run = if backends.is_empty() {
-            None
+    ) -> Result<(u64, u32), Rejection> {
+        let ranges = if checks_source {
+            self.ranges.hold(ranges, &port.source_ranges, &mut draft.writes)?
         } else {
-            let full =
-                Rejection::SlotsFull { backends: backends.len(), slots_max: self.limits.slots_max };
-            Some(self.slots.allocate(backends.len()).ok_or(full)?)
+            0
         };
-        self.table_last += 1;
-        if let Some(run) = run {
-            draft.writes.push(MapOp::WriteSlots {
-                base: run.base,
-                table: self.table_last,
-                backends: Arc::clone(backends),
-            });
+        Ok((self.tables.hold(table, port, &mut draft.writes)?, ranges))
+    }
+
+    /// A number for a port that has none.
+    fn number(&mut self, name: PortName, draft: &mut Draft) -> (Arc<PortName>, u32) {
+        let name = Arc::new(name);
+        // One more: where an address passes from one port to another, the old one leaves it after.
+        let number = self.numbers.allocate(self.limits.frontends_max.saturating_add(1));
+        draft.writes.push(MapOp::PutService { service: number, port: Arc::clone(&name) });
+        let port = Port { number, table: None, ranges: None, frontends: 0 };
+        self.ports.insert(Arc::clone(&name), port);
+        (name, number)
+    }
+
+    /// `key` is published, in place of what it was.
+    fn enter(&mut self, key: FrontendKey, name: Arc<PortName>, record: Frontend, ranged: bool) {
+        if let Some(port) = self.ports.get_mut(&name) {
+            port.frontends += 1;
+            port.table = Some(record.table);
+            if ranged {
+                port.ranges = Some(record.ranges);
+            }
         }
-        Ok(run)
+        self.tables.use_table(record.table);
+        self.ranges.use_set(record.ranges);
+        if let Some(old) = self.published.insert(key, Published { port: name, record }) {
+            self.leave(&old);
+        }
+    }
+
+    /// What was published is so no more.
+    fn leave(&mut self, published: &Published) {
+        self.tables.leave(published.record.table);
+        self.ranges.leave(published.record.ranges);
+        let Some(port) = self.ports.get_mut(&published.port) else { return };
+        port.frontends -= 1;
+        if port.frontends == 0 {
+            self.numbers.retire(port.number);
+            self.ports.remove(&published.port);
+        }
     }
 }
 
 impl Claim {
+    /// The older Service first.
     fn rank(&self) -> (i64, &ServiceName) {
         (self.created_ms, &self.service)
     }
@@ -272,7 +386,7 @@ impl Claim {
 /// The operations of a plan by the stage they belong to.
 #[derive(Default)]
 struct Draft {
-    /// Of what no frontend names yet.
+    /// Of what no frontend names yet, or no longer.
     writes: Vec<MapOp>,
     puts: Vec<MapOp>,
     removals: Vec<MapOp>,
@@ -289,38 +403,5 @@ impl Draft {
     }
 }
 
-/// The indices of the connection counters, as many as there may be frontends. One that is given up
-/// rests until the next plan if it can, so that its old frontend no longer counts with it.
-#[derive(Debug, Default)]
-struct Counters {
-    next: u32,
-    free: BTreeSet<u32>,
-    retired: Vec<u32>,
-}
-
-impl Counters {
-    fn begin(&mut self) {
-        self.free.extend(self.retired.drain(..));
-    }
-
-    /// An unused index below `max`; there is one while fewer than `max` are in use.
-    fn allocate(&mut self, max: u32) -> u32 {
-        if let Some(counter) = self.free.pop_first() {
-            return counter;
-        }
-        if self.next >= max
-            && let Some(counter) = self.retired.pop()
-        {
-            return counter;
-        }
-        self.next += 1;
-        self.next - 1
-    }
-
-    fn retire(&mut self, counter: u32) {
-        self.retired.push(counter);
-    }
-}
-
-/// How long retired slots rest: far longer than a program runs that is not put to sleep.
+/// How long retired slots and ranges rest: far longer than a program runs that is not put to sleep.
 const GRACE_MS: u64 = 1000;

@@ -1,11 +1,12 @@
 //! A Service, reduced to what the dataplane needs of it.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
-use pintle_ebpf_common::{Endpoint, FrontendKey, protocol};
+use pintle_ebpf_common::protocol;
 
 /// A Service's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,9 +31,11 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// The protocols that the hooks translate.
+/// The protocols of Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
+    /// SCTP. Its sockets have no hooks.
+    Sctp,
     /// TCP.
     Tcp,
     /// UDP.
@@ -40,36 +43,70 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Kubernetes' name for a protocol; TCP if there is none, `None` for SCTP.
+    /// Kubernetes' name for a protocol; TCP if there is none, `None` for what is not one of ours.
     #[must_use]
     pub fn parse(name: Option<&str>) -> Option<Self> {
         match name {
             None | Some("TCP") => Some(Self::Tcp),
             Some("UDP") => Some(Self::Udp),
+            Some("SCTP") => Some(Self::Sctp),
             Some(_) => None,
         }
     }
 
-    /// The number in an IPv4 header.
+    /// The number in an IP header.
     #[must_use]
-    pub fn number(self) -> u8 {
+    pub const fn number(self) -> u8 {
         match self {
+            Self::Sctp => protocol::SCTP,
             Self::Tcp => protocol::TCP,
             Self::Udp => protocol::UDP,
         }
     }
 }
 
-/// A Service that has cluster IPs of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// IPv4 or IPv6. A Service of both has one set of endpoints for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// A Service that has a cluster IP.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceSpec {
     /// When the Service was made, in milliseconds since 1970. Of two that claim one address the
     /// older one has it.
     pub created_ms: i64,
-    /// The cluster IPs.
-    pub cluster_ips: Vec<Ipv4Addr>,
+    /// The cluster IPs, at most one a family.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// The addresses of `status.loadBalancer` that traffic arrives at (`ipMode: VIP`).
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Whom the load-balancer addresses are for; empty: everyone.
+    pub source_ranges: Vec<IpNet>,
     /// Whether `internalTrafficPolicy` is `Local`.
     pub internal_local: bool,
+    /// Whether `externalTrafficPolicy` is `Local`.
+    pub external_local: bool,
+    /// For how long a client keeps its endpoint; 0 without session affinity.
+    pub affinity_seconds: u32,
+    /// Where load balancers ask whether this node has endpoints; 0: nowhere.
+    pub health_check_node_port: u16,
     /// The ports.
     pub ports: Vec<ServicePort>,
 }
@@ -83,18 +120,21 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// Its number.
     pub port: u16,
+    /// The port of the node's own addresses, 0 if it has none.
+    pub node_port: u16,
 }
 
 impl ServiceSpec {
-    /// The Service as it concerns this dataplane; `None` if it does not: no IPv4 cluster IP
-    /// (headless, `ExternalName`, not yet allocated, IPv6 alone), or left to another proxy by the
-    /// label `service.kubernetes.io/service-proxy-name`.
+    /// The Service as it concerns this dataplane; `None` if it does not: no cluster IP (headless,
+    /// `ExternalName`, not yet allocated), or left to another proxy by the label
+    /// `service.kubernetes.io/service-proxy-name`.
     #[must_use]
     pub fn from_object(service: &core::Service) -> Option<Self> {
         let spec = service.spec.as_ref()?;
         let labels = service.metadata.labels.as_ref();
         if labels.is_some_and(|labels| labels.contains_key(LABEL_SERVICE_PROXY_NAME))
             || spec.type_.as_deref() == Some("ExternalName")
+            || spec.cluster_ip.as_deref() == Some("None")
         {
             return None;
         }
@@ -103,10 +143,19 @@ impl ServiceSpec {
             return None;
         }
         let created = service.metadata.creation_timestamp.as_ref();
+        let external_local = spec.external_traffic_policy.as_deref() == Some("Local");
+        let health_checked = external_local && spec.type_.as_deref() == Some("LoadBalancer");
+        let health_check_node_port = port_number(spec.health_check_node_port);
         Some(Self {
             created_ms: created.map_or(0, |time| time.0.as_millisecond()),
             cluster_ips,
+            external_ips: addresses(spec.external_ips.iter().flatten()),
+            load_balancer_ips: load_balancer_ips(service),
+            source_ranges: source_ranges(spec),
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+            external_local,
+            affinity_seconds: affinity_seconds(spec),
+            health_check_node_port: if health_checked { health_check_node_port } else { 0 },
             ports: spec.ports.iter().flatten().filter_map(ServicePort::from_object).collect(),
         })
     }
@@ -118,61 +167,69 @@ impl ServicePort {
             name: port.name.as_deref().unwrap_or_default().into(),
             protocol: Protocol::parse(port.protocol.as_deref())?,
             port: u16::try_from(port.port).ok().filter(|port| *port != 0)?,
+            node_port: port_number(port.node_port),
         })
     }
 }
 
 /// `clusterIPs` holds `clusterIP` as its first; one written before dual stack has the latter alone.
-fn cluster_ips(spec: &core::ServiceSpec) -> Vec<Ipv4Addr> {
+/// kube-proxy takes the first of each family.
+fn cluster_ips(spec: &core::ServiceSpec) -> Vec<IpAddr> {
     let listed = spec.cluster_ips.as_deref().unwrap_or_default();
-    let mut addresses: Vec<Ipv4Addr> =
-        listed.iter().chain(&spec.cluster_ip).filter_map(|text| text.parse().ok()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
+    let mut first = Vec::<IpAddr>::new();
+    for address in addresses(listed.iter().chain(&spec.cluster_ip)) {
+        if first.iter().all(|other| Family::of(*other) != Family::of(address)) {
+            first.push(address);
+        }
+    }
+    first
+}
+
+fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = texts.filter_map(|text| text.parse().ok()).collect();
+    let mut seen = Vec::with_capacity(addresses.len());
+    addresses.retain(|address| {
+        !seen.contains(address) && {
+            seen.push(*address);
+            true
+        }
+    });
     addresses
 }
 
-/// What is to be published for a whole Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DesiredService {
-    /// See [`ServiceSpec::created_ms`].
-    pub created_ms: i64,
-    /// Its addresses, each with what answers there. Empty removes the Service.
-    pub ports: Vec<DesiredPort>,
+/// `ipMode: Proxy` means that traffic is to go out to the load balancer, so such an address is not
+/// one of ours.
+fn load_balancer_ips(service: &core::Service) -> Vec<IpAddr> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
+    let ours = ingress.iter().filter(|one| one.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"));
+    addresses(ours.filter_map(|one| one.ip.as_ref()))
 }
 
-/// What is to answer at one address, port and protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DesiredPort {
-    /// The address.
-    pub frontend: FrontendKey,
-    /// Who answers, without duplicates; connections are refused if there is none.
-    pub backends: Arc<[Endpoint]>,
-    /// Bits of [`pintle_ebpf_common::flag`].
-    pub flags: u32,
+fn source_ranges(spec: &core::ServiceSpec) -> Vec<IpNet> {
+    let texts = spec.load_balancer_source_ranges.iter().flatten();
+    let mut ranges: Vec<IpNet> =
+        texts.filter_map(|text| text.trim().parse().ok()).map(|net: IpNet| net.trunc()).collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges
 }
 
-impl DesiredPort {
-    /// The cluster IP and port `frontend`, served by `backends`.
-    #[must_use]
-    pub fn new(frontend: SocketAddrV4, protocol: Protocol, backends: &[SocketAddrV4]) -> Self {
-        Self {
-            frontend: frontend_key(*frontend.ip(), frontend.port(), protocol),
-            backends: backends.iter().map(|addr| endpoint(*addr.ip(), addr.port())).collect(),
-            flags: 0,
-        }
+fn affinity_seconds(spec: &core::ServiceSpec) -> u32 {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return 0;
     }
+    let config = spec.session_affinity_config.as_ref().and_then(|config| config.client_ip.as_ref());
+    let seconds = config.and_then(|client_ip| client_ip.timeout_seconds);
+    seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(AFFINITY_SECONDS_DEFAULT)
 }
 
-/// An address, port and protocol as the maps' key.
-pub(super) fn frontend_key(ip: Ipv4Addr, port: u16, protocol: Protocol) -> FrontendKey {
-    FrontendKey::new(u32::from_ne_bytes(ip.octets()), port.to_be(), protocol.number())
-}
-
-/// An address and port as the maps hold it.
-pub(super) fn endpoint(ip: Ipv4Addr, port: u16) -> Endpoint {
-    Endpoint::new(u32::from_ne_bytes(ip.octets()), port.to_be())
+fn port_number(number: Option<i32>) -> u16 {
+    number.and_then(|number| u16::try_from(number).ok()).unwrap_or(0)
 }
 
 /// Services and EndpointSlices with this label belong to another proxy.
 pub(crate) const LABEL_SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+
+/// Three hours, `DefaultClientIPServiceAffinitySeconds`.
+const AFFINITY_SECONDS_DEFAULT: u32 = 10_800;

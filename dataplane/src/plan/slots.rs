@@ -71,6 +71,30 @@ impl SlotAllocator {
         self.retired.push_back((now_ms, run));
     }
 
+    /// A run that was just allocated is not needed after all.
+    pub(super) fn give_back(&mut self, run: Run) {
+        self.free_run(run);
+    }
+
+    /// Take the run of `count` slots from `base` on, which an earlier process was given; `None` if it
+    /// is not free.
+    pub(super) fn reserve(&mut self, base: u32, count: usize) -> Option<Run> {
+        let count = u32::try_from(count).ok()?;
+        let order = count.checked_next_power_of_two()?.trailing_zeros();
+        let start = |order: u32| base & (u32::MAX << order);
+        let of_order = |found: &u32| self.free[*found as usize].contains(&start(*found));
+        let found = (order..ORDERS as u32).find(of_order)?;
+        if start(order) != base {
+            return None;
+        }
+        self.free[found as usize].remove(&start(found));
+        for half in (order..found).rev() {
+            // The half that does not hold `base` stays free.
+            self.free[half as usize].insert(start(half) ^ (1 << half));
+        }
+        Some(Run { base, order })
+    }
+
     fn split(&mut self, order: u32) -> Option<Run> {
         let found = (order..ORDERS as u32).find(|order| !self.free[*order as usize].is_empty())?;
         let base = self.free[found as usize].pop_first()?;
@@ -81,7 +105,12 @@ impl SlotAllocator {
     }
 
     fn reclaim_oldest(&mut self) {
-        let Some((_, Run { mut base, mut order })) = self.retired.pop_front() else { return };
+        if let Some((_, run)) = self.retired.pop_front() {
+            self.free_run(run);
+        }
+    }
+
+    fn free_run(&mut self, Run { mut base, mut order }: Run) {
         while (order as usize) < ORDERS - 1
             && self.free[order as usize].remove(&(base ^ (1 << order)))
         {
@@ -119,6 +148,21 @@ mod tests {
         assert_eq!(slots.allocate(1), None, "not within the plan that retires them");
         slots.begin(10, 10);
         assert_eq!(slots.allocate(8), Some(Run { base: 0, order: 3 }));
+    }
+
+    #[test]
+    fn a_run_of_an_earlier_process_is_taken_out() {
+        let mut slots = SlotAllocator::new(16);
+        assert_eq!(slots.reserve(4, 3), Some(Run { base: 4, order: 2 }));
+        assert_eq!(slots.reserve(6, 1), None, "within the first");
+        assert_eq!(slots.reserve(1, 2), None, "no run begins there");
+        assert_eq!(slots.reserve(16, 1), None, "beyond the end");
+        assert_eq!(slots.allocate(8), Some(Run { base: 8, order: 3 }));
+        assert_eq!(slots.allocate(4), Some(Run { base: 0, order: 2 }));
+        assert_eq!(slots.allocate(1), None);
+        slots.retire(Run { base: 4, order: 2 }, 0);
+        slots.begin(0, 0);
+        assert_eq!(slots.allocate(4), Some(Run { base: 4, order: 2 }));
     }
 
     #[test]

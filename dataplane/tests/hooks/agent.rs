@@ -4,7 +4,7 @@
 //! variable. Its answers begin with `@`, since the test harness writes to the same pipe.
 
 use std::io::{self, BufRead as _, BufReader, Lines, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
@@ -22,7 +22,19 @@ pub(crate) struct Agent {
 impl Agent {
     /// Start one in `cgroup`.
     pub(crate) fn start(cgroup: &Path) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
+        Self::start_by(Command::new(env::current_exe().unwrap()), cgroup)
+    }
+
+    /// Start one in `cgroup`, in a network namespace of its own whose loopback device is up.
+    pub(crate) fn start_in_new_namespace(cgroup: &Path) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+        command.arg(env::current_exe().unwrap());
+        Self::start_by(command, cgroup)
+    }
+
+    fn start_by(mut command: Command, cgroup: &Path) -> Self {
+        let mut child = command
             .args(["--exact", "agent::agent", "--ignored", "--nocapture"])
             .env(CGROUP, cgroup)
             .stdin(Stdio::piped())
@@ -84,6 +96,9 @@ fn obey(words: &[&str]) -> io::Result<String> {
         ["tcp", to] => tcp(addr(to)),
         ["udp-connected", to] => udp_connected(addr(to)),
         ["udp-reconnected", first, second] => udp_reconnected(addr(first), addr(second)),
+        ["udp-target", to] => udp_target(addr(to)),
+        ["bind", to] => TcpListener::bind(addr(to)).map(|_| "bound".to_owned()),
+        ["bind-udp", to] => UdpSocket::bind(addr(to)).map(|_| "bound".to_owned()),
         ["udp", to @ ..] => udp(&to.iter().map(|to| addr(to)).collect::<Vec<_>>()),
         ["storm", to, threads, millis] => Ok(storm(addr(to), number(threads), number(millis))),
         _ => panic!("no such order: {words:?}"),
@@ -91,12 +106,12 @@ fn obey(words: &[&str]) -> io::Result<String> {
 }
 
 /// Connect, and say who answered and who the peer is said to be.
-fn tcp(to: SocketAddrV4) -> io::Result<String> {
+fn tcp(to: SocketAddr) -> io::Result<String> {
     let (stream, name) = connect(to)?;
     Ok(format!("{name} peer {}", stream.peer_addr()?))
 }
 
-fn connect(to: SocketAddrV4) -> io::Result<(TcpStream, String)> {
+fn connect(to: SocketAddr) -> io::Result<(TcpStream, String)> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut name = String::new();
@@ -105,17 +120,28 @@ fn connect(to: SocketAddrV4) -> io::Result<(TcpStream, String)> {
 }
 
 /// One connected socket: who answered, from where, and who the peer is said to be.
-fn udp_connected(to: SocketAddrV4) -> io::Result<String> {
-    let socket = udp_socket()?;
+fn udp_connected(to: SocketAddr) -> io::Result<String> {
+    let socket = udp_socket(to)?;
     socket.connect(to)?;
     socket.send(b"hello")?;
     let (name, from) = receive(&socket)?;
     Ok(format!("{name} from {from} peer {}", socket.peer_addr()?))
 }
 
+/// Where a connected socket's datagrams really go: the port of the backend, in hexadecimal.
+fn udp_target(to: SocketAddr) -> io::Result<String> {
+    let socket = udp_socket(to)?;
+    socket.connect(to)?;
+    let own = format!(":{:04X} ", socket.local_addr()?.port());
+    let table = fs::read_to_string("/proc/self/net/udp")?;
+    let line = table.lines().find(|line| line.contains(&own)).expect("its own line");
+    let remote = line.split_whitespace().nth(2).expect("a remote address");
+    Ok(remote.to_owned())
+}
+
 /// One socket connected twice: who the peer is said to be each time.
-fn udp_reconnected(first: SocketAddrV4, second: SocketAddrV4) -> io::Result<String> {
-    let socket = udp_socket()?;
+fn udp_reconnected(first: SocketAddr, second: SocketAddr) -> io::Result<String> {
+    let socket = udp_socket(first)?;
     socket.connect(first)?;
     let before = socket.peer_addr()?;
     socket.connect(second)?;
@@ -124,8 +150,8 @@ fn udp_reconnected(first: SocketAddrV4, second: SocketAddrV4) -> io::Result<Stri
 
 /// One socket that names a destination with each datagram: who answered, from where. All are sent
 /// before the first answer is read.
-fn udp(to: &[SocketAddrV4]) -> io::Result<String> {
-    let socket = udp_socket()?;
+fn udp(to: &[SocketAddr]) -> io::Result<String> {
+    let socket = udp_socket(to[0])?;
     for to in to {
         socket.send_to(b"hello", to)?;
     }
@@ -137,8 +163,12 @@ fn udp(to: &[SocketAddrV4]) -> io::Result<String> {
     Ok(answers.join(", "))
 }
 
-fn udp_socket() -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+fn udp_socket(to: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = if to.is_ipv4() {
+        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?
+    } else {
+        UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?
+    };
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
@@ -150,7 +180,7 @@ fn receive(socket: &UdpSocket) -> io::Result<(String, String)> {
 }
 
 /// Connect over and over from several threads: how often it went well, and the first failure.
-fn storm(to: SocketAddrV4, threads: u64, millis: u64) -> String {
+fn storm(to: SocketAddr, threads: u64, millis: u64) -> String {
     let end = Instant::now() + Duration::from_millis(millis);
     let run = move || {
         let (mut fine, mut failed, mut first) = (0_u64, 0_u64, None);
@@ -173,7 +203,7 @@ fn storm(to: SocketAddrV4, threads: u64, millis: u64) -> String {
     format!("fine {fine} failed {failed} {first}")
 }
 
-fn addr(text: &str) -> SocketAddrV4 {
+fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! Servers on the loopback device that tell who they are.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 /// A server of one protocol on a port of the kernel's choice. It answers each connection or datagram
 /// with its own port. Dropping it closes its socket.
 pub(crate) struct Backend {
-    addr: SocketAddrV4,
+    addr: SocketAddr,
     stop: Arc<AtomicBool>,
     udp: bool,
     thread: Option<JoinHandle<()>>,
@@ -17,8 +17,12 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn tcp() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let addr = v4(listener.local_addr().unwrap());
+        Self::tcp_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub(crate) fn tcp_at(ip: IpAddr) -> Self {
+        let listener = TcpListener::bind((ip, 0)).unwrap();
+        let addr = listener.local_addr().unwrap();
         Self::start(addr, false, move |stop| {
             while let Ok((mut stream, _)) = listener.accept() {
                 if stop.load(Ordering::Acquire) {
@@ -32,8 +36,12 @@ impl Backend {
     }
 
     pub(crate) fn udp() -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let addr = v4(socket.local_addr().unwrap());
+        Self::udp_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    pub(crate) fn udp_at(ip: IpAddr) -> Self {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
+        let addr = socket.local_addr().unwrap();
         Self::start(addr, true, move |stop| {
             let mut buffer = [0; 64];
             while let Ok((_, client)) = socket.recv_from(&mut buffer) {
@@ -46,7 +54,7 @@ impl Backend {
     }
 
     /// Where it listens.
-    pub(crate) fn addr(&self) -> SocketAddrV4 {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
@@ -56,7 +64,7 @@ impl Backend {
     }
 
     fn start(
-        addr: SocketAddrV4,
+        addr: SocketAddr,
         udp: bool,
         serve: impl FnOnce(Arc<AtomicBool>) + Send + 'static,
     ) -> Self {
@@ -72,17 +80,10 @@ impl Drop for Backend {
         self.stop.store(true, Ordering::Release);
         // Wake it.
         if self.udp {
-            let _ = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().send_to(b"stop", self.addr);
+            let _ = UdpSocket::bind((self.addr.ip(), 0)).unwrap().send_to(b"stop", self.addr);
         } else {
             let _ = TcpStream::connect(self.addr);
         }
         let _ = self.thread.take().unwrap().join();
-    }
-}
-
-pub(crate) fn v4(addr: SocketAddr) -> SocketAddrV4 {
-    match addr {
-        SocketAddr::V4(addr) => addr,
-        SocketAddr::V6(_) => panic!("an IPv6 address on an IPv4 socket"),
     }
 }

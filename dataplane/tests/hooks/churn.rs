@@ -15,7 +15,13 @@ use crate::fixture::{Fixture, service};
 #[test]
 #[ignore = "needs root"]
 fn no_connection_fails_while_backends_are_replaced() {
-    let limits = Limits { frontends_max: 2, slots_max: 12, tcp_peers_max: 16, flows_max: 16 };
+    let limits = Limits {
+        frontends_max: 2,
+        slots_max: 12,
+        tcp_peers_max: 16,
+        flows_max: 16,
+        ..Limits::default()
+    };
     let mut fixture = Fixture::new(limits);
     let (steady, noisy) = (service(1, 80), service(2, 80));
     let mut live: VecDeque<Backend> = (0..3).map(|_| Backend::tcp()).collect();
@@ -62,8 +68,8 @@ fn ten_thousand_services_are_programmed_whole() {
     let services: Vec<_> = (0..10_000_u16)
         .map(|number| {
             let [high, low] = number.to_be_bytes();
-            let addr = std::net::SocketAddrV4::new([127, 97, high, low].into(), 80);
-            let ports = vec![DesiredPort::new(addr, Protocol::Tcp, &backends)];
+            let addr = std::net::SocketAddr::new([127, 97, high, low].into(), 80);
+            let ports = vec![DesiredPort::new(addr, Protocol::Tcp, &backends).into()];
             let name = ServiceName::new("bench", &format!("service-{number}"));
             (name, DesiredService { created_ms: 0, ports })
         })

@@ -56,11 +56,11 @@ impl Api {
             let frames = receiver.map(|bytes| Ok(http_body::Frame::data(bytes)));
             return Response::new(StreamBody::new(frames).boxed_unsync());
         }
-        let items = if slices { &state.slices } else { &state.services };
-        let (api_version, kind) = if slices {
-            ("discovery.k8s.io/v1", "EndpointSliceList")
-        } else {
-            ("v1", "ServiceList")
+        let nodes = Vec::new();
+        let (api_version, kind, items) = match request.uri().path() {
+            "/api/v1/services" => ("v1", "ServiceList", &state.services),
+            "/api/v1/nodes" => ("v1", "NodeList", &nodes),
+            _ => ("discovery.k8s.io/v1", "EndpointSliceList", &state.slices),
         };
         let list = json!({
             "apiVersion": api_version, "kind": kind,

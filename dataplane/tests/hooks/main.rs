@@ -2,12 +2,16 @@
 //! on the loopback device outside it.
 #![expect(clippy::unwrap_used, reason = "a test's surroundings fail by panicking")]
 
+mod affinity;
 mod agent;
 mod backend;
 mod cgroup;
 mod churn;
 mod daemon;
 mod fixture;
+mod ipv6;
+mod node_port;
+mod pins;
 mod tcp;
 mod udp;
 mod verifier;

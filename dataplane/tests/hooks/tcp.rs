@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use pintle_dataplane::plan::{DesiredPort, MapOp, Protocol};
 use pintle_dataplane::{Dataplane, Limits};
-use pintle_ebpf_common::{Frontend, FrontendWord};
+use pintle_ebpf_common::{Frontend, SlotRun};
 
 use crate::agent::Agent;
 use crate::backend::Backend;
@@ -57,7 +57,7 @@ fn a_service_without_backends_refuses_and_one_without_local_ones_is_unreachable(
     fixture.publish(none, Protocol::Tcp, &[]);
     fixture.publish(none, Protocol::Udp, &[]);
     let mut dropped = DesiredPort::new(none_here, Protocol::Tcp, &[]);
-    dropped.flags = pintle_ebpf_common::flag::DROP;
+    dropped.frontends[0].flags |= pintle_ebpf_common::flag::DROP_INTERNAL;
     fixture.publish_port(none_here, dropped);
     for order in ["tcp", "udp-connected", "udp"] {
         assert_eq!(fixture.agent.ask(format!("{order} {none}")), ECONNREFUSED, "{order}");
@@ -156,16 +156,16 @@ fn a_record_with_a_broken_seal_is_never_used() {
     let backend = Backend::tcp();
     let service = service(1, 80);
     let port = DesiredPort::new(service, Protocol::Tcp, &[backend.addr()]);
-    let (key, backends) = (port.frontend, port.backends);
-    let word = FrontendWord { table: 7, slot_base: 0, count: 1, counter: 0, flags: 0 };
-    let frontend = Frontend::new(key, word);
+    let (key, backends) = (port.frontends[0].key, port.cluster);
+    let internal = SlotRun { base: 0, count: 1 };
+    let frontend = Frontend { table: 7, internal, ..Frontend::default() }.sealed_for(key);
     let mut answer = |table, frontend| {
         let write = MapOp::WriteSlots { base: 0, table, backends: backends.clone() };
         fixture.dataplane.apply(&[write, MapOp::PutFrontend { key, frontend }]).unwrap();
         fixture.agent.ask(format!("tcp {service}"))
     };
     assert_eq!(answer(8, frontend), ECONNREFUSED, "the slot is another table's");
-    assert_eq!(answer(7, Frontend { count: 2, ..frontend }), ECONNREFUSED, "half a record");
+    assert_eq!(answer(7, Frontend { flags: 2, ..frontend }), ECONNREFUSED, "half a record");
     assert!(answer(7, frontend).starts_with(&backend.name()));
     assert_eq!(fixture.dataplane.events().unwrap().retried, 8, "four looks each");
 }

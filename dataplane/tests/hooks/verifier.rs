@@ -6,11 +6,18 @@ use crate::cgroup::Cgroup;
 
 /// Instructions that the verifier may follow, by program: half as many again as when they were last
 /// looked at. `docs/dataplane.md` says how to read them.
-const INSTRUCTIONS_MAX: [(&str, u32); 4] = [
-    ("pintle_connect4", 2_400),
-    ("pintle_sendmsg4", 1_450),
-    ("pintle_recvmsg4", 130),
-    ("pintle_peer4", 81),
+const INSTRUCTIONS_MAX: [(&str, u32); 11] = [
+    ("pintle_release", 12),
+    ("pintle_recvmsg4", 245),
+    ("pintle_recvmsg6", 287),
+    ("pintle_peer4", 128),
+    ("pintle_peer6", 158),
+    ("pintle_bind4", 144),
+    ("pintle_bind6", 504),
+    ("pintle_sendmsg4", 30_057),
+    ("pintle_sendmsg6", 64_475),
+    ("pintle_connect4", 30_311),
+    ("pintle_connect6", 33_927),
 ];
 
 #[test]

@@ -13,18 +13,26 @@
 //! program that finds a seal broken looks the frontend up again.
 #![no_std]
 
+mod address;
+mod affinity;
 mod backend;
 mod frontend;
+mod node;
 mod seal;
 mod translation;
 
+pub use address::Address;
+pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Endpoint, Slot};
-pub use frontend::{Frontend, FrontendKey, FrontendWord};
+pub use frontend::{Frontend, FrontendKey, Scope, SlotRun};
+pub use node::{ServiceLabel, Settings, SourceRange};
 pub use seal::seal;
 pub use translation::{Flow, Peer, Translation};
 
-/// Protocol numbers as in an IPv4 header.
+/// Protocol numbers as in an IP header.
 pub mod protocol {
+    /// SCTP. The kernel has no hooks in its sockets; packets alone can be translated.
+    pub const SCTP: u8 = 132;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
@@ -43,16 +51,48 @@ pub mod event {
 
 /// Bits of [`Frontend::flags`].
 pub mod flag {
-    /// Without backends: turn the caller away as kube-proxy's DROP does (the traffic policy left
-    /// none), not as its REJECT does (the Service has none at all).
-    pub const DROP: u32 = 1;
+    /// Where nobody answers a client of the internal scope, drop and do not reject.
+    pub const DROP_INTERNAL: u32 = 1;
+    /// Where nobody answers a client of the external scope, drop and do not reject.
+    pub const DROP_EXTERNAL: u32 = 2;
+    /// Packets from outside get the node's own address for a source, whoever sent them.
+    pub const MASQUERADE: u32 = 4;
+    /// A cluster IP: packets of a client that is not the cluster's own get the node's address.
+    pub const CLUSTER_IP: u32 = 8;
+    /// A node port.
+    pub const NODE_PORT: u32 = 16;
+    /// An address of `status.loadBalancer`.
+    pub const LOAD_BALANCER: u32 = 32;
+    /// An address of `externalIPs`.
+    pub const EXTERNAL_IP: u32 = 64;
+}
+
+/// Bits of [`Settings::flags`].
+pub mod setting {
+    /// There are node ports: addresses that are no frontend's are looked up among the node's own.
+    pub const NODE_PORTS: u32 = 1;
+    /// All packets to cluster IPs get the node's address for a source.
+    pub const MASQUERADE_ALL: u32 = 2;
+    /// It can be told which clients are the cluster's own.
+    pub const DETECTS_LOCAL: u32 = 4;
+}
+
+/// What the map of the node's addresses says of one.
+pub mod node_address {
+    /// Node ports answer at it, for everyone.
+    pub const NODE_PORTS: u32 = 1;
+    /// A loopback address: node ports answer at it in the node's own network namespace.
+    pub const LOOPBACK: u32 = 2;
 }
 
 #[cfg(feature = "user")]
 mod pod {
     //! The types' promise to aya that any bytes of their size are a value of theirs.
 
-    use crate::{Endpoint, Flow, Frontend, FrontendKey, Peer, Slot, Translation};
+    use crate::{
+        Address, Affinity, AffinityKey, Endpoint, Flow, Frontend, FrontendKey, Peer, ServiceLabel,
+        Settings, Slot, SourceRange, Translation,
+    };
 
     macro_rules! pod {
         ($($name:ident)*) => {$(
@@ -61,5 +101,6 @@ mod pod {
             unsafe impl aya::Pod for $name {}
         )*};
     }
-    pod!(Endpoint Flow Frontend FrontendKey Peer Slot Translation);
+    pod!(Address Affinity AffinityKey Endpoint Flow Frontend FrontendKey Peer ServiceLabel);
+    pod!(Settings Slot SourceRange Translation);
 }

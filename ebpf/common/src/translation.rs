@@ -11,7 +11,7 @@ pub struct Translation {
     /// What the application named: the Service's address and port.
     pub service: Endpoint,
 }
-const _: () = assert!(size_of::<Translation>() == 16);
+const _: () = assert!(size_of::<Translation>() == 48);
 
 /// Kept with each socket that has used a Service, as long as the socket lives.
 #[repr(C)]
@@ -22,7 +22,7 @@ pub struct Peer {
     /// The latest translated datagram of a socket that names its destination with each send.
     pub latest: Translation,
 }
-const _: () = assert!(size_of::<Peer>() == 32);
+const _: () = assert!(size_of::<Peer>() == 96);
 
 /// A socket and one backend it has sent datagrams to.
 #[repr(C)]
@@ -33,4 +33,4 @@ pub struct Flow {
     /// The backend.
     pub backend: Endpoint,
 }
-const _: () = assert!(size_of::<Flow>() == 16);
+const _: () = assert!(size_of::<Flow>() == 32);

@@ -2,76 +2,210 @@
 
 use core::ptr;
 
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_get_socket_cookie};
-use aya_ebpf::programs::SockAddrContext;
-use pintle_ebpf_common::{Endpoint, Frontend, FrontendKey, event, protocol, seal};
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
+use pintle_ebpf_common::{
+    Address, Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, Scope, Settings, SlotRun,
+    event, node_address, protocol, seal, setting,
+};
 
-use crate::maps::{CONNECTIONS, EVENTS, FRONTENDS, SLOTS};
+use crate::maps::{AFFINITY, CONNECTIONS, EVENTS, FRONTENDS, NODE_ADDRESSES, SETTINGS, SLOTS};
+
+/// Who asks for a Service.
+pub trait Client {
+    /// Where the client is.
+    fn scope(&self) -> Scope;
+    /// What session affinity remembers the client by.
+    fn affinity(&self) -> Address;
+    /// A number that is the same for all datagrams of a flow.
+    fn flow(&self) -> u64;
+    /// Whether it is in the node's own network namespace.
+    fn is_node(&self, settings: &Settings) -> bool;
+}
 
 /// What the tables say about an address.
 pub enum Answer {
     /// It is a Service's, and this backend is to serve it.
-    Backend { endpoint: Endpoint, counter: u32 },
-    /// It is a Service's that has no backend; [`Frontend::flags`] say how to turn the caller away.
-    NoBackend { flags: u32 },
+    Backend { endpoint: Endpoint, service: u32 },
+    /// It is a Service's that has no backend for this client, who is to be turned away as
+    /// [`Frontend::drops`] says.
+    NoBackend { drop: bool },
     /// It is no Service's.
     NotService,
 }
 
-/// Choose a backend for `key`: the old tables' answer or the new ones', never a mixture.
+/// Choose a backend for `key`: the old tables' answer or the new ones', never a mixture. With session
+/// affinity it is the client's backend of before, while it is among those to choose from.
 ///
 /// A record that is not whole, or a slot that has passed to another table, is seen by its seal; the
 /// frontend's record has changed by then, so looking it up again finds the new one.
 #[inline(always)]
-pub fn resolve(ctx: &SockAddrContext, key: FrontendKey) -> Answer {
+pub fn resolve(client: &impl Client, key: FrontendKey) -> Answer {
     for _ in 0..TRIES {
-        // SAFETY: the reference may be to memory that is handed to another element meanwhile; it is
-        // read once, as plain integers, and used only if its seal is whole and of this key.
-        let Some(record) = (unsafe { FRONTENDS.get(key) }) else { return Answer::NotService };
-        // SAFETY: the kernel keeps a value's memory readable while the program runs.
-        let frontend = unsafe { ptr::read_volatile(record) };
+        let Some((key, frontend)) = find(client, key) else { return Answer::NotService };
         if frontend.is_sealed_for(key) {
-            if frontend.count == 0 {
-                return Answer::NoBackend { flags: frontend.flags };
+            let run = frontend.run(client.scope());
+            if run.count == 0 {
+                return Answer::NoBackend { drop: frontend.drops(client.scope()) };
             }
-            if let Some(endpoint) = choose(ctx, key, &frontend) {
-                return Answer::Backend { endpoint, counter: frontend.counter };
+            if let Some(endpoint) = choose(client, key, &frontend, run) {
+                let endpoint = if frontend.affinity_seconds == 0 {
+                    endpoint
+                } else {
+                    come_back(client, &frontend, run, endpoint)
+                };
+                return Answer::Backend { endpoint, service: frontend.service };
             }
         }
         count_event(event::RETRIED);
     }
-    Answer::NoBackend { flags: 0 }
+    Answer::NoBackend { drop: false }
+}
+
+/// The record for `key`, or where its address is the node's own, for the node port of its number.
+#[inline(always)]
+fn find(client: &impl Client, key: FrontendKey) -> Option<(FrontendKey, Frontend)> {
+    if key.address == Address::ANY_V4 || key.address == Address::ANY_V6 {
+        // A socket's way to say loopback. In the table it stands for all of the node's addresses.
+        return None;
+    }
+    if let Some(frontend) = frontend(key) {
+        return Some((key, frontend));
+    }
+    let settings = settings()?;
+    if settings.flags & setting::NODE_PORTS == 0 {
+        return None;
+    }
+    let address = canonical_loopback(key.address);
+    // SAFETY: the value is one aligned word, copied at once.
+    let flags = *unsafe { NODE_ADDRESSES.get(address) }?;
+    if flags & node_address::LOOPBACK != 0 && !client.is_node(settings) {
+        return None;
+    }
+    let key = key.node_port();
+    Some((key, frontend(key)?))
+}
+
+#[inline(always)]
+fn frontend(key: FrontendKey) -> Option<Frontend> {
+    // SAFETY: the reference may be to memory that is handed to another element meanwhile; it is
+    // read once, as plain integers, and used only if its seal is whole and of this key.
+    let record = unsafe { FRONTENDS.get(key) }?;
+    // SAFETY: the kernel keeps a value's memory readable while the program runs.
+    Some(unsafe { ptr::read_volatile(record) })
+}
+
+/// All of 127.0.0.0/8 is the node itself.
+#[inline(always)]
+fn canonical_loopback(address: Address) -> Address {
+    match address.v4() {
+        Some(v4) if v4.to_ne_bytes()[0] == 127 => {
+            Address::from_v4(u32::from_ne_bytes([127, 0, 0, 1]))
+        }
+        _ => address,
+    }
+}
+
+/// The programs' settings; they are always there.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
 }
 
 /// Every backend with an equal chance, as kube-proxy's rules: a new one for each TCP connection, the
 /// same one for all datagrams of a socket (where kube-proxy has its connection tracking).
 #[inline(always)]
-fn choose(ctx: &SockAddrContext, key: FrontendKey, frontend: &Frontend) -> Option<Endpoint> {
+fn choose(
+    client: &impl Client,
+    key: FrontendKey,
+    frontend: &Frontend,
+    run: SlotRun,
+) -> Option<Endpoint> {
     let random = if key.protocol == protocol::UDP {
-        seal([cookie(ctx), key.word()]) as u32
+        seal([client.flow(), key.address.low_be, key.port_word()]) as u32
     } else {
         // SAFETY: the helper takes no arguments.
         unsafe { bpf_get_prandom_u32() }
     };
     // The high half of the product is uniform over 0..count, to within count / 2^32.
-    let offset = ((random as u64 * frontend.count as u64) >> 32) as u32;
-    let slot = SLOTS.get_ptr(frontend.slot_base.wrapping_add(offset))?;
-    // SAFETY: the array's memory lives as long as the map; user space may write it meanwhile, which
-    // the seal shows.
-    unsafe { ptr::read_volatile(slot) }.open(frontend.table)
+    let offset = ((random as u64 * run.count as u64) >> 32) as u32;
+    slot(run.base.wrapping_add(offset), frontend.table)
 }
 
-/// The kernel's number of the socket, never given to another one.
+/// The backend of the client's latest connection if it still counts, else `fresh`; noted either way.
 #[inline(always)]
-pub fn cookie(ctx: &SockAddrContext) -> u64 {
-    // SAFETY: the helper takes this program type's context.
-    unsafe { bpf_get_socket_cookie(ctx.sock_addr.cast()) }
+fn come_back(
+    client: &impl Client,
+    frontend: &Frontend,
+    run: SlotRun,
+    fresh: Endpoint,
+) -> Endpoint {
+    let id = AffinityKey { client: client.affinity(), service: frontend.service, padding: 0 };
+    // SAFETY: the helper takes no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // SAFETY: copied at once. Should its memory be given to another client meanwhile, the mixture is
+    // no backend of this run, or is one.
+    let known = unsafe { AFFINITY.get(id) }.copied();
+    let backend = match known {
+        Some(known)
+            if known.is_current(now, frontend.affinity_seconds)
+                && contains(frontend.table, run, known.backend) =>
+        {
+            known.backend
+        }
+        _ => fresh,
+    };
+    // Evicts the least recently used if full; fails only on a lost race, and then the client's
+    // other connection has just been noted.
+    let _ = AFFINITY.insert(id, Affinity { backend, used_ns: now }, 0);
+    backend
+}
+
+/// Whether a backend stands in a run, which is ordered. Not, if the run is another table's by now.
+#[inline(always)]
+fn contains(table: u64, run: SlotRun, backend: Endpoint) -> bool {
+    let (mut low, mut high) = (0, run.count);
+    for _ in 0..HALVINGS {
+        if low >= high {
+            return false;
+        }
+        let middle = low + (high - low) / 2;
+        let Some(found) = slot(run.base.wrapping_add(middle), table) else { return false };
+        if found == backend {
+            return true;
+        }
+        if is_below(found, backend) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    false
+}
+
+/// `Endpoint`'s order, word by word.
+#[inline(always)]
+fn is_below(one: Endpoint, other: Endpoint) -> bool {
+    if one.address.high_be != other.address.high_be {
+        return one.address.high_be < other.address.high_be;
+    }
+    if one.address.low_be != other.address.low_be {
+        return one.address.low_be < other.address.low_be;
+    }
+    one.port_be < other.port_be
+}
+
+#[inline(always)]
+fn slot(number: u32, table: u64) -> Option<Endpoint> {
+    let slot = SLOTS.get_ptr(number)?;
+    // SAFETY: the array's memory lives as long as the map; user space may write it meanwhile, which
+    // the seal shows.
+    unsafe { ptr::read_volatile(slot) }.open(table)
 }
 
 /// Count a translated connection or datagram flow.
 #[inline(always)]
-pub fn count_connection(counter: u32) {
-    if let Some(number) = CONNECTIONS.get_ptr_mut(counter) {
+pub fn count_connection(service: u32) {
+    if let Some(number) = CONNECTIONS.get_ptr_mut(service) {
         // SAFETY: this CPU's own slot, which nothing else writes but a program that interrupts this
         // one, and a number lost then does no harm.
         unsafe { *number = (*number).wrapping_add(1) };
@@ -90,3 +224,6 @@ pub fn count_event(kind: u32) {
 /// One look finds a whole record unless user space has just replaced it; the second then finds the
 /// new one. Two more are for a task that is put to sleep in between.
 const TRIES: u32 = 4;
+
+/// Enough for a run of a million backends.
+const HALVINGS: u32 = 20;

@@ -1,40 +1,85 @@
 //! The kernel side of the Service dataplane: programs that translate a Service's address into a
 //! backend's where an application names it, in its socket calls.
 //!
-//! Read [`maps`] first, then [`socket`]. User space (`dataplane/src/kernel`) writes the tables and
+//! Read [`maps`] first, then [`socket`] and [`lookup`]. User space (`dataplane/src/kernel`) writes the tables and
 //! attaches the programs; `docs/dataplane.md` draws both together.
 #![no_std]
 #![no_main]
 
+mod address;
+mod bind;
 mod lookup;
 mod maps;
 mod socket;
 
-use aya_ebpf::macros::cgroup_sock_addr;
-use aya_ebpf::programs::SockAddrContext;
+use address::{V4, V6};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
 
-/// Runs in `connect(2)` of an IPv4 socket.
+/// Runs in `connect(2)`, for IPv4.
 #[cgroup_sock_addr(connect4)]
 pub fn pintle_connect4(ctx: SockAddrContext) -> i32 {
-    socket::connect(&ctx)
+    socket::connect::<V4>(&ctx)
 }
 
-/// Runs in `sendto(2)` and `sendmsg(2)` of a UDP socket when they name a destination.
+/// Runs in `connect(2)`, for IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn pintle_connect6(ctx: SockAddrContext) -> i32 {
+    socket::connect::<V6>(&ctx)
+}
+
+/// Runs in `sendto(2)` and `sendmsg(2)` of UDP sockets when they name a destination, for IPv4.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn pintle_sendmsg4(ctx: SockAddrContext) -> i32 {
-    socket::sendmsg(&ctx)
+    socket::sendmsg::<V4>(&ctx)
 }
 
-/// Runs in `recvfrom(2)` and `recvmsg(2)` of a UDP socket when they ask for the source.
+/// Runs in `sendto(2)` and `sendmsg(2)` of UDP sockets when they name a destination, for IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+pub fn pintle_sendmsg6(ctx: SockAddrContext) -> i32 {
+    socket::sendmsg::<V6>(&ctx)
+}
+
+/// Runs in `recvfrom(2)` and `recvmsg(2)` of UDP sockets when they ask for the source, for IPv4.
 #[cgroup_sock_addr(recvmsg4)]
 pub fn pintle_recvmsg4(ctx: SockAddrContext) -> i32 {
-    socket::recvmsg(&ctx)
+    socket::recvmsg::<V4>(&ctx)
 }
 
-/// Runs in `getpeername(2)` of an IPv4 socket.
+/// Runs in `recvfrom(2)` and `recvmsg(2)` of UDP sockets when they ask for the source, for IPv6.
+#[cgroup_sock_addr(recvmsg6)]
+pub fn pintle_recvmsg6(ctx: SockAddrContext) -> i32 {
+    socket::recvmsg::<V6>(&ctx)
+}
+
+/// Runs in `getpeername(2)`, for IPv4.
 #[cgroup_sock_addr(getpeername4)]
 pub fn pintle_peer4(ctx: SockAddrContext) -> i32 {
-    socket::getpeername(&ctx)
+    socket::getpeername::<V4>(&ctx)
+}
+
+/// Runs in `getpeername(2)`, for IPv6.
+#[cgroup_sock_addr(getpeername6)]
+pub fn pintle_peer6(ctx: SockAddrContext) -> i32 {
+    socket::getpeername::<V6>(&ctx)
+}
+
+/// Runs in `bind(2)` when the socket has its IPv4 address and port.
+#[cgroup_sock(post_bind4)]
+pub fn pintle_bind4(ctx: SockContext) -> i32 {
+    bind::post_bind::<V4>(&ctx)
+}
+
+/// Runs in `bind(2)` when the socket has its IPv6 address and port.
+#[cgroup_sock(post_bind6)]
+pub fn pintle_bind6(ctx: SockContext) -> i32 {
+    bind::post_bind::<V6>(&ctx)
+}
+
+/// Runs when a socket is closed.
+#[cgroup_sock(sock_release)]
+pub fn pintle_release(ctx: SockContext) -> i32 {
+    bind::release(&ctx)
 }
 
 /// What the kernel shows as the programs' licence; none of the helpers used is for GPL code alone.

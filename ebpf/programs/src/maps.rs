@@ -2,20 +2,29 @@
 //!
 //! | map | key | value | written by | read by |
 //! | --- | --- | --- | --- | --- |
-//! | FRONTENDS | address, port, protocol | table, counter, flags | user space | connect4, sendmsg4 |
-//! | SLOTS | slot number | backend | user space (mapped memory) | connect4, sendmsg4 |
-//! | TCP_PEERS | TCP socket | its translation | connect4 | getpeername4 |
-//! | UDP_PEERS | UDP socket | its translations | connect4, sendmsg4 | recvmsg4, getpeername4 |
-//! | FLOWS | socket, backend | service | sendmsg4 | recvmsg4 |
-//! | CONNECTIONS | counter | number | connect4, sendmsg4 | user space |
-//! | EVENTS | kind of event | number | connect4, sendmsg4 | user space |
+//! | FRONTENDS | address, port, protocol | tables, number, flags | user space | connect, sendmsg, bind |
+//! | SLOTS | slot number | backend | user space (mapped memory) | connect, sendmsg |
+//! | NODE_ADDRESSES | address | flags | user space | connect, sendmsg, bind |
+//! | SETTINGS | 0 | settings | user space | connect, sendmsg, bind |
+//! | SOURCE_RANGES | ranges, address | 1 | user space | nobody yet |
+//! | AFFINITY | client, number | backend, time | connect, sendmsg | connect, sendmsg |
+//! | TCP_PEERS | TCP socket | its translation | connect, release | getpeername |
+//! | UDP_PEERS | UDP socket | its translations | connect, sendmsg | recvmsg, getpeername |
+//! | FLOWS | socket, backend | service | sendmsg | recvmsg |
+//! | SERVICES | number | a Service's port | user space | user space |
+//! | CONNECTIONS | number | connections | connect, sendmsg | user space |
+//! | EVENTS | kind of event | number | connect, sendmsg | user space |
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
-use pintle_ebpf_common::{Endpoint, Flow, Frontend, FrontendKey, Peer, Slot, Translation, event};
+use pintle_ebpf_common::{
+    Address, Affinity, AffinityKey, Endpoint, Flow, Frontend, FrontendKey, Peer, ServiceLabel,
+    Settings, Slot, SourceRange, Translation, event,
+};
 
-/// [`FrontendKey`] (8 bytes) -> [`Frontend`] (32 bytes): a Service's address and port to its table.
+/// [`FrontendKey`] (24 bytes) -> [`Frontend`] (48 bytes): a Service's address and port to its table.
 ///
 /// A miss is the way of all traffic that is not to a Service. Not preallocated, so that memory grows
 /// with the Services and not with the limit. Kernel 4.19.
@@ -23,7 +32,7 @@ use pintle_ebpf_common::{Endpoint, Flow, Frontend, FrontendKey, Peer, Slot, Tran
 pub static FRONTENDS: HashMap<FrontendKey, Frontend, 65_536, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
 
-/// Slot number (4 bytes) -> [`Slot`] (16 bytes): the backends of all tables, each table a run.
+/// Slot number (4 bytes) -> [`Slot`] (32 bytes): the backends of all tables, each a run or two.
 ///
 /// User space maps it into its memory, so that writing a backend is a store and not a system call. A
 /// run is written before the first frontend names it, and is left alone until a grace time after
@@ -31,15 +40,38 @@ pub static FRONTENDS: HashMap<FrontendKey, Frontend, 65_536, { BPF_F_NO_PREALLOC
 #[btf_map]
 pub static SLOTS: Array<Slot, 262_144, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// TCP socket's cookie (8 bytes) -> [`Translation`] (16 bytes): where the socket is connected to.
+/// [`Address`] (16 bytes) -> bits of [`pintle_ebpf_common::node_address`] (4 bytes): the node's own
+/// addresses that node ports answer at. A node port stands once in [`FRONTENDS`], whatever the
+/// node's addresses. Kernel 4.19.
+#[btf_map]
+pub static NODE_ADDRESSES: HashMap<Address, u32, 4096, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// 0 (4 bytes) -> [`Settings`] (16 bytes). Kernel 4.19.
+#[btf_map]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// [`SourceRange`] (24 bytes with the length of its prefix) -> 1 (4 bytes): the clients that
+/// `loadBalancerSourceRanges` lets in, and under [`SourceRange::LOCAL`] the cluster's own. Kernel
+/// 4.11.
+#[btf_map]
+pub static SOURCE_RANGES: LpmTrie<SourceRange, u32, 65_536> = LpmTrie::new();
+
+/// [`AffinityKey`] (24 bytes) -> [`Affinity`] (32 bytes): the backend a client comes back to.
+///
+/// Least recently used goes first: such a client gets a new backend. Kernel 4.19.
+#[btf_map]
+pub static AFFINITY: LruHashMap<AffinityKey, Affinity, 65_536> = LruHashMap::new();
+
+/// TCP socket's cookie (8 bytes) -> [`Translation`] (48 bytes): where the socket is connected to.
 ///
 /// `getpeername` alone reads it, so the least recently used may go first: such a socket shows its
-/// backend. A map and not the socket's own storage, which is dearer to make: connect4 takes 0.85 us
+/// backend. A map and not the socket's own storage, which is dearer to make: connect takes 0.85 us
 /// with this and 1.2 us with that (0.3 us with neither). Kernel 4.19.
 #[btf_map]
 pub static TCP_PEERS: LruHashMap<u64, Translation, 65_536> = LruHashMap::new();
 
-/// UDP socket -> [`Peer`] (32 bytes): where its connected peer and its latest datagram went.
+/// UDP socket -> [`Peer`] (96 bytes): where its connected peer and its latest datagram went.
 ///
 /// Lives and dies with the socket, so it needs no size and no cleaning, and it cannot be evicted
 /// from under a socket in use: answers depend on it. Written and read under the socket's lock.
@@ -47,7 +79,7 @@ pub static TCP_PEERS: LruHashMap<u64, Translation, 65_536> = LruHashMap::new();
 #[btf_map]
 pub static UDP_PEERS: SkStorage<Peer> = SkStorage::new();
 
-/// [`Flow`] (16 bytes) -> the Service's [`Endpoint`] (8 bytes): older translations of datagram
+/// [`Flow`] (32 bytes) -> the Service's [`Endpoint`] (24 bytes): older translations of datagram
 /// sockets that have used more than one backend.
 ///
 /// Least recently used goes first; the latest translation of each socket is in [`UDP_PEERS`]. Kernel
@@ -55,7 +87,13 @@ pub static UDP_PEERS: SkStorage<Peer> = SkStorage::new();
 #[btf_map]
 pub static FLOWS: LruHashMap<Flow, Endpoint, 16_384> = LruHashMap::new();
 
-/// [`Frontend::counter`] (4 bytes) -> connections and datagram flows translated (8 bytes a CPU).
+/// [`Frontend::service`] (4 bytes) -> [`ServiceLabel`] (200 bytes): whose the number is. For people.
+/// Kernel 4.19.
+#[btf_map]
+pub static SERVICES: HashMap<u32, ServiceLabel, 65_536, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+/// [`Frontend::service`] (4 bytes) -> connections and datagram flows translated (8 bytes a CPU).
 /// Kernel 4.18.
 #[btf_map]
 pub static CONNECTIONS: PerCpuArray<u64, 65_536> = PerCpuArray::new();

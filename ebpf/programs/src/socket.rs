@@ -1,33 +1,33 @@
 //! The socket hooks: an application names a Service, its packets name a backend, and what the
 //! application is told afterwards names the Service again.
 //!
-//! Mirrors what kube-proxy's DNAT and connection tracking do, without touching packets. Each
+//! Every function is for IPv4 and IPv6 alike: a [`Family`] says where in the context the address
+//! stands. Mirrors what kube-proxy's DNAT and connection tracking do, without touching packets. Each
 //! function returns what its hook returns to the kernel.
-
-use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::helpers::bpf_set_retval;
 use aya_ebpf::programs::SockAddrContext;
-use pintle_ebpf_common::{Endpoint, Flow, FrontendKey, Peer, Translation, event, flag, protocol};
+use pintle_ebpf_common::{Endpoint, Flow, FrontendKey, Peer, Translation, event, protocol};
 
+use crate::address::{Family, Socket, cookie, endpoint, protocol as protocol_of, set_endpoint};
 use crate::lookup::{self, Answer};
 use crate::maps::{FLOWS, TCP_PEERS, UDP_PEERS};
 
 /// `connect(2)`: a Service's address becomes a backend's for the socket's whole life.
 #[inline(always)]
-pub fn connect(ctx: &SockAddrContext) -> i32 {
-    let service = address(ctx);
+pub fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
+    let service = endpoint::<F>(ctx);
     let protocol = protocol_of(ctx);
-    let key = FrontendKey::new(service.addr_be, service.port_be, protocol);
-    match lookup::resolve(ctx, key) {
-        Answer::Backend { endpoint: backend, counter } => {
+    let key = FrontendKey::new(service.address, service.port_be, protocol);
+    match lookup::resolve(&Socket(ctx), key) {
+        Answer::Backend { endpoint: backend, service: number } => {
             if !note_connected(ctx, protocol, Translation { backend, service }) {
                 return refuse(ENOMEM);
             }
-            lookup::count_connection(counter);
-            set_address(ctx, backend)
+            lookup::count_connection(number);
+            allow::<F>(ctx, backend)
         }
-        Answer::NoBackend { flags } => refuse_service(flags),
+        Answer::NoBackend { drop } => refuse_service(drop),
         Answer::NotService => {
             forget_connected(ctx, protocol);
             ALLOW
@@ -37,19 +37,19 @@ pub fn connect(ctx: &SockAddrContext) -> i32 {
 
 /// A datagram with a destination: a Service's address becomes a backend's for this one.
 #[inline(always)]
-pub fn sendmsg(ctx: &SockAddrContext) -> i32 {
-    let service = address(ctx);
-    let key = FrontendKey::new(service.addr_be, service.port_be, protocol::UDP);
-    match lookup::resolve(ctx, key) {
-        Answer::Backend { endpoint: backend, counter } => {
+pub fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
+    let service = endpoint::<F>(ctx);
+    let key = FrontendKey::new(service.address, service.port_be, protocol::UDP);
+    match lookup::resolve(&Socket(ctx), key) {
+        Answer::Backend { endpoint: backend, service: number } => {
             match note_latest(ctx, Translation { backend, service }) {
                 Noted::Failed => return refuse(ENOMEM),
-                Noted::New => lookup::count_connection(counter),
+                Noted::New => lookup::count_connection(number),
                 Noted::Same => {}
             }
-            set_address(ctx, backend)
+            allow::<F>(ctx, backend)
         }
-        Answer::NoBackend { flags } => refuse_service(flags),
+        Answer::NoBackend { drop } => refuse_service(drop),
         Answer::NotService => {
             forget_flow(ctx, service);
             ALLOW
@@ -59,38 +59,39 @@ pub fn sendmsg(ctx: &SockAddrContext) -> i32 {
 
 /// A datagram with its source: a backend's address becomes the Service's that it answered for.
 #[inline(always)]
-pub fn recvmsg(ctx: &SockAddrContext) -> i32 {
-    let source = address(ctx);
+pub fn recvmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
+    let source = endpoint::<F>(ctx);
     // SAFETY: the hook runs under the socket's lock.
     let Some(peer) = (unsafe { UDP_PEERS.get_ptr_mut(ctx).as_ref() }) else { return ALLOW };
     if peer.connected.backend == source {
-        return set_address(ctx, peer.connected.service);
+        return allow::<F>(ctx, peer.connected.service);
     }
     if peer.latest.backend == source {
-        return set_address(ctx, peer.latest.service);
+        return allow::<F>(ctx, peer.latest.service);
     }
-    let flow = Flow { socket: lookup::cookie(ctx), backend: source };
-    // SAFETY: the value is one aligned word, copied at once.
+    let flow = Flow { socket: cookie(ctx), backend: source };
+    // SAFETY: copied at once; an entry that is evicted meanwhile would have to be given to another
+    // flow of this very moment to be misread, and then one datagram has a wrong source.
     match unsafe { FLOWS.get(flow) } {
-        Some(service) => set_address(ctx, *service),
+        Some(service) => allow::<F>(ctx, *service),
         None => ALLOW,
     }
 }
 
 /// `getpeername(2)`: the Service that the application connected to, not the backend.
 #[inline(always)]
-pub fn getpeername(ctx: &SockAddrContext) -> i32 {
-    let peer = address(ctx);
+pub fn getpeername<F: Family>(ctx: &SockAddrContext) -> i32 {
+    let peer = endpoint::<F>(ctx);
     let connected = if protocol_of(ctx) == protocol::TCP {
         // SAFETY: no other socket writes this one's value; one that is evicted while it is copied
         // would have to be given to another socket meanwhile, and to the same backend.
-        unsafe { TCP_PEERS.get(lookup::cookie(ctx)) }.copied()
+        unsafe { TCP_PEERS.get(cookie(ctx)) }.copied()
     } else {
         // SAFETY: the hook runs under the socket's lock.
         unsafe { UDP_PEERS.get_ptr_mut(ctx).as_ref() }.map(|peer| peer.connected)
     };
     match connected {
-        Some(Translation { backend, service }) if backend == peer => set_address(ctx, service),
+        Some(Translation { backend, service }) if backend == peer => allow::<F>(ctx, service),
         _ => ALLOW,
     }
 }
@@ -100,7 +101,7 @@ pub fn getpeername(ctx: &SockAddrContext) -> i32 {
 fn note_connected(ctx: &SockAddrContext, protocol: u8, translation: Translation) -> bool {
     if protocol == protocol::TCP {
         // Evicts the least recently used if full. Without it the socket shows its backend.
-        let _ = TCP_PEERS.insert(lookup::cookie(ctx), translation, 0);
+        let _ = TCP_PEERS.insert(cookie(ctx), translation, 0);
         return true;
     }
     match peer_or_new(ctx) {
@@ -142,7 +143,7 @@ fn note_latest(ctx: &SockAddrContext, translation: Translation) -> Noted {
         return Noted::Same;
     }
     if displaced != Translation::default() {
-        let flow = Flow { socket: lookup::cookie(ctx), backend: displaced.backend };
+        let flow = Flow { socket: cookie(ctx), backend: displaced.backend };
         // Evicts the least recently used if full; fails only on a lost race with another socket,
         // and then a late answer keeps the backend's address.
         let _ = FLOWS.insert(flow, displaced.service, 0);
@@ -160,7 +161,7 @@ fn forget_flow(ctx: &SockAddrContext, destination: Endpoint) {
         peer.latest = Translation::default();
     }
     // Fails if there is no such flow.
-    let _ = FLOWS.remove(Flow { socket: lookup::cookie(ctx), backend: destination });
+    let _ = FLOWS.remove(Flow { socket: cookie(ctx), backend: destination });
 }
 
 #[inline(always)]
@@ -171,47 +172,26 @@ fn peer_or_new(ctx: &SockAddrContext) -> Option<&mut Peer> {
 }
 
 #[inline(always)]
-fn refuse_service(flags: u32) -> i32 {
+fn refuse_service(drop: bool) -> i32 {
     lookup::count_event(event::REFUSED);
     // A dropped packet would let the caller wait for its own time limit; say at once what it
     // would find out then.
-    refuse(if flags & flag::DROP != 0 { EHOSTUNREACH } else { ECONNREFUSED })
+    refuse(if drop { EHOSTUNREACH } else { ECONNREFUSED })
 }
 
 /// Fail the system call with `errno`.
 #[inline(always)]
 fn refuse(errno: i32) -> i32 {
-    // SAFETY: the helper takes an integer. The connect4 and sendmsg4 hooks may call it.
+    // SAFETY: the helper takes an integer. The connect and sendmsg hooks may call it.
     unsafe { bpf_set_retval(-errno) };
     DENY
 }
 
-/// The address in the hook's context: a destination, a source or a peer.
-#[inline(always)]
-fn address(ctx: &SockAddrContext) -> Endpoint {
-    // SAFETY: the kernel's context. Volatile, since the verifier takes loads of single fields alone.
-    unsafe {
-        let addr_be = addr_of!((*ctx.sock_addr).user_ip4).read_volatile();
-        let port_be = addr_of!((*ctx.sock_addr).user_port).read_volatile();
-        Endpoint::new(addr_be, port_be as u16)
-    }
-}
-
 /// Put an address into the hook's context, and let the system call go on.
 #[inline(always)]
-fn set_address(ctx: &SockAddrContext, endpoint: Endpoint) -> i32 {
-    // SAFETY: as in `address`; all four hooks may write these two fields.
-    unsafe {
-        addr_of_mut!((*ctx.sock_addr).user_ip4).write_volatile(endpoint.addr_be);
-        addr_of_mut!((*ctx.sock_addr).user_port).write_volatile(endpoint.port_be as u32);
-    }
+fn allow<F: Family>(ctx: &SockAddrContext, endpoint: Endpoint) -> i32 {
+    set_endpoint::<F>(ctx, endpoint);
     ALLOW
-}
-
-#[inline(always)]
-fn protocol_of(ctx: &SockAddrContext) -> u8 {
-    // SAFETY: as in `address`.
-    unsafe { addr_of!((*ctx.sock_addr).protocol).read_volatile() as u8 }
 }
 
 const ALLOW: i32 = 1;

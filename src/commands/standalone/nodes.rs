@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use ipnet::{IpNet, Ipv4Net};
 use pintle_apiserver::UserInfo;
+use pintle_dataplane::{NodeNamespace, Pins};
 use pintle_kubelet::{Capacity, Config, ProcessConfig, Runtime, RuntimeKind};
 use pintle_node::cgroup::{self, Cgroup};
-use pintle_node::{ClusterId, ClusterNetwork, ClusterNetworkConfig};
+use pintle_node::{ClusterId, ClusterNetwork, ClusterNetworkConfig, NodeNetwork};
 
 use super::parts::Parts;
 use crate::cli::StandaloneArgs;
@@ -119,7 +120,7 @@ fn start_node_parts(
     for (index, network) in (0..).zip(network.nodes()) {
         let name = node_name(index);
         let cgroup: Cgroup = cgroup::node(id, &name)?;
-        let proxy = pintle_dataplane::Config::new(&name, cgroup.path());
+        let proxy = proxy_config(id, &name, network, &cgroup);
         let process = ProcessConfig {
             network: network.clone(),
             cgroup,
@@ -140,6 +141,22 @@ fn start_node_parts(
         parts.start("proxy", |daemon| pintle_dataplane::run(client, proxy, daemon));
     }
     Ok(())
+}
+
+/// The dataplane of one node among several on this machine. Its pins are for tools that look into the
+/// tables; they go when it stops.
+fn proxy_config(
+    id: &ClusterId,
+    name: &str,
+    network: &NodeNetwork,
+    cgroup: &Cgroup,
+) -> pintle_dataplane::Config {
+    let namespace = network.namespace().cloned();
+    pintle_dataplane::Config {
+        node_namespace: namespace.map_or(NodeNamespace::Own, NodeNamespace::Named),
+        pins: Some(Pins::of(id.as_str(), name)),
+        ..pintle_dataplane::Config::new(name, cgroup.path())
+    }
 }
 
 fn node_name(index: u32) -> String {

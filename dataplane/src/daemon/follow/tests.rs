@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::Limits;
 use crate::kernel::ApplyError;
-use crate::plan::tests::memory::{Answer, MemoryTables};
+use crate::kernel::NodeNamespace;
+use crate::plan::tests::memory::{Answer, Client, MemoryTables};
 use crate::plan::tests::object::{ready, service, slice};
-use crate::plan::{DesiredPort, MapOp, Protocol};
+use crate::plan::{MapOp, Planner, Protocol, frontend_key};
 
 /// Tables that refuse as told.
 #[derive(Clone)]
@@ -65,16 +66,18 @@ impl World {
         status.add_checks(&health, "node-0");
         let follower = Follower::new(
             "node-0",
-            Engine::new(kernel.clone(), limits),
+            Engine::new(kernel.clone(), Planner::new(limits)),
             Metrics::of(&registry, "node-0"),
             status,
+            NodePorts::new(NodeNamespace::Own, Vec::new()),
             min_sync_period,
         );
         let (services, service_events) = unbounded();
         let (slices, slice_events) = unbounded();
         let token = shutdown.clone();
-        let running =
-            tokio::spawn(async move { follower.run(service_events, slice_events, &token).await });
+        let node = futures::stream::iter([Ok(Event::Init), Ok(Event::InitDone)]);
+        let watches = Watches { services: service_events, slices: slice_events, node };
+        let running = tokio::spawn(async move { follower.run(watches, &token).await });
         Self { services, slices, kernel, health, registry, shutdown, running }
     }
 
@@ -105,7 +108,7 @@ impl World {
     }
 
     fn answer(&self) -> Answer {
-        self.kernel.0.lock().tables.lookup(key())
+        self.kernel.0.lock().tables.lookup(Client::Pod, key())
     }
 
     async fn stop(self) {
@@ -115,7 +118,7 @@ impl World {
 }
 
 fn key() -> FrontendKey {
-    DesiredPort::new("10.96.0.1:80".parse().unwrap(), Protocol::Tcp, &[]).frontend
+    frontend_key("10.96.0.1:80".parse().unwrap(), Protocol::Tcp)
 }
 
 fn web() -> Service {

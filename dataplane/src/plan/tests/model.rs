@@ -1,12 +1,15 @@
 //! What kube-proxy's rules say of an address, worked out from all objects each time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use pintle_ebpf_common::flag;
 
-use super::memory::Answer;
+use super::memory::{Answer, Client, Terms};
+use crate::plan::SourceCidr;
 
 /// This node's name in the tests.
 pub(super) const NODE: &str = "node-0";
@@ -16,98 +19,195 @@ pub(super) const NODE: &str = "node-0";
 pub(super) struct Model {
     pub(super) services: BTreeMap<String, Service>,
     pub(super) slices: BTreeMap<String, EndpointSlice>,
+    pub(super) node: Node,
+    /// Where node ports answer.
+    pub(super) node_addresses: BTreeSet<IpAddr>,
+}
+
+/// How a Service came to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    ClusterIp,
+    ExternalIp,
+    LoadBalancer,
+    NodePort,
 }
 
 impl Model {
     /// What a client of `addr` is to get.
-    pub(super) fn answer(&self, addr: SocketAddrV4, protocol: &str) -> Answer {
-        let mut owners: Vec<(&Service, &ServicePort)> = Vec::new();
-        for service in self.services.values().filter(|service| is_proxied(service)) {
-            let spec = service.spec.as_ref().unwrap();
-            if spec.cluster_ips.iter().flatten().any(|ip| *ip == addr.ip().to_string()) {
-                let serves = |port: &&ServicePort| {
-                    port.port == i32::from(addr.port())
-                        && port.protocol.as_deref() == Some(protocol)
+    pub(super) fn answer(&self, client: Client, addr: SocketAddr, protocol: &str) -> Answer {
+        match self.owner(client, addr, protocol) {
+            Some((service, port, way)) => {
+                let local = match way {
+                    Way::ClusterIp => is_local(&spec(service).internal_traffic_policy),
+                    _ => {
+                        let local = is_local(&spec(service).external_traffic_policy);
+                        local && client == Client::Elsewhere
+                    }
                 };
-                owners.extend(spec.ports.iter().flatten().find(serves).map(|port| (service, port)));
+                self.backends(service, port, addr.is_ipv4(), local)
             }
-        }
-        owners.sort_by_key(|(service, _)| {
-            let created = service.metadata.creation_timestamp.as_ref();
-            (created.map(|time| time.0), service.metadata.name.clone())
-        });
-        match owners.first() {
-            Some((service, port)) => self.backends(service, port, protocol),
             None => Answer::NotService,
         }
     }
 
-    fn backends(&self, service: &Service, port: &ServicePort, protocol: &str) -> Answer {
-        let spec = service.spec.as_ref().unwrap();
-        let local_only = spec.internal_traffic_policy.as_deref() == Some("Local");
-        let (mut ready, mut terminating, mut elsewhere) = (BTreeSet::new(), BTreeSet::new(), false);
-        for (endpoint, addr) in self.endpoints(service, port, protocol) {
-            let conditions = endpoint.conditions.clone().unwrap_or_default();
-            let is_ready = conditions.ready != Some(false);
-            let is_leaving =
-                conditions.serving != Some(false) && conditions.terminating == Some(true);
-            if local_only && !self.is_local_anywhere(service, port, protocol, addr) {
-                elsewhere |= is_ready || is_leaving;
-            } else if is_ready {
-                ready.insert(addr);
-            } else if is_leaving {
-                terminating.insert(addr);
-            }
-        }
-        match (ready.is_empty(), terminating.is_empty(), elsewhere) {
-            (false, ..) => Answer::Backends(ready),
-            (true, false, _) => Answer::Backends(terminating),
-            (true, true, true) => Answer::Drop,
-            (true, true, false) => Answer::Refuse,
-        }
-    }
-
-    /// An endpoint that stands in several slices is on this node if one of them says so.
-    fn is_local_anywhere(
-        &self,
-        service: &Service,
-        port: &ServicePort,
-        protocol: &str,
-        addr: SocketAddrV4,
-    ) -> bool {
-        self.endpoints(service, port, protocol).iter().any(|(endpoint, other)| {
-            let conditions = endpoint.conditions.clone().unwrap_or_default();
-            let usable = conditions.ready != Some(false)
-                || conditions.serving != Some(false) && conditions.terminating == Some(true);
-            *other == addr && usable && endpoint.node_name.as_deref() == Some(NODE)
+    /// The further terms of the address.
+    pub(super) fn terms(&self, client: Client, addr: SocketAddr, protocol: &str) -> Option<Terms> {
+        let (service, _, way) = self.owner(client, addr, protocol)?;
+        let spec = spec(service);
+        let kind = match way {
+            Way::ClusterIp => flag::CLUSTER_IP,
+            Way::ExternalIp => flag::EXTERNAL_IP,
+            Way::LoadBalancer => flag::LOAD_BALANCER,
+            Way::NodePort => flag::NODE_PORT,
+        };
+        // Traffic from outside under the policy Cluster is masqueraded always.
+        let masquerade = way != Way::ClusterIp && !is_local(&spec.external_traffic_policy);
+        let affine = spec.session_affinity.as_deref() == Some("ClientIP");
+        let seconds = spec.session_affinity_config.as_ref().and_then(|config| {
+            config.client_ip.as_ref().and_then(|client_ip| client_ip.timeout_seconds)
+        });
+        Some(Terms {
+            affinity_seconds: if affine { seconds.unwrap_or(10800) as u32 } else { 0 },
+            ranges: (way == Way::LoadBalancer).then(|| self.ranges(service, addr)).flatten(),
+            flags: kind | if masquerade { flag::MASQUERADE } else { 0 },
         })
     }
 
-    fn endpoints(
+    /// Who may, if not everyone.
+    fn ranges(&self, service: &Service, addr: SocketAddr) -> Option<BTreeSet<SourceCidr>> {
+        let texts = spec(service).load_balancer_source_ranges.iter().flatten();
+        let nets: Vec<IpNet> = texts
+            .map(|text| text.trim().parse::<IpNet>().unwrap().trunc())
+            .filter(|net| net.addr().is_ipv4() == addr.is_ipv4())
+            .collect();
+        let node: Option<IpAddr> = self
+            .node
+            .status
+            .iter()
+            .flat_map(|status| &status.addresses)
+            .flatten()
+            .map(|address| address.address.parse::<IpAddr>().unwrap())
+            .find(|ip| ip.is_ipv4() == addr.is_ipv4());
+        let mut ranges: BTreeSet<SourceCidr> = nets.iter().map(|net| (*net).into()).collect();
+        if nets.iter().any(|net| node.is_some_and(|node| net.contains(&node))) {
+            let vips = load_balancer_ips(service).into_iter();
+            let vips = vips.filter(|vip| vip.is_ipv4() == addr.is_ipv4());
+            ranges.extend(vips.map(|vip| SourceCidr::from(IpNet::from(vip))));
+        }
+        Some(ranges).filter(|ranges| !ranges.is_empty())
+    }
+
+    /// The oldest Service that claims the address; an address of its own before a node port.
+    fn owner(
         &self,
-        service: &Service,
-        port: &ServicePort,
+        client: Client,
+        addr: SocketAddr,
         protocol: &str,
-    ) -> Vec<(&Endpoint, SocketAddrV4)> {
-        let mut found = Vec::new();
-        for slice in self.slices.values() {
-            let labels = slice.metadata.labels.clone().unwrap_or_default();
-            let is_ours = labels.get("kubernetes.io/service-name")
-                == service.metadata.name.as_ref()
-                && slice.address_type == "IPv4"
-                && !labels.contains_key("service.kubernetes.io/headless")
-                && !labels.contains_key("service.kubernetes.io/service-proxy-name");
-            if !is_ours {
-                continue;
+    ) -> Option<(&Service, &ServicePort, Way)> {
+        let mut services: Vec<&Service> =
+            self.services.values().filter(|service| is_proxied(service)).collect();
+        services.sort_by_key(|service| {
+            let created = service.metadata.creation_timestamp.as_ref();
+            (created.map(|time| time.0), service.metadata.name.clone())
+        });
+        let ports = |service: &'_ Service| spec(service).ports.iter().flatten().count();
+        let claims = |wanted: &dyn Fn(&Service, &ServicePort) -> Option<Way>| {
+            services.iter().find_map(|service| {
+                (0..ports(service)).find_map(|index| {
+                    let port = &spec(service).ports.as_ref().unwrap()[index];
+                    let fits = port.protocol.as_deref() == Some(protocol)
+                        && cluster_ips(service).iter().any(|ip| ip.is_ipv4() == addr.is_ipv4());
+                    let way = if fits { wanted(service, port) } else { None };
+                    way.map(|way| (*service, port, way))
+                })
+            })
+        };
+        let by_address = |service: &Service, port: &ServicePort| {
+            if port.port != i32::from(addr.port()) {
+                None
+            } else if cluster_ips(service).contains(&addr.ip()) {
+                Some(Way::ClusterIp)
+            } else if parse(&spec(service).external_ips).contains(&addr.ip()) {
+                Some(Way::ExternalIp)
+            } else if load_balancer_ips(service).contains(&addr.ip()) {
+                Some(Way::LoadBalancer)
+            } else {
+                None
             }
+        };
+        let by_node_port = |_: &Service, port: &ServicePort| {
+            (port.node_port == Some(i32::from(addr.port()))).then_some(Way::NodePort)
+        };
+        let of_node = self.node_addresses.contains(&addr.ip())
+            && (client == Client::Node || !addr.ip().is_loopback());
+        claims(&by_address).or_else(|| of_node.then(|| claims(&by_node_port)).flatten())
+    }
+
+    fn backends(&self, service: &Service, port: &ServicePort, v4: bool, local: bool) -> Answer {
+        let endpoints = self.endpoints(service, port, v4);
+        let addr = |one: &Merged<'_>| one.addr;
+        let ready: Vec<_> =
+            endpoints.iter().filter(|one| one.ready && (one.local || !local)).collect();
+        let leaving: Vec<_> = endpoints.iter().filter(|one| one.local || !local).collect();
+        let chosen: BTreeSet<SocketAddr> = if ready.is_empty() {
+            leaving.into_iter().map(addr).collect()
+        } else if local {
+            ready.into_iter().map(addr).collect()
+        } else {
+            let allowed = self.topology(&ready);
+            ready.into_iter().filter(|one| allowed(one)).map(addr).collect()
+        };
+        match (chosen.is_empty(), endpoints.is_empty()) {
+            (false, _) => Answer::Backends(chosen),
+            (true, false) => Answer::Drop,
+            (true, true) => Answer::Refuse,
+        }
+    }
+
+    /// Which of the ready endpoints the hints allow.
+    fn topology(&self, ready: &[&Merged<'_>]) -> Box<dyn Fn(&Merged<'_>) -> bool> {
+        let nodes = |one: &Merged<'_>| -> Vec<String> {
+            let hints =
+                one.endpoint.hints.iter().flat_map(|hints| hints.for_nodes.iter().flatten());
+            hints.map(|node| node.name.clone()).collect()
+        };
+        let zones = |one: &Merged<'_>| -> Vec<String> {
+            let hints =
+                one.endpoint.hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
+            hints.map(|zone| zone.name.clone()).collect()
+        };
+        let labels = self.node.metadata.labels.clone().unwrap_or_default();
+        let zone = labels.get("topology.kubernetes.io/zone").cloned().unwrap_or_default();
+        let here = NODE.to_owned();
+        if ready.iter().all(|one| !nodes(one).is_empty())
+            && ready.iter().any(|one| nodes(one).contains(&here))
+        {
+            Box::new(move |one| nodes(one).contains(&here))
+        } else if ready.iter().all(|one| !zones(one).is_empty())
+            && ready.iter().any(|one| zones(one).contains(&zone))
+        {
+            Box::new(move |one| zones(one).contains(&zone))
+        } else {
+            Box::new(|_| true)
+        }
+    }
+
+    /// The endpoints that take connections, each once: at its best, and with that one's hints.
+    fn endpoints(&self, service: &Service, port: &ServicePort, v4: bool) -> Vec<Merged<'_>> {
+        let mut found = Vec::<Merged<'_>>::new();
+        for slice in self.slices.values().filter(|slice| is_of(slice, service, v4)) {
             for served in slice.ports.iter().flatten() {
-                let (name, number) = (served.name.clone().unwrap_or_default(), served.port);
-                let matches = name == port.name.clone().unwrap_or_default()
-                    && served.protocol.as_deref() == Some(protocol);
-                let Some(number) = number.filter(|_| matches) else { continue };
+                let matches = served.name.clone().unwrap_or_default()
+                    == port.name.clone().unwrap_or_default()
+                    && served.protocol == port.protocol;
+                let Some(number) = served.port.filter(|_| matches) else { continue };
                 for endpoint in &slice.endpoints {
-                    let ip: Ipv4Addr = endpoint.addresses[0].parse().unwrap();
-                    found.push((endpoint, SocketAddrV4::new(ip, number as u16)));
+                    let Some(one) = Merged::of(endpoint, number as u16) else { continue };
+                    match found.iter_mut().find(|other| other.addr == one.addr) {
+                        Some(other) => other.merge(one),
+                        None => found.push(one),
+                    }
                 }
             }
         }
@@ -115,10 +215,70 @@ impl Model {
     }
 }
 
+#[derive(Clone, Copy)]
+struct Merged<'a> {
+    addr: SocketAddr,
+    ready: bool,
+    local: bool,
+    endpoint: &'a Endpoint,
+}
+
+impl<'a> Merged<'a> {
+    fn of(endpoint: &'a Endpoint, port: u16) -> Option<Self> {
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
+        let ready = conditions.ready != Some(false);
+        let leaving = conditions.serving != Some(false) && conditions.terminating == Some(true);
+        (ready || leaving).then(|| Self {
+            addr: SocketAddr::new(endpoint.addresses[0].parse().unwrap(), port),
+            ready,
+            local: endpoint.node_name.as_deref() == Some(NODE),
+            endpoint,
+        })
+    }
+
+    fn merge(&mut self, other: Self) {
+        if other.ready && !self.ready {
+            self.ready = true;
+            self.endpoint = other.endpoint;
+        }
+        self.local |= other.local;
+    }
+}
+
+fn spec(service: &Service) -> &k8s_openapi::api::core::v1::ServiceSpec {
+    service.spec.as_ref().unwrap()
+}
+
+fn is_local(policy: &Option<String>) -> bool {
+    policy.as_deref() == Some("Local")
+}
+
+fn parse(texts: &Option<Vec<String>>) -> Vec<IpAddr> {
+    texts.iter().flatten().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn cluster_ips(service: &Service) -> Vec<IpAddr> {
+    parse(&spec(service).cluster_ips)
+}
+
+fn load_balancer_ips(service: &Service) -> Vec<IpAddr> {
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|status| status.ingress.clone()).unwrap_or_default();
+    let vips = ingress.into_iter().filter(|one| one.ip_mode.as_deref() != Some("Proxy"));
+    vips.filter_map(|one| one.ip.and_then(|ip| ip.parse().ok())).collect()
+}
+
+fn is_of(slice: &EndpointSlice, service: &Service, v4: bool) -> bool {
+    let labels = slice.metadata.labels.clone().unwrap_or_default();
+    labels.get("kubernetes.io/service-name") == service.metadata.name.as_ref()
+        && slice.address_type == if v4 { "IPv4" } else { "IPv6" }
+        && !labels.contains_key("service.kubernetes.io/headless")
+        && !labels.contains_key("service.kubernetes.io/service-proxy-name")
+}
+
 fn is_proxied(service: &Service) -> bool {
     let labels = service.metadata.labels.clone().unwrap_or_default();
-    let spec = service.spec.as_ref().unwrap();
     !labels.contains_key("service.kubernetes.io/service-proxy-name")
-        && spec.type_.as_deref() != Some("ExternalName")
-        && spec.cluster_ip.as_deref() != Some("None")
+        && spec(service).type_.as_deref() != Some("ExternalName")
+        && spec(service).cluster_ip.as_deref() != Some("None")
 }

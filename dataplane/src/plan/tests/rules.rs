@@ -3,12 +3,11 @@
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::memory::{Answer, MemoryTables};
+use super::memory::{Answer, Client, MemoryTables};
 use super::object::{endpoint, ready, service, slice};
 use crate::Limits;
-use crate::plan::service::frontend_key;
 use crate::plan::{
-    Catalog, MapOp, Planner, Protocol, Rejection, ServiceName, ServiceSpec, SliceSpec,
+    Catalog, MapOp, Planner, Protocol, Rejection, ServiceName, ServiceSpec, SliceSpec, frontend_key,
 };
 
 /// What answers at TCP 10.96.0.1:80 in a cluster of these.
@@ -26,7 +25,8 @@ fn answer(services: &[Service], slices: &[EndpointSlice]) -> Answer {
     for op in &Planner::new(Limits::default()).plan(0, catalog.take_changes()).ops {
         tables.apply(op);
     }
-    tables.lookup(frontend_key([10, 96, 0, 1].into(), 80, Protocol::Tcp))
+    let key = frontend_key("10.96.0.1:80".parse().unwrap(), Protocol::Tcp);
+    tables.lookup(Client::Pod, key)
 }
 
 fn web() -> Service {
@@ -141,7 +141,7 @@ fn of_two_services_with_one_address_the_older_has_it_and_the_other_is_reported()
     catalog.set_service(&older, None);
     let plan = planner.plan(0, catalog.take_changes());
     assert_eq!(plan.rejected, []);
-    assert_eq!(planner.published().next().unwrap().0, &newer);
+    assert_eq!(planner.published().next().unwrap().0.service, newer);
     assert_eq!(planner.rejected().count(), 0);
 }
 
@@ -203,5 +203,5 @@ fn a_new_list_removes_what_is_not_in_it() {
     let names: Vec<_> = changes.iter().map(|(name, _)| name).collect();
     assert_eq!(names, [&old, &web_name]);
     assert!(changes[0].1.ports.is_empty());
-    assert!(changes[1].1.ports[0].backends.is_empty());
+    assert!(changes[1].1.ports[0].cluster.is_empty());
 }

@@ -1,0 +1,57 @@
+//! At which of the node's addresses node ports answer, as they come and go.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::net::IpAddr;
+
+use pintle_ebpf_common::Address;
+use tokio::task::spawn_blocking;
+
+use crate::kernel::NodeNamespace;
+use crate::plan::{NodePortAddress, NodeSpec, node_port_addresses};
+
+/// The node's addresses, and which of them are in the tables.
+pub(super) struct NodePorts {
+    namespace: NodeNamespace,
+    wanted: Vec<NodePortAddress>,
+    interfaces: Vec<IpAddr>,
+    chosen: BTreeMap<Address, u32>,
+    news: bool,
+}
+
+impl NodePorts {
+    pub(super) fn new(namespace: NodeNamespace, wanted: Vec<NodePortAddress>) -> Self {
+        let (interfaces, chosen) = (Vec::new(), BTreeMap::new());
+        // An earlier process may have left addresses that are none any more.
+        Self { namespace, wanted, interfaces, chosen, news: true }
+    }
+
+    /// Look at the node's links. If that fails they are as they were.
+    pub(super) async fn look(&mut self) {
+        let namespace = self.namespace.clone();
+        match spawn_blocking(move || namespace.addresses()).await {
+            Ok(Ok(interfaces)) => self.interfaces = interfaces,
+            Ok(Err(error)) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, source, "the node's addresses stay as they were");
+            }
+            Err(panic) => tracing::warn!(error = %panic, "look at the node's addresses"),
+        }
+    }
+
+    /// Choose among the node's addresses.
+    pub(super) fn choose(&mut self, node: &NodeSpec) {
+        let chosen = node_port_addresses(&self.wanted, node, &self.interfaces);
+        self.news |= chosen != self.chosen;
+        self.chosen = chosen;
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        self.news
+    }
+
+    /// The chosen addresses, if they may be news.
+    pub(super) fn take_news(&mut self) -> Option<BTreeMap<Address, u32>> {
+        mem::take(&mut self.news).then(|| self.chosen.clone())
+    }
+}

@@ -1,0 +1,154 @@
+//! The tables of backends, and which slots they take.
+
+use std::sync::Arc;
+
+use pintle_ebpf_common::{Endpoint, SlotRun};
+use rustc_hash::FxHashMap;
+
+use super::desired::DesiredPort;
+use super::op::{MapOp, Rejection};
+use super::slots::{Run, SlotAllocator};
+
+/// All tables that frontends name.
+#[derive(Debug)]
+pub(super) struct Tables {
+    slots_max: u32,
+    slots: SlotAllocator,
+    tables: FxHashMap<u64, Table>,
+    last: u64,
+    /// Those that lost a user or never had one since [`Tables::begin`].
+    loose: Vec<u64>,
+}
+
+/// A port's sets of endpoints, that of the cluster and that of the node if they differ, each in a run
+/// of slots. Shared by the port's frontends.
+#[derive(Debug)]
+struct Table {
+    sets: Vec<Placed>,
+    /// Frontends.
+    users: u32,
+}
+
+#[derive(Debug)]
+struct Placed {
+    backends: Arc<[Endpoint]>,
+    run: Run,
+}
+
+impl Tables {
+    pub(super) fn new(slots_max: u32) -> Self {
+        let slots = SlotAllocator::new(slots_max);
+        Self { slots_max, slots, tables: FxHashMap::default(), last: 0, loose: Vec::new() }
+    }
+
+    /// A table was found in the kernel. Its id is taken, whatever can be said of its sets.
+    pub(super) fn restore(&mut self, id: u64) {
+        self.last = self.last.max(id.saturating_add(IDS_LEFT_OUT));
+        self.tables.entry(id).or_insert_with(|| Table { sets: Vec::new(), users: 0 });
+        self.loose.push(id);
+    }
+
+    /// A set of endpoints of a table that was found stands in `run`. Left out if the slots are
+    /// another's already.
+    pub(super) fn restore_set(&mut self, id: u64, run: SlotRun, backends: Arc<[Endpoint]>) {
+        self.restore(id);
+        if let Some(run) = self.slots.reserve(run.base, backends.len())
+            && let Some(table) = self.tables.get_mut(&id)
+        {
+            table.sets.push(Placed { backends, run });
+        }
+    }
+
+    /// A plan begins.
+    pub(super) fn begin(&mut self, now_ms: u64, grace_ms: u64) {
+        self.slots.begin(now_ms, grace_ms);
+    }
+
+    /// The id of a table of `port`'s endpoints: `current` if it holds them.
+    pub(super) fn hold(
+        &mut self,
+        current: Option<u64>,
+        port: &DesiredPort,
+        writes: &mut Vec<MapOp>,
+    ) -> Result<u64, Rejection> {
+        let mut wanted = vec![&port.cluster, &port.local];
+        wanted.retain(|set| !set.is_empty());
+        if wanted.len() == 2 && wanted[0] == wanted[1] {
+            wanted.pop();
+        }
+        if let Some(id) = current
+            && let Some(table) = self.tables.get(&id)
+            && wanted.iter().all(|set| table.find(set).is_some())
+        {
+            return Ok(id);
+        }
+        let mut sets = Vec::with_capacity(wanted.len());
+        for backends in wanted {
+            let Some(run) = self.slots.allocate(backends.len()) else {
+                sets.into_iter().for_each(|Placed { run, .. }| self.slots.give_back(run));
+                let (backends, slots_max) = (backends.len(), self.slots_max);
+                return Err(Rejection::SlotsFull { backends, slots_max });
+            };
+            sets.push(Placed { backends: Arc::clone(backends), run });
+        }
+        self.last += 1;
+        writes.extend(sets.iter().map(|Placed { backends, run }| MapOp::WriteSlots {
+            base: run.base,
+            table: self.last,
+            backends: Arc::clone(backends),
+        }));
+        self.tables.insert(self.last, Table { sets, users: 0 });
+        self.loose.push(self.last);
+        Ok(self.last)
+    }
+
+    /// Where `backends` stand in a table that holds them.
+    pub(super) fn run(&self, table: u64, backends: &Arc<[Endpoint]>) -> SlotRun {
+        let table = self.tables.get(&table);
+        let placed = table.and_then(|table| table.find(backends));
+        placed.map_or(SlotRun::default(), |placed| SlotRun {
+            base: placed.run.base,
+            // At most slots_max, which is a u32.
+            count: placed.backends.len() as u32,
+        })
+    }
+
+    /// A frontend names a table.
+    pub(super) fn use_table(&mut self, id: u64) {
+        if let Some(table) = self.tables.get_mut(&id) {
+            table.users += 1;
+        }
+    }
+
+    /// A frontend names a table no more.
+    pub(super) fn leave(&mut self, id: u64) {
+        if let Some(table) = self.tables.get_mut(&id) {
+            table.users -= 1;
+            self.loose.push(id);
+        }
+    }
+
+    /// The plan ends: retire the tables that no frontend names.
+    pub(super) fn end(&mut self, now_ms: u64) {
+        for id in std::mem::take(&mut self.loose) {
+            if self.tables.get(&id).is_some_and(|table| table.users == 0)
+                && let Some(table) = self.tables.remove(&id)
+            {
+                table.sets.iter().for_each(|placed| self.slots.retire(placed.run, now_ms));
+            }
+        }
+    }
+}
+
+impl Table {
+    fn find(&self, backends: &Arc<[Endpoint]>) -> Option<&Placed> {
+        let is_it = |placed: &&Placed| {
+            Arc::ptr_eq(&placed.backends, backends) || placed.backends == *backends
+        };
+        self.sets.iter().find(is_it)
+    }
+}
+
+/// How many ids after the greatest that was found are left out: those that an earlier process may
+/// have given to tables that are gone.
+const IDS_LEFT_OUT: u64 = 1 << 32;
