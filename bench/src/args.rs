@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
+use crate::scheduler;
+
 /// Measure a part, or the short set of all.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -45,6 +47,8 @@ pub(crate) enum Bench {
         #[arg(long, default_value_t = 5, value_name = "N")]
         nodes: usize,
     },
+    /// Workloads of Kubernetes' scheduler_perf
+    Scheduler(scheduler::Options),
     /// From the start of `pintle standalone` on an empty data directory to /readyz
     Startup {
         /// How many starts

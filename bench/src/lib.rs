@@ -12,6 +12,7 @@ mod host;
 mod outcome;
 mod pods;
 mod run;
+mod scheduler;
 mod startup;
 mod stats;
 mod store;

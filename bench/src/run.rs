@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use crate::args::{Args, Bench, Format};
 use crate::host::Host;
 use crate::outcome::Report;
-use crate::{connect, pods, startup, store};
+use crate::{connect, pods, scheduler, startup, store};
 
 /// Run a bench to its end.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -47,6 +47,7 @@ async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Report
             }
             ("pods", results)
         }
+        Bench::Scheduler(options) => ("scheduler", scheduler::run(options, progress)?),
         Bench::Startup { runs } => ("startup", startup::run(*runs, progress).await?),
         Bench::Store { dir, seconds } => ("store", store::run(dir, *seconds, progress).await?),
     };

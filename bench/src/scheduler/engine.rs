@@ -1,0 +1,335 @@
+//! Workloads against the scheduler's core, state in memory.
+//!
+//! Pods are decoded and queued before the clock runs; what is measured is one turn of
+//! `Scheduler::schedule_next` and the note that the binding is written, for each pod. Time passes as
+//! the wall clock has it, except that a wait for a back-off, a sleep or the next churn is skipped and
+//! counted as passed. Evicted pods are gone at once. After each operation the pods that got a node
+//! are seen bound, as a watch would have it; during a measured operation they stay assumed.
+
+mod churn;
+mod objects;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use pintle_scheduler_core::engine::Indexed;
+use pintle_scheduler_core::framework::{Preemption, Profile, Profiles};
+use pintle_scheduler_core::queue::Options;
+use pintle_scheduler_core::{Attempt, Outcome, PodInfo, PodUid, Scheduler, Time};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use super::config::{Case, CreatePods, Operation, Workload};
+use super::figures::Figures;
+use super::template::Template;
+use churn::{Deletions, Ticker};
+
+/// A workload under way.
+pub(crate) struct Run<'a> {
+    directory: &'a Path,
+    case: &'a Case,
+    workload: &'a Workload,
+    scheduler: Scheduler,
+    random: SmallRng,
+    clock: Clock,
+    patience: Duration,
+    nodes: HashMap<String, Arc<Node>>,
+    /// Pods that have a node.
+    placed: HashMap<PodUid, Placed>,
+    /// Those of them that the scheduler has not seen bound.
+    unseen: Vec<PodUid>,
+    /// Pods that nobody waits for.
+    others: HashSet<PodUid>,
+    churns: Vec<Ticker>,
+    deletions: Vec<Deletions>,
+    pods_made: usize,
+    figures: Figures,
+    is_measuring: bool,
+}
+
+struct Placed {
+    pod: Arc<Pod>,
+    node: Arc<str>,
+}
+
+/// Time since the start, with skipped waits.
+struct Clock {
+    start: Instant,
+    skipped: Duration,
+}
+
+impl Clock {
+    fn now(&self) -> Duration {
+        self.start.elapsed() + self.skipped
+    }
+}
+
+/// What came of pods that were waited for.
+struct Drained {
+    bound: Vec<(Arc<PodInfo>, Arc<str>)>,
+    pending: usize,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        directory: &'a Path,
+        case: &'a Case,
+        workload: &'a Workload,
+        seed: u64,
+        patience_seconds: u64,
+    ) -> Self {
+        let profiles = Arc::new(Profiles::single(Profile::default_plugins("default-scheduler")));
+        Self {
+            directory,
+            case,
+            workload,
+            scheduler: Scheduler::new(profiles, Options::default(), Indexed::default()),
+            random: SmallRng::seed_from_u64(seed),
+            clock: Clock { start: Instant::now(), skipped: Duration::ZERO },
+            patience: Duration::from_secs(patience_seconds),
+            nodes: HashMap::new(),
+            placed: HashMap::new(),
+            unseen: Vec::new(),
+            others: HashSet::new(),
+            churns: Vec::new(),
+            deletions: Vec::new(),
+            pods_made: 0,
+            figures: Figures::default(),
+            is_measuring: false,
+        }
+    }
+
+    pub(crate) fn execute(mut self, progress: &ProgressBar) -> anyhow::Result<Figures> {
+        let operations = &self.case.workload_template;
+        for (index, operation) in operations.iter().enumerate() {
+            progress.set_message(format!(
+                "{}/{}: step {} of {}",
+                self.case.name,
+                self.workload.name,
+                index + 1,
+                operations.len()
+            ));
+            self.perform(index, operation).with_context(|| format!("step {}", index + 1))?;
+        }
+        let placed = self.placed.values().map(|placed| (&*placed.pod, &*placed.node));
+        self.figures.count_use(self.nodes.values().map(|node| &**node), placed);
+        Ok(self.figures)
+    }
+
+    fn perform(&mut self, index: usize, operation: &Operation) -> anyhow::Result<()> {
+        let workload = self.workload;
+        match operation {
+            Operation::Barrier {} => self.settle(),
+            Operation::Churn(churn) => self.start_churn(index, churn)?,
+            Operation::CreateAny(any) => {
+                let template = self.template(&any.template_path)?;
+                for number in 0..any.count.of(workload)? {
+                    self.create(&template, number, any.namespace.as_deref())?;
+                }
+            }
+            Operation::CreateNamespaces(namespaces) => self.create_namespaces(namespaces)?,
+            Operation::CreateNodes(nodes) => self.create_nodes(nodes)?,
+            Operation::CreatePodSets(sets) => {
+                for number in 0..sets.count.of(workload)? {
+                    let namespace = format!("{}-{number}", sets.namespace_prefix);
+                    self.create_pods(&sets.create_pods_op, &namespace)?;
+                }
+            }
+            Operation::CreatePods(pods) => {
+                let namespace = pods.namespace.clone();
+                let namespace = namespace.unwrap_or_else(|| format!("namespace-{index}"));
+                self.create_pods(pods, &namespace)?;
+            }
+            Operation::DeletePods(pods) => self.start_deleting(pods),
+            Operation::Sleep(sleep) => self.clock.skipped += sleep.of(workload)?,
+            Operation::StartCollectingMetrics {} => self.is_measuring = true,
+            Operation::StopCollectingMetrics {} => self.is_measuring = false,
+        }
+        Ok(())
+    }
+
+    fn template(&self, path: &Path) -> anyhow::Result<Template> {
+        Template::read(&self.directory.join(path))
+    }
+
+    fn now(&self) -> Time {
+        Time::new(self.clock.now())
+    }
+
+    fn create_pods(&mut self, pods: &CreatePods, namespace: &str) -> anyhow::Result<()> {
+        let memory_before = resident_bytes();
+        let path = pods.pod_template_path.as_ref().or(self.case.default_pod_template_path.as_ref());
+        let template = match path {
+            Some(path) => self.template(path)?,
+            None => Template::new(objects::DEFAULT_POD.to_owned(), "the default pod".to_owned())?,
+        };
+        let count = pods.count.of(self.workload)?;
+        let volumes = self.volume_templates(pods)?;
+        for number in 0..count {
+            let uid = objects::uid(self.pods_made);
+            self.pods_made += 1;
+            let mut pod = template.object(number)?;
+            pod["metadata"]["namespace"] = namespace.into();
+            pod["metadata"]["uid"] = uid.into();
+            if let Some(templates) = &volumes {
+                self.create_volume(templates, self.pods_made, &mut pod)?;
+            }
+            let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod)?);
+            if pods.skip_wait_to_completion {
+                self.others.insert(PodInfo::new(Arc::clone(&pod)).uid);
+            }
+            self.scheduler.pod_changed(None, Some(&pod), self.now());
+        }
+        if pods.skip_wait_to_completion {
+            return Ok(());
+        }
+        let measures = pods.collect_metrics || self.is_measuring;
+        let drained = self.drain(count, measures);
+        if measures {
+            let grown = resident_bytes().saturating_sub(memory_before);
+            self.figures.bytes_per_pod = grown as f64 / count.max(1) as f64;
+            self.figures.pending += drained.pending;
+        } else if drained.pending > 0 {
+            bail!("{} of {count} pods were not scheduled", drained.pending);
+        }
+        self.take_note(drained.bound);
+        Ok(())
+    }
+
+    /// Decides until so many pods that somebody waits for have a node.
+    fn drain(&mut self, count: usize, measures: bool) -> Drained {
+        let mut remaining = count;
+        let mut bound = Vec::with_capacity(count);
+        let mut figures = Figures::default();
+        if measures {
+            figures.scheduled_at.reserve(count);
+            figures.attempts.reserve(count + count / 8);
+        }
+        let (cpu_before, begin) = (cpu_time(), self.clock.now());
+        let (mut last, mut progress_at) = (begin, begin);
+        while remaining > 0 {
+            if !self.churns.is_empty() || !self.deletions.is_empty() {
+                self.tick(last);
+                last = self.clock.now();
+            }
+            let attempt = self.scheduler.schedule_next(Time::new(last), &mut self.random);
+            let Some(attempt) = attempt else {
+                if !self.skip_wait(progress_at + self.patience) {
+                    break;
+                }
+                last = self.clock.now();
+                continue;
+            };
+            let is_awaited = self.act(attempt, &mut bound);
+            let now = self.clock.now();
+            if measures {
+                figures.attempts.push(now - last);
+            }
+            if is_awaited {
+                remaining -= 1;
+                progress_at = now;
+                if measures {
+                    figures.scheduled_at.push(now - begin);
+                }
+            }
+            last = now;
+        }
+        if measures {
+            figures.cpu = cpu_time().saturating_sub(cpu_before);
+            figures.bytes_per_node = self.figures.bytes_per_node;
+            self.figures = figures;
+        }
+        Drained { bound, pending: remaining }
+    }
+
+    /// Does what was decided; returns whether a pod that somebody waits for got a node.
+    fn act(&mut self, attempt: Attempt, bound: &mut Vec<(Arc<PodInfo>, Arc<str>)>) -> bool {
+        match attempt.outcome {
+            Outcome::Bind { node, .. } => {
+                let info = attempt.pod.info;
+                self.scheduler.bound(&info.uid);
+                let is_awaited = self.others.is_empty() || !self.others.contains(&info.uid);
+                bound.push((info, node));
+                is_awaited
+            }
+            Outcome::Unschedulable { preemption: Some(preemption), .. } => {
+                let placed = std::mem::take(bound);
+                self.take_note(placed);
+                self.evict(&preemption);
+                self.scheduler.preempted(&attempt.pod.info.uid, self.now());
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Goes on to when something happens by itself; returns false if that is too late or never.
+    fn skip_wait(&mut self, limit: Duration) -> bool {
+        let flush = self.scheduler.next_flush().map(Time::since_origin);
+        let ticks = self.churns.iter().filter_map(Ticker::next);
+        let ticks = ticks.chain(self.deletions.iter().filter_map(Deletions::next));
+        let Some(next) = flush.into_iter().chain(ticks).min().filter(|next| *next <= limit) else {
+            return false;
+        };
+        self.clock.skipped += next.saturating_sub(self.clock.now()) + Duration::from_micros(1);
+        true
+    }
+
+    /// Lets every pod that can be scheduled now be scheduled.
+    fn settle(&mut self) {
+        let mut bound = Vec::new();
+        while let Some(attempt) = self.scheduler.schedule_next(self.now(), &mut self.random) {
+            self.act(attempt, &mut bound);
+        }
+        self.take_note(bound);
+    }
+
+    /// Keeps what was placed, and lets the scheduler see it bound.
+    fn take_note(&mut self, bound: Vec<(Arc<PodInfo>, Arc<str>)>) {
+        for (info, node) in bound {
+            self.unseen.push(info.uid.clone());
+            let pod = Arc::clone(&info.pod);
+            self.placed.insert(info.uid.clone(), Placed { pod, node });
+        }
+        let now = self.now();
+        for uid in std::mem::take(&mut self.unseen) {
+            let Some(placed) = self.placed.get_mut(&uid) else { continue };
+            let mut pod = Pod::clone(&placed.pod);
+            pod.spec.get_or_insert_default().node_name = Some(placed.node.to_string());
+            let pod = Arc::new(pod);
+            let old = std::mem::replace(&mut placed.pod, Arc::clone(&pod));
+            self.scheduler.pod_changed(Some(&old), Some(&pod), now);
+        }
+    }
+
+    fn evict(&mut self, preemption: &Preemption) {
+        for victim in &preemption.victims {
+            self.delete_pod(&victim.uid.clone());
+        }
+    }
+
+    fn delete_pod(&mut self, uid: &PodUid) {
+        if let Some(placed) = self.placed.remove(uid) {
+            self.scheduler.pod_changed(Some(&placed.pod), None, self.now());
+        }
+    }
+}
+
+/// How long this thread computed so far.
+fn cpu_time() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
+fn resident_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0) * 4096
+}
