@@ -135,6 +135,17 @@ impl Selector {
         self.requirements.as_ref().is_some_and(|all| all.iter().all(|r| r.matches(labels)))
     }
 
+    /// A label and the only value of it that can match, if there is such a one: to look up by.
+    pub fn exact(&self) -> Option<(&str, &str)> {
+        self.requirements.iter().flatten().find_map(|requirement| {
+            use Operator::{DoubleEquals, Equals, In};
+            match (requirement.operator, requirement.values.as_slice()) {
+                (In | Equals | DoubleEquals, [value]) => Some((&*requirement.key, &**value)),
+                _ => None,
+            }
+        })
+    }
+
     /// Whether it restricts nothing.
     pub fn is_everything(&self) -> bool {
         self.requirements.as_ref().is_some_and(Vec::is_empty)

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod counters;
 mod diagnosis;
 pub mod engine;
 pub mod framework;

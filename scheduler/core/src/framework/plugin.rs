@@ -125,6 +125,11 @@ impl<'a> PreFilter<'a> {
 pub trait NodeFilter {
     /// Whether the pod may run on the node.
     fn filter(&self, node: &NodeInfo) -> Verdict;
+
+    /// As [`NodeFilter::filter`], for who knows the node's index in the snapshot.
+    fn filter_at(&self, _row: usize, node: &NodeInfo) -> Verdict {
+        self.filter(node)
+    }
 }
 
 /// What PreScore answers.
@@ -146,6 +151,11 @@ impl<'a> PreScore<'a> {
 pub trait NodeScore {
     /// The raw score of the pod on the node.
     fn score(&self, node: &NodeInfo) -> i64;
+
+    /// As [`NodeScore::score`], for who knows the node's index in the snapshot.
+    fn score_at(&self, _row: usize, node: &NodeInfo) -> i64 {
+        self.score(node)
+    }
 
     /// Brings the raw scores of all feasible nodes to 0..=100; by default they are there already.
     fn normalize(&self, _scores: &mut [i64]) {}

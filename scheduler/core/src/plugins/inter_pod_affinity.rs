@@ -16,6 +16,8 @@ mod score;
 mod tests;
 mod topology;
 
+use std::any::Any;
+
 use crate::cache::{NodeInfo, Snapshot};
 use crate::framework::{
     ClusterEvent, Hint, NodeFilter, Occurrence, Plugin, PluginName, PreFilter, PreScore, Rejection,
@@ -24,6 +26,8 @@ use crate::framework::{
 use crate::pod::PodInfo;
 
 pub use count::{Counts, Reach};
+pub(crate) use count::{matches_all, namespace_labels};
+pub(crate) use score::normalize;
 pub use topology::{ByDomain, label};
 
 /// The plugin, with `InterPodAffinityArgs`.
@@ -44,6 +48,10 @@ impl Default for InterPodAffinity {
 impl Plugin for InterPodAffinity {
     fn name(&self) -> PluginName {
         PluginName::InterPodAffinity
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> PreFilter<'a> {
@@ -128,15 +136,40 @@ impl<'a> Filter<'a> {
 impl NodeFilter for Filter<'_> {
     fn filter(&self, node: &NodeInfo) -> Verdict {
         if !self.has_affine_pods(node) {
-            return Err(Rejection::unresolvable("node(s) didn't match pod affinity rules"));
+            return Err(Refusal::Wanted.rejection());
         }
         if self.has_pods_to_avoid(node) {
-            return Err(Rejection::unschedulable("node(s) didn't match pod anti-affinity rules"));
+            return Err(Refusal::Avoided.rejection());
         }
         if self.is_avoided(node) {
-            let reason = "node(s) didn't satisfy existing pods anti-affinity rules";
-            return Err(Rejection::unschedulable(reason));
+            return Err(Refusal::Existing.rejection());
         }
         Ok(())
+    }
+}
+
+/// Why a node is refused, the first first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// It lacks pods that the pod wants.
+    Wanted,
+    /// It has pods that the pod avoids.
+    Avoided,
+    /// It has pods that avoid the pod.
+    Existing,
+}
+
+impl Refusal {
+    pub(crate) fn rejection(self) -> Rejection {
+        match self {
+            Self::Wanted => Rejection::unresolvable("node(s) didn't match pod affinity rules"),
+            Self::Avoided => {
+                Rejection::unschedulable("node(s) didn't match pod anti-affinity rules")
+            }
+            Self::Existing => {
+                let reason = "node(s) didn't satisfy existing pods anti-affinity rules";
+                Rejection::unschedulable(reason)
+            }
+        }
     }
 }

@@ -15,6 +15,8 @@ mod score;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
+
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use pintle_api::labels::SelectorError;
 use rustc_hash::FxHashMap;
@@ -30,9 +32,10 @@ use constraint::{DO_NOT_SCHEDULE, SCHEDULE_ANYWAY, has_all_keys};
 
 pub use constraint::Constraint;
 pub use defaults::Defaults;
+pub(crate) use score::{domain_cost, domain_weight, normalize, rounded};
 
 /// Domains of this key are single nodes.
-const HOSTNAME: &str = "kubernetes.io/hostname";
+pub(crate) const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// The plugin, with `PodTopologySpreadArgs`.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,20 @@ impl PodTopologySpread {
         snapshot: &Snapshot,
     ) -> Result<Vec<Constraint>, SelectorError> {
         self.constraints(pod, snapshot, DO_NOT_SCHEDULE)
+    }
+
+    /// The constraints of the pod that score.
+    pub fn soft_constraints(
+        &self,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<Constraint>, SelectorError> {
+        self.constraints(pod, snapshot, SCHEDULE_ANYWAY)
+    }
+
+    /// Whether a node that lacks the key of one of the constraints that score is left out.
+    pub fn requires_all_keys(&self, pod: &PodInfo) -> bool {
+        !own_constraints(pod).is_empty() || self.defaults.require_all_keys()
     }
 
     fn constraints(
@@ -83,6 +100,10 @@ impl Plugin for PodTopologySpread {
         PluginName::PodTopologySpread
     }
 
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> PreFilter<'a> {
         let constraints = match self.hard_constraints(pod, snapshot) {
             Ok(constraints) if constraints.is_empty() => return PreFilter::Skip,
@@ -106,11 +127,11 @@ impl Plugin for PodTopologySpread {
         feasible: &[usize],
     ) -> PreScore<'a> {
         // A selector that does not parse counts for nothing; validation keeps it out.
-        let constraints = self.constraints(pod, snapshot, SCHEDULE_ANYWAY).unwrap_or_default();
+        let constraints = self.soft_constraints(pod, snapshot).unwrap_or_default();
         if constraints.is_empty() {
             return PreScore::Skip;
         }
-        let all_keys = !own_constraints(pod).is_empty() || self.defaults.require_all_keys();
+        let all_keys = self.requires_all_keys(pod);
         PreScore::each(score::Score::new(pod, constraints, all_keys, snapshot, feasible))
     }
 
@@ -162,7 +183,7 @@ impl Filter {
     pub fn new(pod: &PodInfo, constraints: Vec<Constraint>, counts: Vec<Counts>) -> Self {
         let limit = |(constraint, counts): (Constraint, Counts)| Limit {
             is_selected: constraint.selects(pod),
-            lowest: constraint.lowest(&counts),
+            lowest: constraint.lowest(counts.values().copied()),
             constraint,
             counts,
         };
@@ -174,17 +195,36 @@ impl NodeFilter for Filter {
     fn filter(&self, node: &NodeInfo) -> Verdict {
         for limit in &self.limits {
             let Some(domain) = limit.constraint.domain(node) else {
-                let reason = "node(s) didn't match pod topology spread constraints (missing \
-                              required label)";
-                return Err(Rejection::unresolvable(reason));
+                return Err(Refusal::MissingLabel.rejection());
             };
             let count = limit.counts.get(domain).copied().unwrap_or(0);
             let skew = count + i64::from(limit.is_selected) - limit.lowest;
             if skew > i64::from(limit.constraint.max_skew) {
-                let reason = "node(s) didn't match pod topology spread constraints";
-                return Err(Rejection::unschedulable(reason));
+                return Err(Refusal::Skewed.rejection());
             }
         }
         Ok(())
+    }
+}
+
+/// Why a node is refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// It is in no domain of a constraint.
+    MissingLabel,
+    /// Its domain would be too full.
+    Skewed,
+}
+
+impl Refusal {
+    pub(crate) fn rejection(self) -> Rejection {
+        match self {
+            Self::MissingLabel => Rejection::unresolvable(
+                "node(s) didn't match pod topology spread constraints (missing required label)",
+            ),
+            Self::Skewed => {
+                Rejection::unschedulable("node(s) didn't match pod topology spread constraints")
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! it created the pod.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, WeightedPodAffinityTerm};
 use pintle_api::labels::{Selector, SelectorError};
@@ -15,9 +16,9 @@ use super::PodInfo;
 #[derive(Debug, Default)]
 pub struct AffinityTerms {
     /// Some pod must match all of them, in the node's domains.
-    pub required: Vec<AffinityTerm>,
+    pub required: Vec<Arc<AffinityTerm>>,
     /// No pod in the node's domain may match any of them.
-    pub required_anti: Vec<AffinityTerm>,
+    pub required_anti: Vec<Arc<AffinityTerm>>,
     /// Pods that match them attract.
     pub preferred: Vec<WeightedTerm>,
     /// Pods that match them repel.
@@ -36,9 +37,9 @@ static NONE: AffinityTerms = AffinityTerms {
 };
 
 /// Which pods a term is about, and in which domain.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct AffinityTerm {
-    /// `namespaces`, or the pod's own if the term names none and has no selector for them.
+    /// Ordered: `namespaces`, or the pod's own if the term names none and has no selector for them.
     pub namespaces: Vec<Box<str>>,
     /// `namespaceSelector`.
     pub namespace_selector: Selector,
@@ -52,7 +53,7 @@ pub struct AffinityTerm {
 #[derive(Debug)]
 pub struct WeightedTerm {
     /// The term.
-    pub term: AffinityTerm,
+    pub term: Arc<AffinityTerm>,
     /// 1..=100.
     pub weight: i32,
 }
@@ -115,19 +116,21 @@ impl AffinityTerms {
 }
 
 impl AffinityTerm {
-    fn new(pod: &Pod, term: &PodAffinityTerm) -> Result<Self, SelectorError> {
+    fn new(pod: &Pod, term: &PodAffinityTerm) -> Result<Arc<Self>, SelectorError> {
         let named = term.namespaces.as_deref().unwrap_or_default();
         let own = named.is_empty() && term.namespace_selector.is_none();
-        let namespaces = match own {
+        let mut namespaces: Vec<Box<str>> = match own {
             true => vec![super::namespace_of(pod).into()],
             false => named.iter().map(|name| name.as_str().into()).collect(),
         };
-        Ok(Self {
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        Ok(Arc::new(Self {
             namespaces,
             selector: Selector::try_from(term.label_selector.as_ref())?,
             namespace_selector: Selector::try_from(term.namespace_selector.as_ref())?,
             topology_key: term.topology_key.as_str().into(),
-        })
+        }))
     }
 
     /// Whether the term, of a pod that is there already, is about `pod`, whose namespace has these

@@ -2,6 +2,7 @@
 //! afresh over all pods.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::ByDomain;
 use crate::cache::Snapshot;
@@ -93,7 +94,7 @@ impl<'a> Reach<'a> {
     }
 
     /// The terms of a list.
-    pub fn all(terms: &'a [AffinityTerm], snapshot: &'a Snapshot) -> Vec<Self> {
+    pub fn all(terms: &'a [Arc<AffinityTerm>], snapshot: &'a Snapshot) -> Vec<Self> {
         terms.iter().map(|term| Self::new(term, snapshot)).collect()
     }
 
@@ -108,12 +109,12 @@ impl<'a> Reach<'a> {
 }
 
 /// Whether `other` matches every term, and there are some.
-pub(super) fn matches_all(terms: &[Reach<'_>], other: &PodInfo) -> bool {
+pub(crate) fn matches_all(terms: &[Reach<'_>], other: &PodInfo) -> bool {
     !terms.is_empty() && terms.iter().all(|reach| reach.matches(other))
 }
 
 /// The labels of the pod's namespace.
-pub(super) fn namespace_labels<'a>(
+pub(crate) fn namespace_labels<'a>(
     pod: &PodInfo,
     snapshot: &'a Snapshot,
 ) -> Option<&'a BTreeMap<String, String>> {

@@ -65,19 +65,23 @@ impl NodeScore for Score {
         self.domains.of_node(node.node()).sum()
     }
 
-    /// From the worst feasible node, 0, to the best, 100; all 0 if they are alike.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "int64(100 * (float64(score-min) / float64(max-min))), as in Go"
-    )]
     fn normalize(&self, scores: &mut [i64]) {
-        let lowest = scores.iter().copied().min().unwrap_or(0);
-        let highest = scores.iter().copied().max().unwrap_or(0);
-        let spread = highest - lowest;
-        for score in scores {
-            let share = (*score - lowest) as f64 / spread as f64;
-            *score = if spread > 0 { (MAX_NODE_SCORE as f64 * share) as i64 } else { 0 };
-        }
+        normalize(scores);
+    }
+}
+
+/// From the worst feasible node, 0, to the best, 100; all 0 if they are alike.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "int64(100 * (float64(score-min) / float64(max-min))), as in Go"
+)]
+pub(crate) fn normalize(scores: &mut [i64]) {
+    let lowest = scores.iter().copied().min().unwrap_or(0);
+    let highest = scores.iter().copied().max().unwrap_or(0);
+    let spread = highest - lowest;
+    for score in scores {
+        let share = (*score - lowest) as f64 / spread as f64;
+        *score = if spread > 0 { (MAX_NODE_SCORE as f64 * share) as i64 } else { 0 };
     }
 }

@@ -61,19 +61,19 @@ impl Constraint {
     }
 
     /// Whether the policies let the node count for this pod.
-    pub(super) fn includes(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
+    pub(crate) fn includes(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
         (!self.honors_affinity || node_affinity::required_matches(&pod.pod, node.node()))
             && !(self.honors_taints && taints::keep_off(node.taints(), pod))
     }
 
     /// Whether `other` is a pod to be spread.
-    pub(super) fn selects(&self, other: &PodInfo) -> bool {
+    pub(crate) fn selects(&self, other: &PodInfo) -> bool {
         self.selector.matches(&other.pod.metadata.labels)
     }
 
     /// How many pods on the node, of the pod's namespace and not being deleted, are to be spread. A
     /// selector without any condition counts none, though it selects the pod itself.
-    pub(super) fn count(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
+    pub(crate) fn count(&self, pod: &PodInfo, node: &NodeInfo) -> i64 {
         if self.selector.is_everything() {
             return 0;
         }
@@ -84,11 +84,13 @@ impl Constraint {
     }
 
     /// What skew is measured from: the count of the emptiest domain, or 0 if there are too few.
-    pub(super) fn lowest(&self, counts: &super::Counts) -> i64 {
-        if counts.len() < usize::try_from(self.min_domains).unwrap_or(0) {
-            return 0;
+    pub(crate) fn lowest(&self, counts: impl Iterator<Item = i64>) -> i64 {
+        let (mut domains, mut lowest) = (0_usize, i64::from(i32::MAX));
+        for count in counts {
+            domains += 1;
+            lowest = lowest.min(count);
         }
-        counts.values().copied().min().unwrap_or(i64::from(i32::MAX))
+        if domains < usize::try_from(self.min_domains).unwrap_or(0) { 0 } else { lowest }
     }
 }
 

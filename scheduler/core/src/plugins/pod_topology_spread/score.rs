@@ -52,12 +52,11 @@ impl<'a> Score<'a> {
         }
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "math.Log(float64(size + 2)), as in Go")]
     fn weigh(&mut self) {
         let hosts = self.ignored.iter().filter(|ignored| !**ignored).count();
         let weigh = |(constraint, counts): (&Constraint, &Counts)| {
             let size = if *constraint.key == *HOSTNAME { hosts } else { counts.len() };
-            ((size + 2) as f64).ln()
+            domain_weight(size)
         };
         self.weights = self.constraints.iter().zip(&self.counts).map(weigh).collect();
     }
@@ -91,11 +90,6 @@ fn not_by_hostname<'a>(
 }
 
 impl NodeScore for Score<'_> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "int64(math.Round(score)) of float64(count)*weight + float64(maxSkew-1), as in Go"
-    )]
     fn score(&self, node: &NodeInfo) -> i64 {
         if self.leaves_out(node) {
             return 0;
@@ -110,22 +104,44 @@ impl NodeScore for Score<'_> {
             } else {
                 counts.get(domain).copied().unwrap_or(0)
             };
-            score += count as f64 * weight + f64::from(constraint.max_skew.wrapping_sub(1));
+            score += domain_cost(count, *weight, constraint.max_skew);
         }
-        f64::round(score) as i64
+        rounded(score)
     }
 
-    /// The cheapest domain scores 100; nodes that are left out score 0.
     fn normalize(&self, scores: &mut [i64]) {
-        let counted = || scores.iter().zip(&self.ignored).filter(|(_, ignored)| !**ignored);
-        let lowest = counted().map(|(score, _)| *score).min().unwrap_or(0);
-        let highest = counted().map(|(score, _)| *score).max().unwrap_or(0).max(0);
-        for (score, ignored) in scores.iter_mut().zip(&self.ignored) {
-            *score = match (ignored, highest) {
-                (true, _) => 0,
-                (false, 0) => MAX_NODE_SCORE,
-                (false, _) => MAX_NODE_SCORE * (highest + lowest - *score) / highest,
-            };
-        }
+        normalize(scores, &self.ignored);
+    }
+}
+
+/// What a pod in a domain of a topology with so many domains costs.
+#[expect(clippy::cast_precision_loss, reason = "math.Log(float64(size + 2)), as in Go")]
+pub(crate) fn domain_weight(size: usize) -> f64 {
+    ((size + 2) as f64).ln()
+}
+
+/// What a domain with so many pods costs.
+#[expect(clippy::cast_precision_loss, reason = "float64(count)*weight + float64(maxSkew-1)")]
+pub(crate) fn domain_cost(count: i64, weight: f64, max_skew: i32) -> f64 {
+    count as f64 * weight + f64::from(max_skew.wrapping_sub(1))
+}
+
+/// The cost of all domains as a score.
+#[expect(clippy::cast_possible_truncation, reason = "int64(math.Round(score)), as in Go")]
+pub(crate) fn rounded(score: f64) -> i64 {
+    score.round() as i64
+}
+
+/// The cheapest domain scores 100; nodes that are left out score 0.
+pub(crate) fn normalize(scores: &mut [i64], ignored: &[bool]) {
+    let counted = || scores.iter().zip(ignored).filter(|(_, ignored)| !**ignored);
+    let lowest = counted().map(|(score, _)| *score).min().unwrap_or(0);
+    let highest = counted().map(|(score, _)| *score).max().unwrap_or(0).max(0);
+    for (score, ignored) in scores.iter_mut().zip(ignored) {
+        *score = match (ignored, highest) {
+            (true, _) => 0,
+            (false, 0) => MAX_NODE_SCORE,
+            (false, _) => MAX_NODE_SCORE * (highest + lowest - *score) / highest,
+        };
     }
 }

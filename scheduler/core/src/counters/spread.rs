@@ -1,0 +1,300 @@
+//! PodTopologySpread's answers from the counters.
+
+use std::sync::Arc;
+
+use pintle_api::node_affinity;
+
+use super::Counters;
+use super::domain::{Domains, NONE, number};
+use super::selection::Question;
+use crate::cache::{NodeInfo, Snapshot};
+use crate::framework::{NodeFilter, NodeScore, PreFilter, PreScore, Verdict};
+use crate::plugins::pod_topology_spread::{self as plugin, Constraint, PodTopologySpread, Refusal};
+use crate::pod::PodInfo;
+
+impl Counters {
+    /// `None` if there are too many topology keys, or a constraint does not parse.
+    pub(super) fn spread_filter(
+        &mut self,
+        plugin: &PodTopologySpread,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Option<PreFilter<'static>> {
+        let constraints = plugin.hard_constraints(pod, snapshot).ok()?;
+        if constraints.is_empty() {
+            return Some(PreFilter::Skip);
+        }
+        let counted = self.counted(pod, constraints)?;
+        let included = self.included(pod, &counted, true, snapshot);
+        let limit = |(counted, included): (Counted, Option<Vec<bool>>)| {
+            self.limit(pod, counted, included.as_deref())
+        };
+        let limits = counted.into_iter().zip(included).map(limit).collect();
+        Some(PreFilter::every_node(Filter { limits }))
+    }
+
+    /// `None` if there are too many topology keys, or a constraint does not parse.
+    pub(super) fn spread_score<'a>(
+        &mut self,
+        plugin: &PodTopologySpread,
+        pod: &'a PodInfo,
+        snapshot: &Snapshot,
+        feasible: &[usize],
+    ) -> Option<PreScore<'a>> {
+        let constraints = plugin.soft_constraints(pod, snapshot).ok()?;
+        if constraints.is_empty() {
+            return Some(PreScore::Skip);
+        }
+        let requires_all_keys = plugin.requires_all_keys(pod);
+        let counted = self.counted(pod, constraints)?;
+        // A node without the label is in the domain of the empty value, which some nodes may have.
+        let has_empty = |counted: &Counted| {
+            let key = self.keys.get(counted.key);
+            key.domain("").is_some() && key.sizes.iter().sum::<u32>() as usize != self.rows.len()
+        };
+        if !requires_all_keys && counted.iter().any(has_empty) {
+            return None;
+        }
+        let included = self.included(pod, &counted, requires_all_keys, snapshot);
+        let leaves_out = |row: usize| {
+            requires_all_keys && counted.iter().any(|counted| counted.domains.at(row) == NONE)
+        };
+        let ignored: Vec<bool> = feasible.iter().map(|&row| leaves_out(row)).collect();
+        let rows = || feasible.iter().zip(&ignored).filter(|(_, out)| !**out).map(|(row, _)| *row);
+        let hosts = rows().count();
+        let weigh = |(counted, included): (Counted, Option<Vec<bool>>)| {
+            let is_hostname = *counted.constraint.key == *plugin::HOSTNAME;
+            let size = if is_hostname { hosts } else { distinct(&counted.domains, rows()) };
+            let counts = if is_hostname {
+                Arc::clone(&counted.by_row)
+            } else {
+                counted.by_domain(included.as_deref())
+            };
+            let weight = plugin::domain_weight(size);
+            Weighed { constraint: counted.constraint, domains: counted.domains, counts, weight }
+        };
+        let constraints = counted.into_iter().zip(included).map(weigh).collect();
+        Some(PreScore::each(Score { pod, requires_all_keys, constraints, ignored }))
+    }
+
+    /// The pods that each constraint selects.
+    fn counted(&mut self, pod: &PodInfo, constraints: Vec<Constraint>) -> Option<Vec<Counted>> {
+        let mut all = Vec::with_capacity(constraints.len());
+        for constraint in constraints {
+            let key = self.key(&constraint.key)?;
+            let domains = self.keys.get(key).domains();
+            let (mut by_row, mut by_domain) = (Arc::default(), Arc::default());
+            if !constraint.selector.is_everything() {
+                let namespaces = Some(vec![pod.namespace().into()]);
+                let parts = vec![(namespaces, constraint.selector.clone())];
+                let question = Question { parts, counts_leaving: false };
+                let at = self.selections.number(question, &self.rows);
+                by_row = Arc::clone(self.selections.by_row(at));
+                by_domain = self.selections.by_domain(at, key, &self.keys).0;
+            }
+            all.push(Counted { constraint, key, domains, by_row, by_domain });
+        }
+        Some(all)
+    }
+
+    /// For each constraint the rows that count; `None` if all that have the label do.
+    fn included(
+        &self,
+        pod: &PodInfo,
+        counted: &[Counted],
+        requires_all_keys: bool,
+        snapshot: &Snapshot,
+    ) -> Vec<Option<Vec<bool>>> {
+        let has_all = |counted: &Counted| {
+            let sizes = &self.keys.get(counted.key).sizes;
+            sizes.iter().sum::<u32>() as usize == self.rows.len()
+        };
+        let all_keys = !requires_all_keys || counted.iter().all(has_all);
+        let required = requires_of_nodes(pod);
+        let included = |of: &Counted| {
+            let constraint = &of.constraint;
+            if all_keys && !constraint.honors_taints && !(constraint.honors_affinity && required) {
+                return None;
+            }
+            let is_included = |(row, node): (usize, &Arc<NodeInfo>)| {
+                let lacks = |counted: &Counted| counted.domains.at(row) == NONE;
+                !(requires_all_keys && counted.iter().any(lacks)) && constraint.includes(pod, node)
+            };
+            Some(snapshot.nodes().iter().enumerate().map(is_included).collect())
+        };
+        counted.iter().map(included).collect()
+    }
+
+    fn limit(&self, pod: &PodInfo, counted: Counted, included: Option<&[bool]>) -> Limit {
+        let counts = counted.by_domain(included);
+        let sizes = &self.keys.get(counted.key).sizes;
+        let mut exists: Vec<bool> = Vec::new();
+        if let Some(included) = included {
+            exists.resize(sizes.len(), false);
+            for row in included.iter().enumerate().filter(|(_, is)| **is).map(|(row, _)| row) {
+                if let Some(exists) = exists.get_mut(counted.domains.at(row) as usize) {
+                    *exists = true;
+                }
+            }
+        } else {
+            exists.extend(sizes.iter().map(|size| *size > 0));
+        }
+        let domains = (0_u32..).zip(&exists).filter(|(_, exists)| **exists);
+        let lowest =
+            counted.constraint.lowest(domains.map(|(domain, _)| number(&counts, domain).into()));
+        let is_selected = counted.constraint.selects(pod);
+        let max_skew = counted.constraint.max_skew;
+        Limit { domains: counted.domains, counts, lowest, is_selected, max_skew }
+    }
+}
+
+/// Whether the pod is for some nodes only.
+fn requires_of_nodes(pod: &PodInfo) -> bool {
+    let selector = pod.pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
+    selector.is_some_and(|selector| !selector.is_empty())
+        || node_affinity::required_selector(&pod.pod).is_some()
+}
+
+/// How many domains the rows are in; those without the label are in one together.
+fn distinct(domains: &Domains, rows: impl Iterator<Item = usize>) -> usize {
+    let mut seen = Vec::new();
+    let (mut count, mut without) = (0, false);
+    for domain in rows.map(|row| domains.at(row)) {
+        if domain == NONE {
+            without = true;
+            continue;
+        }
+        let at = domain as usize;
+        if seen.len() <= at {
+            seen.resize(at + 1, false);
+        }
+        count += usize::from(!std::mem::replace(&mut seen[at], true));
+    }
+    count + usize::from(without)
+}
+
+/// A constraint and the pods it selects.
+struct Counted {
+    constraint: Constraint,
+    key: usize,
+    domains: Domains,
+    by_row: Arc<Vec<u32>>,
+    by_domain: Arc<Vec<u32>>,
+}
+
+impl Counted {
+    /// The pods of the rows that count, by domain.
+    fn by_domain(&self, included: Option<&[bool]>) -> Arc<Vec<u32>> {
+        let Some(included) = included else { return Arc::clone(&self.by_domain) };
+        let mut counts = Vec::new();
+        for (row, (count, included)) in self.by_row.iter().zip(included).enumerate() {
+            let domain = self.domains.at(row);
+            if *included && *count > 0 && domain != NONE {
+                let at = domain as usize;
+                if counts.len() <= at {
+                    counts.resize(at + 1, 0);
+                }
+                counts[at] += *count;
+            }
+        }
+        Arc::new(counts)
+    }
+}
+
+/// A DoNotSchedule constraint with what it measures against.
+struct Limit {
+    domains: Domains,
+    counts: Arc<Vec<u32>>,
+    lowest: i64,
+    is_selected: bool,
+    max_skew: i32,
+}
+
+struct Filter {
+    limits: Vec<Limit>,
+}
+
+impl Filter {
+    fn verdict(&self, node: &NodeInfo, domain: impl Fn(&Domains) -> u32) -> Verdict {
+        for limit in &self.limits {
+            let domain = domain(&limit.domains);
+            if domain == NONE && !limit.domains.includes(node.node()) {
+                return Err(Refusal::MissingLabel.rejection());
+            }
+            let count = i64::from(number(&limit.counts, domain));
+            let skew = count + i64::from(limit.is_selected) - limit.lowest;
+            if skew > i64::from(limit.max_skew) {
+                return Err(Refusal::Skewed.rejection());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl NodeFilter for Filter {
+    fn filter(&self, node: &NodeInfo) -> Verdict {
+        self.verdict(node, |domains| domains.of(node.node()))
+    }
+
+    fn filter_at(&self, row: usize, node: &NodeInfo) -> Verdict {
+        self.verdict(node, |domains| domains.at(row))
+    }
+}
+
+/// A ScheduleAnyway constraint.
+struct Weighed {
+    constraint: Constraint,
+    domains: Domains,
+    /// By domain; by row if domains are single nodes.
+    counts: Arc<Vec<u32>>,
+    weight: f64,
+}
+
+struct Score<'a> {
+    pod: &'a PodInfo,
+    requires_all_keys: bool,
+    constraints: Vec<Weighed>,
+    /// Of the feasible nodes in order: whether it is left out.
+    ignored: Vec<bool>,
+}
+
+impl Score<'_> {
+    fn sum(&self, node: &NodeInfo, row: Option<usize>) -> i64 {
+        let mut score = 0.0;
+        for weighed in &self.constraints {
+            let domain = match row {
+                Some(row) => weighed.domains.at(row),
+                None => weighed.domains.of(node.node()),
+            };
+            if domain == NONE && !weighed.domains.includes(node.node()) {
+                if self.requires_all_keys {
+                    return 0;
+                }
+                continue;
+            }
+            let constraint = &weighed.constraint;
+            let is_hostname = *constraint.key == *plugin::HOSTNAME;
+            let count = match row.and_then(|row| u32::try_from(row).ok()) {
+                Some(row) if is_hostname => number(&weighed.counts, row).into(),
+                None if is_hostname => constraint.count(self.pod, node),
+                _ => number(&weighed.counts, domain).into(),
+            };
+            score += plugin::domain_cost(count, weighed.weight, constraint.max_skew);
+        }
+        plugin::rounded(score)
+    }
+}
+
+impl NodeScore for Score<'_> {
+    fn score(&self, node: &NodeInfo) -> i64 {
+        self.sum(node, None)
+    }
+
+    fn score_at(&self, row: usize, node: &NodeInfo) -> i64 {
+        self.sum(node, Some(row))
+    }
+
+    fn normalize(&self, scores: &mut [i64]) {
+        plugin::normalize(scores, &self.ignored);
+    }
+}
