@@ -4,4 +4,6 @@ mod bad_input;
 mod demo;
 mod disk_full;
 mod kubectl;
+mod manifests;
 mod parts;
+mod schedulers;

@@ -11,6 +11,7 @@ use pintle_scheduler_runner::configuration::{
     CheckedConfiguration, ConfigurationError, KubeSchedulerConfiguration, LeaderElection,
 };
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +102,7 @@ fn warn(args: &SchedulerArgs, checked: &CheckedConfiguration) {
 }
 
 /// How the API server is reached.
+#[derive(Clone)]
 struct Connections {
     kubeconfig: Option<PathBuf>,
     server: Option<String>,
@@ -161,17 +163,74 @@ async fn schedule(
         return Ok(pintle_scheduler_runner::run(client, config, daemon.clone()).await?);
     }
     let lease = lease(election, &config.scheduler_name)?;
-    let elector = LeaderElector::new(connections.urgent().await?, lease, daemon);
+    let election = Election::start(connections.clone(), lease, daemon);
+    let leading = election.leading.clone();
     let late = checked.configuration().delay_cache_until_active;
-    let guarded = |leading: CancellationToken| async move {
+    let guarded = async {
         if late && !lead(&leading, &daemon.shutdown).await {
             return Ok(());
         }
-        let config = Config { leading: Some(leading), ..config };
+        let config = Config { leading: Some(leading.clone()), ..config };
         pintle_scheduler_runner::run(client, config, daemon.clone()).await
     };
-    elector.run(guarded).await??;
-    Ok(())
+    Ok(election.guard(guarded).await??)
+}
+
+/// The election, on a thread of its own: a busy scheduler shall not be late to renew its Lease.
+struct Election {
+    leading: CancellationToken,
+    /// What the leadership guards has ended; the Lease may be released.
+    done: CancellationToken,
+    ended: oneshot::Receiver<anyhow::Result<()>>,
+}
+
+impl Election {
+    fn start(connections: Connections, lease: LeaderElectionConfig, daemon: &Daemon) -> Self {
+        let (leading, done) = (CancellationToken::new(), CancellationToken::new());
+        let (end, ended) = oneshot::channel();
+        let (led, stop, daemon) = (leading.clone(), done.clone(), daemon.clone());
+        std::thread::spawn(move || {
+            // Nobody may be left to hear of it.
+            let _ = end.send(elect(&connections, lease, &daemon, &led, &stop));
+        });
+        Self { leading, done, ended }
+    }
+
+    /// Runs `guarded` to its end and then releases the Lease, or drops it when the Lease is lost.
+    async fn guard<T>(mut self, guarded: impl Future<Output = T>) -> anyhow::Result<T> {
+        let outcome = tokio::select! {
+            biased;
+            ended = &mut self.ended => {
+                ended.context("run the leader election")??;
+                return Err(anyhow::anyhow!("the leader election ended"));
+            }
+            outcome = guarded => outcome,
+        };
+        self.done.cancel();
+        self.ended.await.context("end the leader election")??;
+        Ok(outcome)
+    }
+}
+
+fn elect(
+    connections: &Connections,
+    lease: LeaderElectionConfig,
+    daemon: &Daemon,
+    leading: &CancellationToken,
+    done: &CancellationToken,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("start the leader election's runtime")?.block_on(async {
+        let elector = LeaderElector::new(connections.urgent().await?, lease, daemon);
+        let guarded = async |led: CancellationToken| {
+            tokio::select! {
+                () = led.cancelled() => leading.cancel(),
+                () = done.cancelled() => {}
+            }
+            done.cancelled().await;
+        };
+        Ok(elector.run(guarded).await?)
+    })
 }
 
 /// Wait for the leadership; false if we are told to stop before.
