@@ -4,13 +4,15 @@
 //! order: [`PodInfo`] and [`cache`] (what is known), [`framework`] and [`plugins`] (what is wanted),
 //! [`reference`] (what a decision is), [`engine`] (how it is made), [`Diagnosis`] (what is said when
 //! there is none),
-//! [`queue`] (who is next), [`Scheduler`] (all of it together).
+//! [`queue`] (who is next), [`Scheduler`] (all of it together), [`explain`] (all of it told to
+//! people, over clusters that are read from files).
 #![forbid(unsafe_code)]
 
 pub mod cache;
 pub mod counters;
 mod diagnosis;
 pub mod engine;
+pub mod explain;
 pub mod framework;
 pub mod plugins;
 mod pod;
