@@ -1,6 +1,7 @@
 //! The command line. Flags carry the names that Kubernetes' own components use.
 
 mod scheduler;
+mod simulate;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,6 +12,9 @@ use pintle_component::LogFormat;
 use pintle_kubelet::RuntimeKind;
 
 pub(crate) use scheduler::{LeaderElectionArgs, SchedulerArgs, ServingArgs};
+pub(crate) use simulate::{
+    ClusterArgs, ExplainCommand, ExplainPodArgs, OutputFormat, SimulateArgs,
+};
 
 /// A Kubernetes control plane, scheduler and eBPF Service dataplane in one binary.
 #[derive(Debug, Parser)]
@@ -49,6 +53,11 @@ pub(crate) enum Command {
     ControllerManager(ControllerManagerArgs),
     /// The scheduler, for any Kubernetes API server
     Scheduler(Box<SchedulerArgs>),
+    /// What the scheduler would do with the pending pods of files or of a cluster; changes nothing
+    Simulate(SimulateArgs),
+    /// Why a pod goes to a node, or to none; changes nothing
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// The node agent
     Kubelet(KubeletArgs),
     /// The Service dataplane of one node: eBPF in place of kube-proxy

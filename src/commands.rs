@@ -6,13 +6,14 @@ mod apiserver;
 mod control_plane;
 mod daemon;
 mod scheduler;
+mod simulate;
 mod standalone;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::cli::{Cli, Command, LogArgs};
+use crate::cli::{Cli, Command, ExplainCommand, LogArgs};
 use crate::exit::UsageError;
 
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -22,6 +23,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Apiserver(args) => block_on(&log, apiserver::run(args))?,
         Command::Bench(args) => block_on(&log, pintle_bench::run(args))?,
         Command::ControllerManager(args) => block_on(&log, daemon::controller_manager(args))?,
+        Command::Explain(ExplainCommand::Pod(args)) => return simulate::explain_pod(&args),
         Command::Kubelet(args) => block_on(&log, daemon::kubelet(args))?,
         Command::Proxy(args) => block_on(&log, daemon::proxy(args))?,
         Command::RuntimeExec { args } => {
@@ -31,6 +33,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let filter = scheduler::log_filter(&args, &log);
             block_on(&LogArgs { log: filter, ..log }, scheduler::run(*args))?;
         }
+        Command::Simulate(args) => return simulate::run(&args),
         Command::Standalone(args) => block_on(&log, standalone::run(args))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -22,7 +22,7 @@ use crate::framework::{PluginName, Profile};
 use crate::pod::PodInfo;
 use crate::reference::{self, NodeVerdict, PluginScore};
 
-pub use cluster::{Cluster, Read};
+pub use cluster::{Cluster, KINDS, Read, ReadKind};
 pub use manifest::{Document, ManifestError, documents, to_yaml};
 pub use simulation::Simulation;
 
@@ -113,7 +113,8 @@ fn by_plugin<S: Serializer>(scores: &[PluginScore], serializer: S) -> Result<S::
 pub fn explain(profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) -> Explanation {
     let evaluation = reference::evaluate(profile, snapshot, pod);
     let name = |node: usize| snapshot.nodes()[node].name().to_string();
-    let pre_filters: Vec<&str> = evaluation.diagnosis.plugins.iter().map(PluginName::as_str).collect();
+    let pre_filters: Vec<&str> =
+        evaluation.diagnosis.plugins.iter().map(PluginName::as_str).collect();
     let verdicts = evaluation.nodes.into_iter().enumerate();
     let mut nodes: Vec<NodeExplanation> =
         verdicts.map(|(node, verdict)| one_node(name(node), verdict, &pre_filters)).collect();
@@ -125,15 +126,16 @@ pub fn explain(profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) -> Explana
         .collect();
     let mut best: Vec<String> = evaluation.best.into_iter().map(name).collect();
     best.sort_unstable();
-    let message =
-        if best.is_empty() { evaluation.diagnosis.to_string() } else { String::new() };
+    let message = if best.is_empty() { evaluation.diagnosis.to_string() } else { String::new() };
     let feasible = feasible.into_iter().collect();
     Explanation { message, best, feasible, nodes, ..Explanation::of(pod) }
 }
 
 fn one_node(name: String, verdict: NodeVerdict, pre_filters: &[&str]) -> NodeExplanation {
     match verdict {
-        NodeVerdict::Feasible { scores, total } => NodeExplanation::Feasible { name, total, scores },
+        NodeVerdict::Feasible { scores, total } => {
+            NodeExplanation::Feasible { name, total, scores }
+        }
         NodeVerdict::Rejected { plugin, rejection } => NodeExplanation::Rejected {
             name,
             rejected_by: match plugin {

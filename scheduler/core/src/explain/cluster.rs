@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
@@ -103,7 +103,7 @@ impl Cluster {
     pub fn read(&mut self, text: &str) -> Result<Read, ManifestError> {
         let mut read = Read::default();
         for Document { number, value } in documents(text)? {
-            self.read_value(number, String::new(), value, &mut read)?;
+            self.read_value(number, "", value, &mut read)?;
         }
         Ok(read)
     }
@@ -111,14 +111,14 @@ impl Cluster {
     /// Takes an object that was read elsewhere, as its value. The error names object and field.
     pub fn add(&mut self, value: Value) -> Result<Read, ManifestError> {
         let mut read = Read::default();
-        self.read_value(1, String::new(), value, &mut read)?;
+        self.read_value(1, "", value, &mut read)?;
         Ok(read)
     }
 
     fn read_value(
         &mut self,
         document: usize,
-        place: String,
+        place: &str,
         mut value: Value,
         read: &mut Read,
     ) -> Result<(), ManifestError> {
@@ -149,19 +149,21 @@ impl Cluster {
                     item["apiVersion"] = json!(api_version);
                     item["kind"] = json!(item_kind);
                 }
-                self.read_value(document, format!("{place}items[{at}]: "), item, read)?;
+                self.read_value(document, &format!("{place}items[{at}]: "), item, read)?;
             }
             return Ok(());
         }
-        let Some((add, namespaced)) = kind_of(&api_version, &kind) else {
+        let known = |known: &&ReadKind| known.api_version == api_version && known.kind == kind;
+        let Some(ReadKind { namespaced, add, .. }) = KINDS.iter().find(known) else {
             read.left_out.insert(format!("{api_version} {kind}"));
             return Ok(());
         };
-        let object = name_object(&kind, namespaced, &mut value)
-            .map_err(|problem| wrong(&kind, problem))?;
+        let object =
+            name_object(&kind, *namespaced, &mut value).map_err(|problem| wrong(&kind, problem))?;
         let unknown = add(self, value).map_err(|problem| wrong(&object, problem))?;
         let warnings = unknown.into_iter();
-        read.warnings.extend(warnings.map(|w| format!("document {document}: {place}{object}: {w}")));
+        read.warnings
+            .extend(warnings.map(|w| format!("document {document}: {place}{object}: {w}")));
         Ok(())
     }
 
@@ -220,6 +222,17 @@ impl Cluster {
     /// Takes a pod out.
     pub fn remove_pod(&mut self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         self.pods.remove(namespace, name)
+    }
+
+    /// Takes the pods of a node out.
+    pub fn remove_pods_of(&mut self, node: &str) {
+        let of_node =
+            |pod: &Pod| pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(node);
+        let pods = self.pods.in_order.iter().filter(|pod| of_node(pod));
+        let keys: Vec<_> = pods.map(|pod| key_of(&pod.metadata)).collect();
+        keys.into_iter().for_each(|(namespace, name)| {
+            self.remove_pod(&namespace, &name);
+        });
     }
 
     /// Marks a node as `kubectl cordon` does; false if there is none.
@@ -290,21 +303,35 @@ impl Cluster {
 /// Puts the checked object into the cluster; returns its unknown fields.
 type Add = fn(&mut Cluster, Value) -> Result<Vec<String>, String>;
 
-/// How to add an object of this kind, and whether it lives in a namespace; `None` for kinds that
-/// scheduling does not read.
-fn kind_of(api_version: &str, kind: &str) -> Option<(Add, bool)> {
+/// A kind that scheduling reads.
+pub struct ReadKind {
+    /// `v1`, or `group/v1`.
+    pub api_version: &'static str,
+    /// The kind.
+    pub kind: &'static str,
+    /// Its name in URLs.
+    pub plural: &'static str,
+    namespaced: bool,
+    add: Add,
+}
+
+/// Every kind that [`Cluster`] reads.
+pub static KINDS: LazyLock<Vec<ReadKind>> = LazyLock::new(|| {
     macro_rules! kinds {
-        ($($type:ty, $set:expr;)*) => {$(
-            if (api_version, kind) == (<$type>::API_VERSION, <$type>::KIND) {
-                let add: Add = |cluster, value| {
+        ($($type:ty, $set:expr;)*) => {
+            vec![$(ReadKind {
+                api_version: <$type>::API_VERSION,
+                kind: <$type>::KIND,
+                plural: <$type>::URL_PATH_SEGMENT,
+                namespaced: is_namespaced::<$type>(),
+                add: |cluster, value| {
                     let (object, unknown) = read::<$type>(value)?;
                     let set: fn(&mut Cluster, $type) = $set;
                     set(cluster, object);
                     Ok(unknown)
-                };
-                return Some((add, is_namespaced::<$type>()));
-            }
-        )*};
+                },
+            }),*]
+        };
     }
     kinds! {
         Node, |cluster, node| cluster.nodes.set(node);
@@ -328,8 +355,7 @@ fn kind_of(api_version: &str, kind: &str) -> Option<(Add, bool)> {
         DeviceClass, Cluster::set_other;
         Workload, Cluster::set_other;
     }
-    None
-}
+});
 
 fn is_namespaced<T: Resource>() -> bool
 where
@@ -351,9 +377,8 @@ fn read<T: DeserializeOwned + Resource>(mut value: Value) -> Result<(T, Vec<Stri
 /// Sees to it that the object has a name, and a namespace if it lives in one; returns what to call
 /// it.
 fn name_object(kind: &str, namespaced: bool, value: &mut Value) -> Result<String, String> {
-    let metadata = match &mut value["metadata"] {
-        Value::Object(metadata) => metadata,
-        _ => return Err("metadata.name: Required value".to_owned()),
+    let Value::Object(metadata) = &mut value["metadata"] else {
+        return Err("metadata.name: Required value".to_owned());
     };
     let Some(name) = metadata.get("name").and_then(Value::as_str).filter(|n| !n.is_empty()) else {
         return Err("metadata.name: Required value".to_owned());

@@ -87,7 +87,8 @@ fn is_prologue(text: &str) -> bool {
 
 fn parse(text: &str, lines_before: usize) -> Result<Value, String> {
     if text.trim_start().starts_with(['{', '[']) {
-        return serde_json::from_str(text).map_err(|error| at_line(&error.to_string(), lines_before));
+        return serde_json::from_str(text)
+            .map_err(|error| at_line(&error.to_string(), lines_before));
     }
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -98,12 +99,15 @@ fn parse(text: &str, lines_before: usize) -> Result<Value, String> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let line = error.location().map(|location| location.line() as usize + lines_before);
         let problem = error.without_snippet().to_string().replace('\n', " ");
-        match line {
-            Some(line) if lines_before > 0 => format!("{problem} (line {line} of the file)"),
-            _ => problem,
-        }
+        let Some(location) = error.location() else { return problem };
+        // The parser counts from the document's first line, people from the file's.
+        let (line, column) = (location.line(), location.column());
+        let in_file = line as usize + lines_before;
+        problem.replace(
+            &format!("line {line}, column {column}"),
+            &format!("line {in_file}, column {column}"),
+        )
     })
 }
 

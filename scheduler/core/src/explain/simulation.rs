@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
-use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 
 use super::{Cluster, Explanation, Pending, explain, name_of};
 use crate::cache::Snapshot;
-use crate::engine::Scan;
-use crate::framework::{Profile, Profiles};
+use crate::engine::{Engine as _, Scan};
+use crate::framework::{PostFilter, PostFilterContext, Profile, Profiles};
 use crate::pod::{PodInfo, PodUid};
 use crate::queue::Options;
 use crate::scheduler::{Attempt, Outcome, Scheduler};
@@ -55,7 +55,9 @@ impl Simulation {
         let mut seen: BTreeSet<PodUid> = BTreeSet::new();
         loop {
             let before = self.scheduler.snapshot().clone();
-            let Some(attempt) = self.scheduler.schedule_next(START, &mut self.random) else { break };
+            let Some(attempt) = self.scheduler.schedule_next(START, &mut self.random) else {
+                break;
+            };
             if !seen.insert(attempt.pod.info.uid.clone()) {
                 // Nothing has happened since its first turn but placements.
                 break;
@@ -67,11 +69,28 @@ impl Simulation {
         explanations
     }
 
-    /// One pending pod against the cluster as it stands, before any other gets its turn.
-    pub fn explain(&self, pod: &PodInfo) -> Explanation {
-        match self.profiles.of(pod) {
-            Some(profile) => explain(profile, self.scheduler.snapshot(), pod),
-            None => self.without_turn(pod),
+    /// One pod against the cluster as it stands, before any other gets its turn. It need not be
+    /// pending; if it has a node, take it from there first.
+    pub fn explain(&mut self, pod: &Arc<PodInfo>) -> Explanation {
+        let profiles = Arc::clone(&self.profiles);
+        let Some(profile) = profiles.of(pod) else { return self.without_turn(pod) };
+        let snapshot = self.scheduler.snapshot();
+        let gate = self.gated_by(profile, pod);
+        let explanation = explain(profile, snapshot, pod);
+        if !gate.is_empty() {
+            return Explanation { message: gate, ..explanation };
+        }
+        match Scan::default().decide(profile, snapshot, pod, &mut self.random) {
+            Ok(node) => {
+                let node = Some(snapshot.nodes()[node].name().to_string());
+                Explanation { node, ..explanation }
+            }
+            Err(diagnosis) => {
+                let random = self.random.next_u64();
+                let diagnosis = &diagnosis;
+                let context = PostFilterContext { profile, snapshot, pod, diagnosis, random };
+                helped(explanation, &context)
+            }
         }
     }
 
@@ -103,7 +122,9 @@ impl Simulation {
     fn without_turn(&self, pod: &PodInfo) -> Explanation {
         let message = match self.profiles.of(pod) {
             None => format!("profile not found for scheduler name {:?}", pod.scheduler_name()),
-            Some(_) if pod.is_terminating() => format!("skip schedule deleting pod: {}", name_of(pod)),
+            Some(_) if pod.is_terminating() => {
+                format!("skip schedule deleting pod: {}", name_of(pod))
+            }
             Some(profile) => self.gated_by(profile, pod),
         };
         Explanation { message, ..Explanation::of(pod) }
@@ -115,6 +136,30 @@ impl Simulation {
         let gates = plugins.filter_map(|plugin| plugin.pre_enqueue(pod, snapshot).err());
         gates.map(|rejection| rejection.message()).next().unwrap_or_default()
     }
+}
+
+/// Asks PostFilter plugins for help, as the scheduler does for a pod that no node will have.
+fn helped(explanation: Explanation, context: &PostFilterContext<'_>) -> Explanation {
+    let plugins = context.profile.post_filter.iter();
+    let mut messages = Vec::new();
+    for answer in plugins.filter_map(|plugin| plugin.post_filter(context)) {
+        match answer {
+            PostFilter::Unhelped(message) => messages.push(message),
+            PostFilter::Preempt(found) => {
+                let victims = found.victims.iter().map(|victim| name_of(victim)).collect();
+                let nominated = Some(found.node.to_string());
+                return Explanation { nominated, victims, ..explanation };
+            }
+            PostFilter::Write(message, _) => {
+                messages.push(message);
+                break;
+            }
+        }
+    }
+    messages.retain(|message| !message.is_empty());
+    let mut diagnosis = context.diagnosis.clone();
+    diagnosis.post_filter_message = messages.join(", ");
+    Explanation { message: diagnosis.to_string(), ..explanation }
 }
 
 fn is_bound(pod: &Pod) -> bool {
