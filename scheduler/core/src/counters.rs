@@ -63,10 +63,9 @@ impl Counters {
         }
     }
 
-    /// Takes over what changed in the cache since the last call; to be called before anything is
-    /// asked. False if the snapshot is a copy, which the counters cannot follow: nothing may be asked
-    /// about it.
-    pub fn follow(&mut self, snapshot: &Snapshot) -> bool {
+    /// Takes over what changed in the cache since the last call. False if the snapshot is a copy, which
+    /// the counters cannot follow.
+    fn follow(&mut self, snapshot: &Snapshot) -> bool {
         let Some(changes) = snapshot.changes() else { return false };
         if !self.cache.as_ref().is_some_and(|cache| changes.is_of(cache)) {
             *self = Self::new(self.selections.limits());
@@ -89,8 +88,8 @@ impl Counters {
         true
     }
 
-    /// The plugin's answer at PreFilter; `None` if the counters do not have it, and the plugin is to
-    /// be asked.
+    /// The plugin's answer at PreFilter; `None` if the counters do not have it (the plugin is another,
+    /// the snapshot is a copy, or there is too much to count), and the plugin is to be asked.
     pub fn pre_filter(
         &mut self,
         plugin: &dyn Plugin,
@@ -104,8 +103,7 @@ impl Counters {
         self.spread_filter(plugin.downcast_ref::<PodTopologySpread>()?, pod, snapshot)
     }
 
-    /// The plugin's answer at PreScore; `None` if the counters do not have it, and the plugin is to
-    /// be asked.
+    /// The plugin's answer at PreScore; `None` as for [`Counters::pre_filter`].
     pub fn pre_score<'a>(
         &mut self,
         plugin: &dyn Plugin,
@@ -118,6 +116,13 @@ impl Counters {
             return self.inter_pod_score(plugin, pod, snapshot);
         }
         self.spread_score(plugin.downcast_ref::<PodTopologySpread>()?, pod, snapshot, feasible)
+    }
+
+    /// Whether the plugin neither refuses nor scores any node for the pod. False also if the counters
+    /// do not know.
+    pub fn is_idle(&mut self, plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -> bool {
+        matches!(self.pre_filter(plugin, pod, snapshot), Some(PreFilter::Skip))
+            && matches!(self.pre_score(plugin, pod, snapshot, &[]), Some(PreScore::Skip))
     }
 
     fn refresh(&mut self, row: usize, nodes: &[Arc<NodeInfo>]) {

@@ -15,7 +15,7 @@ use crate::plugins::inter_pod_affinity::{self as plugin, Reach, Refusal};
 use crate::pod::PodInfo;
 
 impl Counters {
-    /// `None` if there are too many topology keys, or the pod does not parse.
+    /// `None` also if the pod does not parse.
     pub(super) fn inter_pod_filter(
         &mut self,
         pod: &PodInfo,
@@ -23,6 +23,12 @@ impl Counters {
     ) -> Option<PreFilter<'static>> {
         let terms = pod.affinity();
         if !terms.errors.is_empty() {
+            return None;
+        }
+        if terms.is_empty() && snapshot.pods_with_affinity() == 0 {
+            return Some(PreFilter::Skip);
+        }
+        if !self.follow(snapshot) {
             return None;
         }
         let labels = plugin::namespace_labels(pod, snapshot);
@@ -50,7 +56,6 @@ impl Counters {
         Some(PreFilter::every_node(filter))
     }
 
-    /// `None` if there are too many topology keys.
     pub(super) fn inter_pod_score(
         &mut self,
         plugin: &InterPodAffinity,
@@ -59,8 +64,12 @@ impl Counters {
     ) -> Option<PreScore<'static>> {
         let terms = pod.affinity();
         let has_preferences = !terms.preferred.is_empty() || !terms.preferred_anti.is_empty();
-        if plugin.ignore_preferred_terms_of_existing_pods && !has_preferences {
+        let ignored = plugin.ignore_preferred_terms_of_existing_pods;
+        if !has_preferences && (ignored || snapshot.pods_with_affinity() == 0) {
             return Some(PreScore::Skip);
+        }
+        if !self.follow(snapshot) {
+            return None;
         }
         let mut sums = Sums::default();
         let labels = plugin::namespace_labels(pod, snapshot);

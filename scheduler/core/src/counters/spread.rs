@@ -13,7 +13,7 @@ use crate::plugins::pod_topology_spread::{self as plugin, Constraint, PodTopolog
 use crate::pod::PodInfo;
 
 impl Counters {
-    /// `None` if there are too many topology keys, or a constraint does not parse.
+    /// `None` also if a constraint does not parse.
     pub(super) fn spread_filter(
         &mut self,
         plugin: &PodTopologySpread,
@@ -24,6 +24,9 @@ impl Counters {
         if constraints.is_empty() {
             return Some(PreFilter::Skip);
         }
+        if !self.follow(snapshot) {
+            return None;
+        }
         let counted = self.counted(pod, constraints)?;
         let included = self.included(pod, &counted, true, snapshot);
         let limit = |(counted, included): (Counted, Option<Vec<bool>>)| {
@@ -33,7 +36,7 @@ impl Counters {
         Some(PreFilter::every_node(Filter { limits }))
     }
 
-    /// `None` if there are too many topology keys, or a constraint does not parse.
+    /// `None` also if a constraint does not parse.
     pub(super) fn spread_score<'a>(
         &mut self,
         plugin: &PodTopologySpread,
@@ -44,6 +47,9 @@ impl Counters {
         let constraints = plugin.soft_constraints(pod, snapshot).ok()?;
         if constraints.is_empty() {
             return Some(PreScore::Skip);
+        }
+        if !self.follow(snapshot) {
+            return None;
         }
         let requires_all_keys = plugin.requires_all_keys(pod);
         let counted = self.counted(pod, constraints)?;

@@ -75,7 +75,6 @@ fn scores(pre: &PreScore<'_>, snapshot: &Snapshot, feasible: &[usize]) -> Option
 }
 
 fn compare(counters: &mut Counters, snapshot: &Snapshot, pod: &PodInfo, bits: u64) {
-    assert!(counters.follow(snapshot));
     let rows = 0..snapshot.nodes().len();
     let feasible: Vec<usize> = rows.filter(|row| bits & (1 << (row % 64)) != 0).collect();
     for plugin in plugins() {
@@ -85,6 +84,10 @@ fn compare(counters: &mut Counters, snapshot: &Snapshot, pod: &PodInfo, bits: u6
             assert_eq!(verdicts(&actual, snapshot), verdicts(&expected, snapshot), "{name}");
         } else {
             assert!(matches!(expected, PreFilter::Reject(_)), "{name}");
+        }
+        if counters.is_idle(&*plugin, pod, snapshot) {
+            let score = plugin.pre_score(pod, snapshot, &feasible);
+            assert!(matches!((expected, score), (PreFilter::Skip, PreScore::Skip)), "{name}");
         }
         let expected = plugin.pre_score(pod, snapshot, &feasible);
         if let Some(actual) = counters.pre_score(&*plugin, pod, snapshot, &feasible) {
@@ -177,7 +180,8 @@ fn copies_are_not_followed_and_other_caches_are_told_apart() {
         let mut cache = Cache::default();
         cache.set_node(node("a", zone));
         cache.set_pod(testing::bound(&avoiding("x", "zone"), "a"));
-        assert!(!counters.follow(&cache.snapshot().clone()));
+        let copy = cache.snapshot().clone();
+        assert!(counters.pre_filter(&InterPodAffinity::default(), &pod, &copy).is_none());
         compare(&mut counters, cache.snapshot(), &pod, u64::MAX);
     }
 }
@@ -189,7 +193,6 @@ fn more_keys_than_are_counted_are_left_to_the_plugin() {
     for n in 0..300 {
         cache.set_pod(testing::bound(&avoiding(&format!("x{n}"), &format!("key{n}")), "a"));
     }
-    assert!(counters.follow(cache.snapshot()));
     let pod = PodInfo::new(Arc::new(avoiding("p", "zone")));
     let plugin = InterPodAffinity::default();
     assert!(counters.pre_filter(&plugin, &pod, cache.snapshot()).is_none());

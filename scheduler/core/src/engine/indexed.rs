@@ -94,7 +94,7 @@ impl Indexed {
         let changes = snapshot.changes()?;
         self.follow(changes);
         let plan_at = self.plan(profile);
-        if !self.plans[plan_at].covers(pod, snapshot) {
+        if !self.plans[plan_at].covers(pod, snapshot, &mut self.scan.counters) {
             return None;
         }
         let at = match self.by_signature[plan_at].get(&pod.signature) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::scope::{self, Normalization, Scope};
 use crate::cache::Snapshot;
+use crate::counters::Counters;
 use crate::framework::{Extender, Plugin, PluginName, Profile, Weighted};
 use crate::plugins::{
     NodeResourcesBalancedAllocation, NodeResourcesFit, ResourceWeight, ScoringStrategy,
@@ -119,12 +120,17 @@ impl Plan {
     }
 
     /// Whether the index gives the reference's answer for the pod.
-    pub(super) fn covers(&self, pod: &PodInfo, snapshot: &Snapshot) -> bool {
+    pub(super) fn covers(
+        &self,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+        counters: &mut Counters,
+    ) -> bool {
         !self.is_unusual
             && !snapshot.has_nominations()
             && !self.extenders.iter().any(|extender| extender.is_interested(pod))
             && !pod.signature.asks.named_nodes
-            && self.cluster.iter().all(|plugin| scope::is_idle(&**plugin, pod, snapshot))
+            && self.cluster.iter().all(|plugin| scope::is_idle(&**plugin, pod, snapshot, counters))
     }
 
     fn arithmetic(&self) -> Option<Arithmetic> {

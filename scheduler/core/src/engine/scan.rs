@@ -7,18 +7,20 @@ use rand::{Rng, RngExt as _};
 
 use super::Engine;
 use crate::cache::Snapshot;
+use crate::counters::Counters;
 use crate::diagnosis::{Diagnosis, Refused};
 use crate::framework::{NodeFilter, PluginName, PreFilter, PreScore, Profile};
 use crate::pod::PodInfo;
 use crate::reference::{left_out, nothing_left};
 
-/// The buffers of a scan.
+/// The buffers of a scan, and counters of pods by domain.
 #[derive(Debug, Default)]
 pub struct Scan {
     feasible: Vec<usize>,
     totals: Vec<i64>,
     scores: Vec<i64>,
     best: Vec<usize>,
+    pub(super) counters: Counters,
 }
 
 impl Engine for Scan {
@@ -65,11 +67,12 @@ impl Scan {
         pod: &PodInfo,
     ) -> Result<(), Box<Diagnosis>> {
         self.feasible.clear();
-        let Prepared { filters, allowed, mut diagnosis } = prepare(profile, snapshot, pod)?;
+        let Prepared { filters, allowed, mut diagnosis } =
+            prepare(profile, snapshot, pod, &mut self.counters)?;
         let mut look_at = |node: usize| {
             let info = &snapshot.nodes()[node];
             for (plugin, filter) in &filters {
-                if let Err(rejection) = filter.filter(info) {
+                if let Err(rejection) = filter.filter_at(node, info) {
                     diagnosis.plugins.insert(*plugin);
                     diagnosis.refused.push(Refused { node, plugin: *plugin, rejection });
                     return;
@@ -93,11 +96,13 @@ impl Scan {
         self.totals.clear();
         self.totals.resize(self.feasible.len(), 0);
         for weighted in &profile.score {
-            let pre_score = weighted.plugin.pre_score(pod, snapshot, &self.feasible);
+            let (plugin, feasible) = (&*weighted.plugin, &self.feasible);
+            let counted = self.counters.pre_score(plugin, pod, snapshot, feasible);
+            let pre_score = counted.unwrap_or_else(|| plugin.pre_score(pod, snapshot, feasible));
             let PreScore::Score(score) = pre_score else { continue };
             self.scores.clear();
-            let nodes = self.feasible.iter().map(|&node| &snapshot.nodes()[node]);
-            self.scores.extend(nodes.map(|node| score.score(node)));
+            let nodes = feasible.iter().map(|&node| (node, &snapshot.nodes()[node]));
+            self.scores.extend(nodes.map(|(at, node)| score.score_at(at, node)));
             score.normalize(&mut self.scores);
             for (total, score) in self.totals.iter_mut().zip(&self.scores) {
                 *total = total.wrapping_add(score.wrapping_mul(weighted.weight));
@@ -118,6 +123,7 @@ fn prepare<'a>(
     profile: &'a Profile,
     snapshot: &'a Snapshot,
     pod: &'a PodInfo,
+    counters: &mut Counters,
 ) -> Result<Prepared<'a>, Box<Diagnosis>> {
     let node_count = snapshot.nodes().len();
     let refuse = |plugins: &[PluginName], rejection| {
@@ -128,7 +134,8 @@ fn prepare<'a>(
     let mut allowed: Option<BTreeSet<&str>> = None;
     let mut narrowing = Vec::new();
     for plugin in &profile.filter {
-        let (nodes, filter) = match plugin.pre_filter(pod, snapshot) {
+        let counted = counters.pre_filter(&**plugin, pod, snapshot);
+        let (nodes, filter) = match counted.unwrap_or_else(|| plugin.pre_filter(pod, snapshot)) {
             PreFilter::Skip => continue,
             PreFilter::Reject(rejection) => return Err(refuse(&[plugin.name()], rejection)),
             PreFilter::Filter { nodes, filter } => (nodes, filter),

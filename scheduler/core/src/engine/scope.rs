@@ -7,6 +7,7 @@
 //! error until somebody thought about it.
 
 use crate::cache::Snapshot;
+use crate::counters::Counters;
 use crate::framework::{Plugin, PluginName, PreFilter, PreScore};
 use crate::pod::PodInfo;
 
@@ -68,7 +69,12 @@ pub(super) fn normalization(plugin: PluginName) -> Normalization {
 }
 
 /// Whether a plugin of [`Scope::Cluster`] says nothing of the pod, neither refusing nor scoring.
-pub(super) fn is_idle(plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -> bool {
+pub(super) fn is_idle(
+    plugin: &dyn Plugin,
+    pod: &PodInfo,
+    snapshot: &Snapshot,
+    counters: &mut Counters,
+) -> bool {
     use PluginName as P;
     let asks = pod.signature.asks;
     match plugin.name() {
@@ -78,9 +84,9 @@ pub(super) fn is_idle(plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -
         // Extended resources may be backed by devices.
         P::DynamicResources => !asks.claims && !asks.scalars,
         P::PodTopologySpread => {
-            !asks.spread && (has_no_owners(snapshot) || skips(plugin, pod, snapshot))
+            !asks.spread && (has_no_owners(snapshot) || counters.is_idle(plugin, pod, snapshot))
         }
-        P::InterPodAffinity => !asks.pod_affinity && snapshot.pods_with_affinity() == 0,
+        P::InterPodAffinity => !asks.pod_affinity && counters.is_idle(plugin, pod, snapshot),
         P::GangScheduling => !asks.workload && skips(plugin, pod, snapshot),
         P::NodeDeclaredFeatures => skips(plugin, pod, snapshot),
         _ => false,
