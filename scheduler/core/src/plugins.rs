@@ -3,6 +3,7 @@
 //! Scores are computed in the integers and floats of Go: `i64` division truncates toward zero, and
 //! where Go would wrap, these wrap.
 
+mod dynamic_resources;
 mod image_locality;
 pub mod inter_pod_affinity;
 mod node_affinity;
@@ -26,6 +27,7 @@ pub mod volume_binding;
 mod volume_restrictions;
 mod volume_zone;
 
+pub use dynamic_resources::DynamicResources;
 pub use image_locality::ImageLocality;
 pub(crate) use image_locality::normalized_image_name;
 pub use inter_pod_affinity::InterPodAffinity;

@@ -291,13 +291,21 @@ impl Scheduler {
         }
     }
 
+    /// The pod is bound or gone before its binding was answered. What its steps assume holds until
+    /// then: they may still be written.
+    fn end_binding(&mut self, uid: &PodUid) {
+        if self.binding.get(uid).is_some_and(|binding| binding.steps.is_empty()) {
+            self.binding.remove(uid);
+        }
+    }
+
     fn pod_seen(&mut self, old: Option<&Arc<Pod>>, pod: &Arc<Pod>, now: Time) {
         let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
         if info.node_name().is_none() {
             return self.pending_pod_seen(info, now);
         }
         self.queue.remove(&info.uid);
-        self.binding.remove(&info.uid);
+        self.end_binding(&info.uid);
         let was_bound = |old: &&Arc<Pod>| is_bound(old) && !is_finished(old);
         let old = old.filter(was_bound);
         let old = old.map(|old| Arc::new(PodInfo::shared(Arc::clone(old), &mut self.templates)));
@@ -325,7 +333,7 @@ impl Scheduler {
     fn pod_gone(&mut self, pod: &Arc<Pod>, now: Time) {
         let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
         self.queue.remove(&info.uid);
-        self.binding.remove(&info.uid);
+        self.end_binding(&info.uid);
         if self.cache.remove_pod(&info.uid) {
             self.wake_by_removed(&info, now);
         }

@@ -6,6 +6,7 @@
 //! line to [`node`] or [`pod`].
 
 mod container;
+mod device;
 mod inter_pod;
 mod node_affinity;
 mod owner;
@@ -40,6 +41,7 @@ pub(crate) fn pod(name: String) -> impl Strategy<Value = Pod> {
     let parts = vec![
         identity(),
         container::pod(),
+        device::pod(),
         inter_pod::pod(),
         node_affinity::pod(),
         owner::pod(),
@@ -52,7 +54,7 @@ pub(crate) fn pod(name: String) -> impl Strategy<Value = Pod> {
 
 /// A change of an object other than pods and nodes.
 pub(crate) fn other() -> impl Strategy<Value = Object> {
-    prop_oneof![1 => owner::object(), 3 => volume::object()]
+    prop_oneof![1 => owner::object(), 3 => device::object(), 3 => volume::object()]
 }
 
 /// The pod bound to a node.

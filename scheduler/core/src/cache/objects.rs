@@ -5,6 +5,7 @@
 //! scheduler decided but did not yet see written is *assumed*: it is read in place of what was seen,
 //! until something newer is seen or it is forgotten.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -232,13 +233,22 @@ impl<T: Kind> Lister<T> {
 
 /// Whether what was seen ends an assumption: it is another object of the name, or it is not the
 /// version that the assumption was made from. Versions that are numbers compare as such
-/// (`assume_cache.go`); others only for equality.
+/// (`assume_cache.go`); others only for equality. An allocation is assumed until it is seen: the
+/// finalizer that is written before it, or another's change, must not make its devices look free
+/// (`inFlightAllocations`).
 fn supersedes<T: Kind>(seen: &T, assumed: &T) -> bool {
-    let (seen, assumed) = (seen.metadata(), assumed.metadata());
+    let (after, before) = (seen.metadata(), assumed.metadata());
     let number = |meta: &ObjectMeta| meta.resource_version.as_ref()?.parse::<u64>().ok();
-    seen.uid != assumed.uid
-        || match (number(seen), number(assumed)) {
-            (Some(seen), Some(assumed)) => seen > assumed,
-            _ => seen.resource_version != assumed.resource_version,
-        }
+    let is_newer = match (number(after), number(before)) {
+        (Some(after), Some(before)) => after > before,
+        _ => after.resource_version != before.resource_version,
+    };
+    after.uid != before.uid || (is_newer && (is_allocated(seen) || !is_allocated(assumed)))
+}
+
+/// Whether it is a claim that has its devices.
+fn is_allocated<T: Kind>(object: &T) -> bool {
+    let claim = (object as &dyn Any).downcast_ref::<ResourceClaim>();
+    let status = claim.and_then(|claim| claim.status.as_ref());
+    status.is_some_and(|status| status.allocation.is_some())
 }

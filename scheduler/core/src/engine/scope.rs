@@ -81,8 +81,7 @@ pub(super) fn is_idle(
         P::VolumeRestrictions | P::NodeVolumeLimits | P::VolumeBinding | P::VolumeZone => {
             !asks.volumes
         }
-        // Extended resources may be backed by devices.
-        P::DynamicResources => !asks.claims && !asks.scalars,
+        P::DynamicResources => !asks.claims,
         P::PodTopologySpread => {
             !asks.spread && (has_no_owners(snapshot) || counters.is_idle(plugin, pod, snapshot))
         }

@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..6).prop_flat_map(|n| testing::node(format!("n{n}"))).prop_map(Step::SetNode),
         1 => (0..6_usize).prop_map(Step::RemoveNode),
-        4 => testing::other().prop_map(Step::SetObject),
+        6 => testing::other().prop_map(Step::SetObject),
         8 => (0..30).prop_flat_map(|n| testing::pod(format!("p{n}"))).prop_map(|pod| Step::Schedule(Box::new(pod))),
         2 => any::<usize>().prop_map(Step::Bound),
         1 => any::<usize>().prop_map(Step::Forget),

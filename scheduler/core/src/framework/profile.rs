@@ -44,6 +44,7 @@ impl Profile {
         let fit: Arc<dyn Plugin> = Arc::new(plugins::NodeResourcesFit::default());
         let spread: Arc<dyn Plugin> = Arc::new(plugins::PodTopologySpread::default());
         let pods: Arc<dyn Plugin> = Arc::new(plugins::InterPodAffinity::default());
+        let devices: Arc<dyn Plugin> = Arc::new(plugins::DynamicResources::default());
         let balanced: Arc<dyn Plugin> =
             Arc::new(plugins::NodeResourcesBalancedAllocation::default());
         let volumes: Arc<dyn Plugin> = Arc::new(plugins::VolumeBinding);
@@ -51,7 +52,7 @@ impl Profile {
             |plugin: &Arc<dyn Plugin>, weight| Weighted { plugin: plugin.clone(), weight };
         Self {
             scheduler_name: scheduler_name.to_owned(),
-            pre_enqueue: vec![Arc::new(plugins::SchedulingGates)],
+            pre_enqueue: vec![Arc::new(plugins::SchedulingGates), devices.clone()],
             filter: vec![
                 Arc::new(plugins::NodeUnschedulable),
                 Arc::new(plugins::NodeName),
@@ -65,16 +66,19 @@ impl Profile {
                 Arc::new(plugins::VolumeZone),
                 spread.clone(),
                 pods.clone(),
+                devices.clone(),
             ],
-            post_filter: vec![],
-            reserve: vec![volumes],
+            post_filter: vec![devices.clone()],
+            reserve: vec![volumes.clone(), devices.clone()],
             extenders: vec![],
             score: vec![
                 weighted(&taints, 3),
                 weighted(&affinity, 2),
                 weighted(&fit, 1),
+                weighted(&volumes, 1),
                 weighted(&spread, 2),
                 weighted(&pods, 2),
+                weighted(&devices, 1),
                 weighted(&balanced, 1),
                 Weighted { plugin: Arc::new(plugins::ImageLocality), weight: 1 },
             ],

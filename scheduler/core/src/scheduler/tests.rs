@@ -60,7 +60,7 @@ fn a_pod_that_does_not_fit_is_bound_once_a_node_is_added() {
     scheduler.node_changed(None, Some(&node("a", 1)), now(0));
     scheduler.pod_changed(None, Some(&pod("p", 2)), now(0));
     let message = expect_message(next(&mut scheduler, 1));
-    assert_eq!(message, "0/1 nodes are available: 1 Insufficient cpu.");
+    assert_eq!(message, "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate");
     assert!(next(&mut scheduler, 1).is_none());
     scheduler.node_changed(None, Some(&node("b", 2)), now(2));
     let (uid, name) = expect_bind(next(&mut scheduler, 2));

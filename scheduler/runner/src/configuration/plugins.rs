@@ -94,7 +94,7 @@ fn points(plugin: PluginName) -> &'static [ExtensionPoint] {
         | PluginName::VolumeZone => &[PreFilter, Filter],
         PluginName::VolumeBinding => &[PreFilter, Filter, Reserve, PreBind, PreScore, Score],
         PluginName::DynamicResources => {
-            &[PreEnqueue, PreFilter, Filter, PostFilter, Reserve, PreBind]
+            &[PreEnqueue, PreFilter, Filter, PostFilter, Score, Reserve, PreBind]
         }
         PluginName::DefaultPreemption => &[PreEnqueue, PostFilter],
         PluginName::NodeResourcesBalancedAllocation => &[PreScore, Score],

@@ -108,6 +108,7 @@ impl Bench<'_> {
                 let resources = weights(resources);
                 Arc::new(plugins::NodeResourcesBalancedAllocation { resources })
             }
+            PluginName::DynamicResources => Arc::new(plugins::DynamicResources::default()),
             PluginName::ImageLocality => Arc::new(plugins::ImageLocality),
             PluginName::VolumeRestrictions => Arc::new(plugins::VolumeRestrictions),
             PluginName::NodeVolumeLimits => Arc::new(plugins::NodeVolumeLimits),

@@ -100,7 +100,7 @@ async fn a_pod_that_does_not_fit_is_reported_and_bound_once_there_is_room() {
     ["a", "b", "c"].into_iter().for_each(|name| api.put("nodes", node(name, "1")));
     api.put("pods", pod("big", "2"));
     let cluster = Cluster::start(api);
-    let message = "0/3 nodes are available: 3 Insufficient cpu.";
+    let message = "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate";
     cluster.until("the event", |api| event(api, "FailedScheduling", "big").is_some()).await;
     let reported = event(&cluster.api, "FailedScheduling", "big").unwrap();
     assert_eq!((&reported["message"], &reported["type"]), (&json!(message), &json!("Warning")));

@@ -20,13 +20,14 @@ fn names(plugins: &Plugins, point: ExtensionPoint) -> Vec<&'static str> {
     table(plugins).at(point).iter().map(|enabled| enabled.plugin.as_str()).collect()
 }
 
-const DEFAULT_SCORES: [&str; 8] = [
+const DEFAULT_SCORES: [&str; 9] = [
     "TaintToleration",
     "NodeAffinity",
     "NodeResourcesFit",
     "VolumeBinding",
     "PodTopologySpread",
     "InterPodAffinity",
+    "DynamicResources",
     "NodeResourcesBalancedAllocation",
     "ImageLocality",
 ];
@@ -47,7 +48,7 @@ fn defaults() {
     assert_eq!(names(&plugins, ExtensionPoint::QueueSort), ["PrioritySort"]);
     let weights: Vec<i32> =
         table(&plugins).at(ExtensionPoint::Score).iter().map(|enabled| enabled.weight).collect();
-    assert_eq!(weights, [3, 2, 1, 1, 2, 2, 1, 1]);
+    assert_eq!(weights, [3, 2, 1, 1, 2, 2, 1, 1, 1]);
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn a_point_wins_over_multi_point() {
     first.score.enabled[1].weight = Some(40);
     let scores = names(&first, ExtensionPoint::Score);
     assert_eq!(scores[..3], ["ImageLocality", "NodeAffinity", "TaintToleration"]);
-    assert_eq!(scores.len(), 8);
+    assert_eq!(scores.len(), 9);
     assert_eq!(table(&first).at(ExtensionPoint::Score)[1].weight, 40);
     assert_eq!(table(&first).at(ExtensionPoint::Score)[0].weight, 1, "not given is 1");
     // On and off at the same point: on.
