@@ -102,7 +102,10 @@ fn scaled(mut object: Value, scale: &Value) -> Result<Value, Status> {
 /// A label selector in the form of a query, as `metav1.FormatLabelSelector` prints it.
 fn selector_text(selector: &Value) -> String {
     let mut terms: Vec<String> = Vec::new();
-    for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+    // A ReplicationController's selector is the labels themselves.
+    let is_plain = selector["matchLabels"].is_null() && selector["matchExpressions"].is_null();
+    let labels = if is_plain { selector } else { &selector["matchLabels"] };
+    for (key, value) in labels.as_object().into_iter().flatten() {
         terms.push(format!("{key}={}", value.as_str().unwrap_or_default()));
     }
     for requirement in selector["matchExpressions"].as_array().into_iter().flatten() {
@@ -135,6 +138,8 @@ mod tests {
             ],
         });
         assert_eq!(selector_text(&selector), "!d,a=2,b=1,c in (x,y)");
+        assert_eq!(selector_text(&json!({"b": "1", "a": "2"})), "a=2,b=1");
+        assert_eq!(selector_text(&Value::Null), "");
     }
 
     #[test]
