@@ -155,7 +155,7 @@ async fn schedule(
 ) -> anyhow::Result<()> {
     let config = Config {
         unschedulable_max: args.pod_max_in_unschedulable_pods_duration.to_std(),
-        ..Config::from(checked)
+        ..Config::try_from(checked)?
     };
     let client = connections.scheduler().await?;
     let election = &checked.configuration().leader_election;

@@ -79,7 +79,7 @@ fn profiles(args: &ClusterArgs) -> anyhow::Result<Arc<Profiles>> {
     if !checked.configuration().extenders.is_empty() {
         eprintln!("warning: {}: extenders: they are not called", path.display());
     }
-    Ok(Arc::new(checked.build()))
+    Ok(Arc::new(checked.build(&[])))
 }
 
 /// `NAME` is `default/NAME`.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintle_scheduler_core::framework::{Profile, Profiles};
+use pintle_scheduler_core::framework::{Extender, Profile, Profiles};
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::CheckedConfiguration;
+use crate::extender::{ExtenderSetupError, HttpExtender};
 
 /// Checked settings of one scheduler daemon. The default is kube-scheduler's, with one profile.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Config {
     /// A pod that did not fit and that no event woke is tried again after this
     /// (`--pod-max-in-unschedulable-pods-duration`).
     pub unschedulable_max: Duration,
+    /// The extender that binds the pods it is interested in; the others are bound by DefaultBinder.
+    pub binder: Option<Arc<HttpExtender>>,
     /// Bindings under way at once.
     pub bindings_max: usize,
     /// Seed of the choice among equally good nodes; `None` takes one from the operating system.
@@ -40,6 +43,7 @@ impl Default for Config {
             backoff_initial: Duration::from_secs(1),
             backoff_max: Duration::from_secs(10),
             unschedulable_max: Duration::from_secs(300),
+            binder: None,
             bindings_max: BINDINGS_MAX,
             seed: None,
             leading: None,
@@ -47,17 +51,28 @@ impl Default for Config {
     }
 }
 
-impl From<&CheckedConfiguration> for Config {
-    fn from(checked: &CheckedConfiguration) -> Self {
+impl TryFrom<&CheckedConfiguration> for Config {
+    type Error = ExtenderSetupError;
+
+    /// Reads the extenders' certificates and starts their threads.
+    fn try_from(checked: &CheckedConfiguration) -> Result<Self, ExtenderSetupError> {
         let it = checked.configuration();
+        let extenders: Vec<Arc<HttpExtender>> = it
+            .extenders
+            .iter()
+            .map(|settings| HttpExtender::new(settings).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let in_core: Vec<Arc<dyn Extender>> =
+            extenders.iter().map(|extender| Arc::clone(extender) as _).collect();
         let seconds = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
-        Self {
-            profiles: Arc::new(checked.build()),
+        Ok(Self {
+            profiles: Arc::new(checked.build(&in_core)),
             scheduler_name: it.profiles[0].scheduler_name.clone(),
+            binder: extenders.into_iter().find(|extender| extender.is_binder()),
             backoff_initial: seconds(it.pod_initial_backoff_seconds),
             backoff_max: seconds(it.pod_max_backoff_seconds),
             ..Self::default()
-        }
+        })
     }
 }
 

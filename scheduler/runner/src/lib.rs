@@ -11,9 +11,11 @@ mod config;
 pub mod configuration;
 mod cycle;
 mod daemon;
+mod extender;
 mod metrics;
 mod objects;
 mod shared;
 
 pub use config::Config;
 pub use daemon::{Error, run};
+pub use extender::{ExtenderSetupError, HttpExtender};

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pintle_scheduler_core::framework::{self, ExtensionPoint, Plugin, PluginName, Weighted};
+use pintle_scheduler_core::framework::{
+    self, Extender, ExtensionPoint, Plugin, PluginName, Weighted,
+};
 use pintle_scheduler_core::plugins;
 use pintle_scheduler_core::plugins::pod_topology_spread::Defaults;
 
@@ -14,10 +16,16 @@ use super::arguments::{NodeResourcesFitArgs, ResourceSpec, ScoringStrategy};
 use super::{CheckedConfiguration, Enabled, PluginArguments, PluginTable, Profile};
 
 impl CheckedConfiguration {
-    /// The profiles as the core takes them.
-    pub fn build(&self) -> framework::Profiles {
+    /// The profiles as the core takes them, all with these extenders.
+    pub fn build(&self, extenders: &[Arc<dyn Extender>]) -> framework::Profiles {
         let ignored = self.ignored_by_scheduler();
-        self.profiles().map(|(profile, table)| build_one(profile, table, &ignored)).collect()
+        let profiles = self.profiles();
+        profiles
+            .map(|(profile, table)| framework::Profile {
+                extenders: extenders.to_vec(),
+                ..build_one(profile, table, &ignored)
+            })
+            .collect()
     }
 
     /// The resources that extenders want left to them.

@@ -25,7 +25,7 @@ fn refusal(body: &str) -> String {
 }
 
 fn core(body: &str) -> CoreProfile {
-    let profiles = checked(body).build();
+    let profiles = checked(body).build(&[]);
     profiles.iter().next().unwrap().clone()
 }
 
@@ -111,7 +111,7 @@ fn a_full_file_is_taken() {
     let extender = &it.extenders[0];
     assert_eq!(extender.tls_config.as_ref().unwrap().ca_data.0, b"pem");
     assert_eq!(extender.http_timeout.to_string(), "500ms");
-    let built = configuration.build();
+    let built = configuration.build(&[]);
     assert_eq!(built.iter().count(), 2);
     let packer = built.iter().find(|profile| profile.scheduler_name == "packer").unwrap();
     let fit = format!("{:?}", packer.plugin(PluginName::NodeResourcesFit).unwrap());
