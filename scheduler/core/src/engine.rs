@@ -9,6 +9,7 @@ mod class;
 mod columns;
 mod fixed;
 mod indexed;
+mod overlay;
 mod plan;
 mod probe;
 mod scan;

@@ -95,6 +95,33 @@ impl Class {
         self.tree.pick(nth)
     }
 
+    /// The totals by row but for what is alike for all of them; [`NONE`] where a node will not do.
+    pub(super) fn rows(&self) -> &[i32] {
+        self.tree.totals()
+    }
+
+    /// Whether some scores are relative to the highest of the feasible nodes.
+    pub(super) fn is_relative(&self) -> bool {
+        self.scales.iter().any(Option::is_some)
+    }
+
+    /// Makes totals of some rows relative to the highest of these rows alone.
+    pub(super) fn rescale(&self, plan: &Plan, rows: &[usize], totals: &mut [i64]) {
+        for (scale, (weighted, reverse)) in self.scales.iter().zip(&plan.scaled_scores) {
+            let Some(scale) = scale else { continue };
+            let highest = rows.iter().map(|&row| scale.rows[row]).max().unwrap_or(0).max(0);
+            if highest == scale.highest {
+                continue;
+            }
+            for (&row, total) in rows.iter().zip(totals.iter_mut()) {
+                let score = |highest: i32| {
+                    scaled(scale.rows[row].into(), highest.into(), *reverse) * weighted.weight
+                };
+                *total += score(highest) - score(scale.highest);
+            }
+        }
+    }
+
     /// The rows' totals as the reference has them; `None` where a node will not do.
     #[cfg(test)]
     pub(super) fn totals(&self) -> Vec<Option<i64>> {

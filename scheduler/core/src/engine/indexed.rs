@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use super::class::{Class, Sources};
 use super::columns::{Columns, Demand};
 use super::fixed::Fixed;
+use super::overlay::{Answers, Overlay};
 use super::plan::Plan;
 use super::signature::Signature;
 use super::{Engine, Scan};
@@ -32,6 +33,7 @@ pub struct Indexed {
     cache: Option<CacheId>,
     plans: Vec<Plan>,
     columns: Columns,
+    overlay: Overlay,
     fixed: Vec<Fixed>,
     fixed_by_bytes: FxHashMap<(usize, Box<[u8]>), usize>,
     classes: Vec<Class>,
@@ -65,11 +67,7 @@ impl Engine for Indexed {
         pod: &Arc<PodInfo>,
         random: &mut dyn Rng,
     ) -> Result<usize, Box<Diagnosis>> {
-        let best = self.class(profile, snapshot, pod).and_then(|class| {
-            let best = class.best()?;
-            Some(class.pick(if best.count == 1 { 0 } else { random.random_range(0..best.count) }))
-        });
-        if let Some(node) = best {
+        if let Some(node) = self.find(profile, snapshot, pod, random) {
             self.counts.indexed += 1;
             return Ok(node);
         }
@@ -84,17 +82,61 @@ impl Indexed {
         self.counts
     }
 
-    /// The pod's class, up to date; `None` if the index does not hold the answer.
-    pub(super) fn class(
+    /// A node from the index; `None` if it does not hold the answer, or no node will do.
+    fn find(
         &mut self,
         profile: &Profile,
         snapshot: &Snapshot,
         pod: &Arc<PodInfo>,
-    ) -> Option<&Class> {
+        random: &mut dyn Rng,
+    ) -> Option<usize> {
+        let at = self.class_at(profile, snapshot, pod)?;
+        let class = &self.classes[at];
+        let plan = &self.plans[class.plan];
+        let wide = plan.wide(pod, snapshot);
+        let counters = &mut self.scan.counters;
+        let answers = match wide.as_slice() {
+            [] => None,
+            wide => Some(Answers::new(counters, wide, plan.scores(), pod, snapshot)?),
+        };
+        let Some(answers) = answers.filter(|answers| !answers.is_empty()) else {
+            let best = class.best()?;
+            let nth = if best.count == 1 { 0 } else { random.random_range(0..best.count) };
+            return Some(class.pick(nth));
+        };
+        self.overlay.decide(&answers, counters, class, plan, pod, snapshot, random)
+    }
+
+    /// The best nodes as the index has them, every one looked at; `None` if it does not hold the
+    /// answer, or no node will do.
+    #[cfg(test)]
+    pub(super) fn best(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+    ) -> Option<Vec<usize>> {
+        let at = self.class_at(profile, snapshot, pod)?;
+        let class = &self.classes[at];
+        let plan = &self.plans[class.plan];
+        let counters = &mut self.scan.counters;
+        let wide = plan.wide(pod, snapshot);
+        let answers = Answers::new(counters, &wide, plan.scores(), pod, snapshot)?;
+        let best = self.overlay.best(&answers, counters, class, plan, pod, snapshot);
+        best.map(<[usize]>::to_vec)
+    }
+
+    /// The pod's class, up to date; `None` if the index does not hold the answer.
+    fn class_at(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+    ) -> Option<usize> {
         let changes = snapshot.changes()?;
         self.follow(changes);
         let plan_at = self.plan(profile);
-        if !self.plans[plan_at].covers(pod, snapshot, &mut self.scan.counters) {
+        if !self.plans[plan_at].covers(pod, snapshot) {
             return None;
         }
         let at = match self.by_signature[plan_at].get(&pod.signature) {
@@ -108,7 +150,7 @@ impl Indexed {
         fixed.catch_up(plan, snapshot, changes).ok()?;
         let columns = &mut self.columns;
         class.catch_up(Sources { plan, fixed, snapshot, changes, columns }).ok()?;
-        Some(class)
+        Some(at)
     }
 
     /// Starts anew if the changes are another cache's.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::scope::{self, Normalization, Scope};
 use crate::cache::Snapshot;
-use crate::counters::Counters;
 use crate::framework::{Extender, Plugin, PluginName, Profile, Weighted};
 use crate::plugins::{
     NodeResourcesBalancedAllocation, NodeResourcesFit, ResourceWeight, ScoringStrategy,
@@ -119,18 +118,24 @@ impl Plan {
                 .all(|(a, b)| Arc::ptr_eq(&a.plugin, &b.plugin) && a.weight == b.weight)
     }
 
-    /// Whether the index gives the reference's answer for the pod.
-    pub(super) fn covers(
-        &self,
-        pod: &PodInfo,
-        snapshot: &Snapshot,
-        counters: &mut Counters,
-    ) -> bool {
+    /// Whether the index gives the reference's answer for the pod, as far as the plugins go that look
+    /// at one node at a time.
+    pub(super) fn covers(&self, pod: &PodInfo, snapshot: &Snapshot) -> bool {
         !self.is_unusual
             && !snapshot.has_nominations()
             && !self.extenders.iter().any(|extender| extender.is_interested(pod))
             && !pod.signature.asks.named_nodes
-            && self.cluster.iter().all(|plugin| scope::is_idle(&**plugin, pod, snapshot, counters))
+    }
+
+    /// The other plugins that have something to say of the pod.
+    pub(super) fn wide(&self, pod: &PodInfo, snapshot: &Snapshot) -> Vec<&dyn Plugin> {
+        let plugins = self.cluster.iter().map(|plugin| &**plugin);
+        plugins.filter(|plugin| !scope::is_idle(*plugin, pod, snapshot)).collect()
+    }
+
+    /// The plugins that score, as the profile has them.
+    pub(super) fn scores(&self) -> &[Weighted] {
+        &self.score
     }
 
     fn arithmetic(&self) -> Option<Arithmetic> {

@@ -7,7 +7,6 @@
 //! error until somebody thought about it.
 
 use crate::cache::Snapshot;
-use crate::counters::Counters;
 use crate::framework::{Plugin, PluginName, PreFilter, PreScore};
 use crate::pod::PodInfo;
 
@@ -69,12 +68,7 @@ pub(super) fn normalization(plugin: PluginName) -> Normalization {
 }
 
 /// Whether a plugin of [`Scope::Cluster`] says nothing of the pod, neither refusing nor scoring.
-pub(super) fn is_idle(
-    plugin: &dyn Plugin,
-    pod: &PodInfo,
-    snapshot: &Snapshot,
-    counters: &mut Counters,
-) -> bool {
+pub(super) fn is_idle(plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -> bool {
     use PluginName as P;
     let asks = pod.signature.asks;
     match plugin.name() {
@@ -82,10 +76,9 @@ pub(super) fn is_idle(
             !asks.volumes
         }
         P::DynamicResources => !asks.claims,
-        P::PodTopologySpread => {
-            !asks.spread && (has_no_owners(snapshot) || counters.is_idle(plugin, pod, snapshot))
-        }
-        P::InterPodAffinity => !asks.pod_affinity && counters.is_idle(plugin, pod, snapshot),
+        // Else the counters are asked, which also know whether there is nothing to say.
+        P::PodTopologySpread => !asks.spread && has_no_owners(snapshot),
+        P::InterPodAffinity => !asks.pod_affinity && snapshot.pods_with_affinity() == 0,
         P::GangScheduling => !asks.workload && skips(plugin, pod, snapshot),
         P::NodeDeclaredFeatures => skips(plugin, pod, snapshot),
         _ => false,

@@ -1,0 +1,149 @@
+//! Decisions about pods of which plugins of wider view have something to say: what those answer, from
+//! the counters, laid over the totals of the pod's class.
+//!
+//! If they only filter, rows with the highest total are drawn until one passes: among those that
+//! pass, each is as likely as any other. If they score, or if too few of the best pass, every node is
+//! looked at, which costs some array accesses a node instead of all plugins' work.
+
+use rand::{Rng, RngExt as _};
+
+use super::class::Class;
+use super::plan::Plan;
+use super::tournament::NONE;
+use crate::cache::Snapshot;
+use crate::counters::Counters;
+use crate::framework::{NodeFilter, NodeScore, Plugin, PreFilter, PreScore, Weighted};
+use crate::pod::PodInfo;
+
+/// Buffers, kept from pod to pod.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    feasible: Vec<usize>,
+    totals: Vec<i64>,
+    scores: Vec<i64>,
+    best: Vec<usize>,
+}
+
+/// What the plugins of wider view say of a pod, as far as it does not depend on the feasible nodes.
+pub(super) struct Answers<'a> {
+    filters: Vec<Box<dyn NodeFilter>>,
+    /// Those that score.
+    scores: Vec<&'a Weighted>,
+}
+
+/// Draws before every node is looked at.
+const DRAWS_MAX: u32 = 24;
+
+impl<'a> Answers<'a> {
+    /// `None` if the counters do not have the answers.
+    pub(super) fn new(
+        counters: &mut Counters,
+        plugins: &[&dyn Plugin],
+        scores: &'a [Weighted],
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Option<Self> {
+        let mut answers = Self { filters: Vec::new(), scores: Vec::new() };
+        for plugin in plugins {
+            match counters.pre_filter(*plugin, pod, snapshot)? {
+                PreFilter::Skip => {}
+                PreFilter::Filter { nodes: None, filter } => answers.filters.push(filter),
+                PreFilter::Filter { .. } | PreFilter::Reject(_) => return None,
+            }
+        }
+        for weighted in scores {
+            let is_asked = plugins.iter().any(|plugin| plugin.name() == weighted.plugin.name());
+            if !is_asked {
+                continue;
+            }
+            // Whether a plugin skips the pod does not depend on the feasible nodes.
+            match counters.pre_score(&*weighted.plugin, pod, snapshot, &[])? {
+                PreScore::Skip => {}
+                PreScore::Score(_) => answers.scores.push(weighted),
+            }
+        }
+        Some(answers)
+    }
+
+    /// Whether the plugins say nothing of any node.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filters.is_empty() && self.scores.is_empty()
+    }
+
+    fn passes(&self, row: usize, snapshot: &Snapshot) -> bool {
+        let node = &snapshot.nodes()[row];
+        self.filters.iter().all(|filter| filter.filter_at(row, node).is_ok())
+    }
+}
+
+impl Overlay {
+    /// A node for the pod; `None` if no node will do or the counters do not have the answers.
+    #[expect(clippy::too_many_arguments, reason = "they are what a decision depends on")]
+    pub(super) fn decide(
+        &mut self,
+        answers: &Answers<'_>,
+        counters: &mut Counters,
+        class: &Class,
+        plan: &Plan,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+        random: &mut dyn Rng,
+    ) -> Option<usize> {
+        if answers.scores.is_empty() && !class.is_relative() {
+            let best = class.best()?;
+            for _ in 0..DRAWS_MAX.min(best.count) {
+                let row = class.pick(random.random_range(0..best.count));
+                if answers.passes(row, snapshot) {
+                    return Some(row);
+                }
+            }
+        }
+        let best = self.best(answers, counters, class, plan, pod, snapshot)?;
+        Some(best[random.random_range(0..best.len())])
+    }
+
+    /// The best nodes, by a look at all of them; `None` as above.
+    pub(super) fn best(
+        &mut self,
+        answers: &Answers<'_>,
+        counters: &mut Counters,
+        class: &Class,
+        plan: &Plan,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Option<&[usize]> {
+        let rows = class.rows().iter().enumerate().filter(|(_, total)| **total != NONE);
+        let passing = rows.filter(|(row, _)| answers.passes(*row, snapshot));
+        self.feasible.clear();
+        self.totals.clear();
+        for (row, total) in passing {
+            self.feasible.push(row);
+            self.totals.push(i64::from(*total));
+        }
+        self.best.clear();
+        if self.feasible.is_empty() {
+            return None;
+        }
+        class.rescale(plan, &self.feasible, &mut self.totals);
+        for Weighted { plugin, weight } in answers.scores.iter().copied() {
+            match counters.pre_score(&**plugin, pod, snapshot, &self.feasible)? {
+                PreScore::Skip => {}
+                PreScore::Score(score) => self.add(&*score, *weight, snapshot),
+            }
+        }
+        let highest = self.totals.iter().copied().max()?;
+        let ranked = self.feasible.iter().zip(&self.totals);
+        self.best.extend(ranked.filter(|(_, total)| **total == highest).map(|(row, _)| *row));
+        Some(&self.best)
+    }
+
+    fn add(&mut self, score: &dyn NodeScore, weight: i64, snapshot: &Snapshot) {
+        self.scores.clear();
+        let rows = self.feasible.iter();
+        self.scores.extend(rows.map(|&row| score.score_at(row, &snapshot.nodes()[row])));
+        score.normalize(&mut self.scores);
+        for (total, score) in self.totals.iter_mut().zip(&self.scores) {
+            *total = total.wrapping_add(score.wrapping_mul(weight));
+        }
+    }
+}
