@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use rustc_hash::FxHashSet;
 
-use super::{container, device, meta, one_of, required_one_of, scheduling_rule, volume};
+use super::{
+    container, device, meta, one_of, required_one_of, scheduling_group, scheduling_rule, volume,
+};
 use crate::field::{Errors, Path};
 use crate::syntax;
 
@@ -56,6 +58,9 @@ pub(super) fn spec(spec: &PodSpec, path: &Path<'_>, errors: &mut Errors) {
     scheduling_rule::tolerations(tolerations, &path.child("tolerations"), errors);
     host_aliases(spec, path, errors);
     device::pod_claims(spec, path, errors);
+    if let Some(reference) = &spec.workload_ref {
+        scheduling_group::reference(reference, &path.child("workloadRef"), errors);
+    }
     if let Some(resources) = &spec.resources {
         container::resources(resources, &path.child("resources"), errors);
     }

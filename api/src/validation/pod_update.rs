@@ -180,6 +180,31 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// What was generated for the pod's claims: each named once, as the spec names it.
+fn claim_statuses(new: &Value, status: &Path<'_>, errors: &mut Errors) {
+    let list = status.child("resourceClaimStatuses");
+    let claims = new["spec"]["resourceClaims"].as_array();
+    let is_known =
+        |name: &Value| claims.is_some_and(|all| all.iter().any(|it| it["name"] == *name));
+    let statuses = new["status"]["resourceClaimStatuses"].as_array();
+    let statuses = statuses.map(Vec::as_slice).unwrap_or_default();
+    for (i, status) in statuses.iter().enumerate() {
+        let path = list.index(i);
+        let path = path.child("name");
+        let name = &status["name"];
+        if !is_known(name) {
+            let detail = "must match the name of an entry in `spec.resourceClaims`";
+            errors.invalid(&path, name.clone(), detail);
+        }
+        if statuses[..i].iter().any(|other| other["name"] == *name) {
+            errors.duplicate(&path, name.clone());
+        }
+        if let Some(generated) = status["resourceClaimName"].as_str() {
+            errors.each_invalid(&path, generated, crate::syntax::dns1123_subdomain(generated));
+        }
+    }
+}
+
 /// A write to `pods/status`.
 pub(super) fn status(new: &Value, old: &Value, errors: &mut Errors) {
     let path = Path::new("status");
@@ -193,6 +218,7 @@ pub(super) fn status(new: &Value, old: &Value, errors: &mut Errors) {
         let wrong = crate::syntax::dns1123_subdomain(nominated);
         errors.each_invalid(&path.child("nominatedNodeName"), nominated, wrong);
     }
+    claim_statuses(new, &path, errors);
     let class = |pod: &Value| pod["status"]["qosClass"].as_str().unwrap_or_default().to_owned();
     if !class(old).is_empty() && !class(new).is_empty() && class(old) != class(new) {
         errors.invalid(&path.child("qosClass"), class(new), super::IMMUTABLE);

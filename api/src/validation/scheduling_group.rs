@@ -1,5 +1,6 @@
 //! Workloads: the groups of pods that are scheduled together.
 
+use k8s_openapi::api::core::v1::WorkloadReference;
 use k8s_openapi::api::scheduling::v1alpha1::{
     PodGroup, PodGroupPolicy, TypedLocalObjectReference, Workload,
 };
@@ -65,6 +66,17 @@ fn policy(policy: &PodGroupPolicy, path: &Path<'_>, errors: &mut Errors) {
             errors.invalid(&path.child("minCount"), gang.min_count, "must be greater than zero");
         }
         _ => {}
+    }
+}
+
+/// The group that a pod says it belongs to.
+pub(super) fn reference(it: &WorkloadReference, path: &Path<'_>, errors: &mut Errors) {
+    errors.each_invalid(&path.child("name"), &it.name, syntax::dns1123_subdomain(&it.name));
+    let group = &it.pod_group;
+    errors.each_invalid(&path.child("podGroup"), group, syntax::dns1123_label(group));
+    if let Some(key) = it.pod_group_replica_key.as_deref().filter(|key| !key.is_empty()) {
+        let wrong = syntax::dns1123_label(key);
+        errors.each_invalid(&path.child("podGroupReplicaKey"), key, wrong);
     }
 }
 

@@ -310,3 +310,42 @@ fn a_pods_claims_come_from_one_place_each() {
         assert_eq!(created(Kind::Pod, with(pod(), "/spec/resourceClaims", claims)), error);
     }
 }
+
+#[test]
+fn what_the_scheduler_writes_to_a_pod_is_checked() {
+    let pod = with(
+        pod(),
+        "/spec/resourceClaims",
+        json!([
+        {"name": "gpu", "resourceClaimTemplateName": "t"}]),
+    );
+    let old = admitted(Kind::Pod, pod);
+    let written = |status: Value| {
+        let errors = update_status(Kind::Pod, &with(old.clone(), "/status", status), &old);
+        if errors.is_empty() { "ok".to_owned() } else { errors.to_string() }
+    };
+    for (status, error) in [
+        (
+            json!({"nominatedNodeName": "n1", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}),
+            "ok",
+        ),
+        (json!({"nominatedNodeName": "N 1"}), "status.nominatedNodeName: Invalid value: \"N 1\""),
+        (json!({"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "p-gpu-x"}]}), "ok"),
+        (
+            json!({"resourceClaimStatuses": [{"name": "other"}]}),
+            "status.resourceClaimStatuses[0].name: Invalid value: \"other\": must match the name",
+        ),
+        (
+            json!({"resourceClaimStatuses": [{"name": "gpu"}, {"name": "gpu"}]}),
+            "status.resourceClaimStatuses[1].name: Duplicate value: \"gpu\"",
+        ),
+    ] {
+        let got = written(status);
+        assert!(got.starts_with(error), "{got}");
+    }
+    let reference = json!({"name": "w", "podGroup": "a.b"});
+    let pod = with(super::pod(), "/spec/workloadRef", reference);
+    let got = created(Kind::Pod, pod);
+    assert!(got.starts_with("spec.workloadRef.podGroup: Invalid value: \"a.b\""), "{got}");
+}
