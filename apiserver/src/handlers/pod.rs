@@ -97,6 +97,8 @@ fn bound(mut pod: Value, binding: &Value) -> Result<Value, Status> {
         }
     }
     set_scheduled(&mut pod);
+    // What it was nominated for it has, or does not need any more.
+    object::section(&mut pod, "status").shift_remove("nominatedNodeName");
     // The binding stands at whatever revision the pod is by now.
     object::metadata(&mut pod).shift_remove("resourceVersion");
     Ok(pod)
@@ -121,11 +123,13 @@ mod tests {
 
     #[test]
     fn a_pod_is_bound_once() {
-        let pod = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {}, "status": {}});
+        let status = json!({"nominatedNodeName": "n2"});
+        let pod = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {}, "status": status});
         let binding = json!({"metadata": {"name": "a"}, "target": {"name": "n1"}});
         let once = bound(pod.clone(), &binding).unwrap();
         assert_eq!(once["spec"]["nodeName"], "n1");
         assert_eq!(once["status"]["conditions"][0]["type"], "PodScheduled");
+        assert_eq!(once["status"].get("nominatedNodeName"), None);
         let error = bound(once, &binding).unwrap_err();
         assert_eq!(error.code(), 409);
         assert!(error.message().contains("pod a is already assigned to node \"n1\""), "{error}");
