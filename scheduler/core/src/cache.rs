@@ -18,6 +18,7 @@ mod images;
 mod node_info;
 mod nomination;
 mod objects;
+mod pod_groups;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use change_log::{CacheId, ChangeLog, RowLog};
 pub use images::ImageState;
 pub use node_info::NodeInfo;
 pub use objects::{Kind, Lister, Object, Objects};
+pub use pod_groups::{PodGroupKey, PodGroups};
 pub use snapshot::Snapshot;
 pub use what_if::WhatIf;
 
@@ -130,6 +132,19 @@ impl Cache {
     /// The steps could not be carried out: reads what was seen again.
     pub fn forget_objects(&mut self, steps: &[Step]) {
         steps.iter().for_each(|step| step.forget(self.snapshot.objects_mut()));
+    }
+
+    /// A pod was seen: if it names a group, it is a member. Returns whether it is a new one.
+    pub fn join_group(&mut self, info: &PodInfo) -> bool {
+        let Some(key) = PodGroupKey::of(info) else { return false };
+        self.snapshot.pod_groups_mut().join(key, info.uid.clone())
+    }
+
+    /// A pod is gone, or has ended.
+    pub fn leave_group(&mut self, info: &PodInfo) {
+        if let Some(key) = PodGroupKey::of(info) {
+            self.snapshot.pod_groups_mut().leave(&key, &info.uid);
+        }
     }
 
     /// Nominates a waiting pod for the node of this name, and no other.

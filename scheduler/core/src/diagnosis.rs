@@ -21,6 +21,8 @@ pub struct Diagnosis {
     pub pre_filter_message: Option<String>,
     /// The plugins that refused; events are matched against these.
     pub plugins: PluginSet,
+    /// What is said instead of all that of a pod whose group does not fit.
+    pub group_message: Option<String>,
     /// What PostFilter says if it did not help; empty without PostFilter plugins.
     pub post_filter_message: String,
 }
@@ -52,6 +54,16 @@ impl Diagnosis {
         }
     }
 
+    /// Nothing is said of nodes: the pod's group is what does not fit.
+    pub fn of_group(message: String) -> Self {
+        Self { group_message: Some(message), ..Self::default() }
+    }
+
+    /// A plugin could not take what the pod needs on the node that was chosen.
+    pub fn of_reservation(plugins: PluginSet, rejection: Rejection) -> Self {
+        Self { node_count: 1, others: Some(rejection), plugins, ..Self::default() }
+    }
+
     /// The nodes on which preemption may help.
     pub fn resolvable(&self) -> impl Iterator<Item = usize> {
         let resolvable = self.refused.iter().filter(|r| r.rejection.code() == Code::Unschedulable);
@@ -78,6 +90,9 @@ impl Diagnosis {
 impl fmt::Display for Diagnosis {
     /// The message of the FailedScheduling event.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(message) = &self.group_message {
+            return f.write_str(message);
+        }
         if self.node_count == 0 {
             return f.write_str("no nodes available to schedule pods");
         }

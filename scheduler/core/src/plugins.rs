@@ -4,6 +4,7 @@
 //! where Go would wrap, these wrap.
 
 mod dynamic_resources;
+mod gang_scheduling;
 mod image_locality;
 pub mod inter_pod_affinity;
 mod node_affinity;
@@ -28,6 +29,7 @@ mod volume_restrictions;
 mod volume_zone;
 
 pub use dynamic_resources::DynamicResources;
+pub use gang_scheduling::{Gang, GangScheduling};
 pub use image_locality::ImageLocality;
 pub(crate) use image_locality::normalized_image_name;
 pub use inter_pod_affinity::InterPodAffinity;

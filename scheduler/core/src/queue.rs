@@ -245,6 +245,21 @@ impl Queue {
         Some(pod)
     }
 
+    /// Takes this pod out of its turn, wherever it waits; `None` if it does not wait, or is held
+    /// back by a PreEnqueue plugin. It is in flight as if it were popped.
+    pub fn pop_this(&mut self, uid: &PodUid, snapshot: &Snapshot, now: Time) -> Option<QueuedPod> {
+        if self.gate(self.get(uid)?, snapshot).is_some() {
+            return None;
+        }
+        let mut pod = self.take(uid)?.pod;
+        pod.gated_by = None;
+        pod.first_active_at.get_or_insert(now);
+        pod.attempts += 1;
+        pod.refused_by = PluginSet::default();
+        self.in_flight.start(&pod.info);
+        Some(pod)
+    }
+
     /// The popped pod has its node: events are no longer kept for it.
     pub fn done(&mut self, uid: &PodUid) {
         self.in_flight.finish(uid);

@@ -3,10 +3,12 @@
 //! Mirrors `pkg/scheduler/{schedule_one,eventhandlers}.go` without their writes: the caller feeds in
 //! what it watches, asks for the next attempt, writes the binding, and says how that went.
 
+mod gang;
 mod node_change;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
@@ -34,6 +36,8 @@ pub struct Scheduler {
     engine: Box<dyn Engine + Send>,
     /// Assumed pods whose binding is being written.
     binding: FxHashMap<PodUid, Binding>,
+    /// Pods that were decided together with one before and are yet to be handed out.
+    decided: VecDeque<Attempt>,
 }
 
 /// An assumed pod and what is to be written before its binding.
@@ -102,6 +106,7 @@ impl Scheduler {
             templates: Templates::default(),
             engine: Box::new(engine),
             binding: FxHashMap::default(),
+            decided: VecDeque::new(),
         }
     }
 
@@ -179,6 +184,9 @@ impl Scheduler {
 
     /// Decides about the next pod; `None` if none is ready.
     pub fn schedule_next(&mut self, now: Time, random: &mut dyn Rng) -> Option<Attempt> {
+        if let Some(attempt) = self.decided.pop_front() {
+            return Some(attempt);
+        }
         let pod = self.queue.pop(self.cache.snapshot(), now)?;
         let profiles = Arc::clone(&self.profiles);
         let profile = profiles.of(&pod.info);
@@ -186,6 +194,9 @@ impl Scheduler {
             self.queue.done(&pod.info.uid);
             return Some(Attempt { pod, outcome: Outcome::Skipped });
         };
+        if let Some(attempt) = self.schedule_gang(profile, &pod, now, random) {
+            return Some(attempt);
+        }
         let snapshot = self.cache.snapshot();
         let outcome = match self.engine.decide(profile, snapshot, &pod.info, random) {
             Ok(node) => self.assume(profile, &pod, node, now),
@@ -231,8 +242,7 @@ impl Scheduler {
         rejection: Rejection,
         now: Time,
     ) -> Outcome {
-        let diagnosis =
-            Diagnosis { node_count: 1, others: Some(rejection), plugins, ..Diagnosis::default() };
+        let diagnosis = Diagnosis::of_reservation(plugins, rejection);
         self.queue.refuse(pod.clone(), plugins, self.cache.snapshot(), now);
         let diagnosis = Box::new(diagnosis);
         Outcome::Unschedulable { diagnosis, preemption: None, steps: Vec::new() }
@@ -301,8 +311,14 @@ impl Scheduler {
 
     fn pod_seen(&mut self, old: Option<&Arc<Pod>>, pod: &Arc<Pod>, now: Time) {
         let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
+        let is_new_member = self.cache.join_group(&info);
         if info.node_name().is_none() {
-            return self.pending_pod_seen(info, now);
+            self.pending_pod_seen(Arc::clone(&info), now);
+            if is_new_member {
+                let event = ClusterEvent::new(Resource::UnscheduledPod, Action::ADD);
+                self.wake(event, Subject::Pod(None, Some(info)), now);
+            }
+            return;
         }
         self.queue.remove(&info.uid);
         self.end_binding(&info.uid);
@@ -334,6 +350,7 @@ impl Scheduler {
         let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
         self.queue.remove(&info.uid);
         self.end_binding(&info.uid);
+        self.cache.leave_group(&info);
         if self.cache.remove_pod(&info.uid) {
             self.wake_by_removed(&info, now);
         }

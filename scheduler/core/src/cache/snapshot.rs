@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::change_log::ChangeLog;
 use super::images::{self, ImageTable};
 use super::nomination::Nominations;
+use super::pod_groups::PodGroups;
 use super::{ImageState, NodeInfo, Objects, WhatIf};
 use crate::pod::{PodInfo, PodUid};
 
@@ -19,6 +20,7 @@ pub struct Snapshot {
     images: Arc<ImageTable>,
     objects: Objects,
     nominations: Arc<Nominations>,
+    pod_groups: Arc<PodGroups>,
     generation: u64,
     /// How many pods on nodes have affinity to pods.
     pods_with_affinity: usize,
@@ -34,6 +36,7 @@ impl Default for Snapshot {
             images: Arc::default(),
             objects: Objects::default(),
             nominations: Arc::default(),
+            pod_groups: Arc::default(),
             generation: 0,
             pods_with_affinity: 0,
             changes: Some(Box::default()),
@@ -50,6 +53,7 @@ impl Clone for Snapshot {
             images: Arc::clone(&self.images),
             objects: self.objects.clone(),
             nominations: Arc::clone(&self.nominations),
+            pod_groups: Arc::clone(&self.pod_groups),
             generation: self.generation,
             pods_with_affinity: self.pods_with_affinity,
             changes: None,
@@ -93,6 +97,11 @@ impl Snapshot {
         &self.objects
     }
 
+    /// The pods of each pod group.
+    pub fn pod_groups(&self) -> &PodGroups {
+        &self.pod_groups
+    }
+
     /// The waiting pods nominated for the node of this name.
     pub fn nominated(&self, node: &str) -> &[Arc<PodInfo>] {
         self.nominations.on(node)
@@ -125,6 +134,10 @@ impl Snapshot {
 
     pub(super) fn objects_mut(&mut self) -> &mut Objects {
         &mut self.objects
+    }
+
+    pub(super) fn pod_groups_mut(&mut self) -> &mut PodGroups {
+        Arc::make_mut(&mut self.pod_groups)
     }
 
     pub(super) fn nominations_mut(&mut self) -> &mut Nominations {

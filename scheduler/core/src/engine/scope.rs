@@ -28,9 +28,11 @@ pub(super) enum Scope {
 pub(super) fn of(plugin: PluginName) -> Scope {
     use PluginName as P;
     match plugin {
-        P::SchedulingGates | P::PrioritySort | P::DefaultPreemption | P::DefaultBinder => {
-            Scope::Nothing
-        }
+        P::SchedulingGates
+        | P::PrioritySort
+        | P::DefaultPreemption
+        | P::DefaultBinder
+        | P::GangScheduling => Scope::Nothing,
         P::NodeUnschedulable
         | P::NodeName
         | P::TaintToleration
@@ -44,8 +46,7 @@ pub(super) fn of(plugin: PluginName) -> Scope {
         | P::PodTopologySpread
         | P::InterPodAffinity
         | P::DynamicResources
-        | P::NodeDeclaredFeatures
-        | P::GangScheduling => Scope::Cluster,
+        | P::NodeDeclaredFeatures => Scope::Cluster,
     }
 }
 
@@ -79,7 +80,6 @@ pub(super) fn is_idle(plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -
         // Else the counters are asked, which also know whether there is nothing to say.
         P::PodTopologySpread => !asks.spread && has_no_owners(snapshot),
         P::InterPodAffinity => !asks.pod_affinity && snapshot.pods_with_affinity() == 0,
-        P::GangScheduling => !asks.workload && skips(plugin, pod, snapshot),
         P::NodeDeclaredFeatures => skips(plugin, pod, snapshot),
         _ => false,
     }

@@ -52,7 +52,11 @@ impl Profile {
             |plugin: &Arc<dyn Plugin>, weight| Weighted { plugin: plugin.clone(), weight };
         Self {
             scheduler_name: scheduler_name.to_owned(),
-            pre_enqueue: vec![Arc::new(plugins::SchedulingGates), devices.clone()],
+            pre_enqueue: vec![
+                Arc::new(plugins::SchedulingGates),
+                devices.clone(),
+                Arc::new(plugins::GangScheduling),
+            ],
             filter: vec![
                 Arc::new(plugins::NodeUnschedulable),
                 Arc::new(plugins::NodeName),

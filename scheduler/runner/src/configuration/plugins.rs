@@ -51,7 +51,7 @@ const POINTS: [(ExtensionPoint, &str); 12] = [
 ];
 
 /// `getDefaultPlugins`: what `multiPoint` has if the file says nothing, with weights.
-const DEFAULTS: [(PluginName, Option<i32>); 19] = [
+const DEFAULTS: [(PluginName, Option<i32>); 20] = [
     (PluginName::SchedulingGates, None),
     (PluginName::PrioritySort, None),
     (PluginName::NodeUnschedulable, None),
@@ -71,6 +71,7 @@ const DEFAULTS: [(PluginName, Option<i32>); 19] = [
     (PluginName::NodeResourcesBalancedAllocation, Some(1)),
     (PluginName::ImageLocality, Some(1)),
     (PluginName::DefaultBinder, None),
+    (PluginName::GangScheduling, None),
 ];
 
 /// The points that a plugin implements.
@@ -100,8 +101,9 @@ fn points(plugin: PluginName) -> &'static [ExtensionPoint] {
         PluginName::NodeResourcesBalancedAllocation => &[PreScore, Score],
         PluginName::ImageLocality => &[Score],
         PluginName::DefaultBinder => &[Bind],
+        PluginName::GangScheduling => &[PreEnqueue],
         // Alpha in 1.35, and off by default.
-        PluginName::NodeDeclaredFeatures | PluginName::GangScheduling => &[],
+        PluginName::NodeDeclaredFeatures => &[],
     }
 }
 

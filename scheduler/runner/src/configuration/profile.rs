@@ -117,6 +117,7 @@ impl Bench<'_> {
                 Arc::new(plugins::NodeResourcesBalancedAllocation { resources })
             }
             PluginName::DynamicResources => Arc::new(plugins::DynamicResources::default()),
+            PluginName::GangScheduling => Arc::new(plugins::GangScheduling),
             PluginName::ImageLocality => Arc::new(plugins::ImageLocality),
             PluginName::VolumeRestrictions => Arc::new(plugins::VolumeRestrictions),
             PluginName::NodeVolumeLimits => Arc::new(plugins::NodeVolumeLimits),

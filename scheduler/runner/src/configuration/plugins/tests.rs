@@ -38,7 +38,7 @@ fn defaults() {
     assert_eq!(names(&plugins, ExtensionPoint::Score), DEFAULT_SCORES);
     assert_eq!(
         names(&plugins, ExtensionPoint::PreEnqueue),
-        ["SchedulingGates", "DynamicResources", "DefaultPreemption"]
+        ["SchedulingGates", "DynamicResources", "DefaultPreemption", "GangScheduling"]
     );
     assert_eq!(
         names(&plugins, ExtensionPoint::PostFilter),
