@@ -71,13 +71,7 @@ impl Counters {
         let weigh = |(counted, included): (Counted, Option<Vec<bool>>)| {
             let is_hostname = *counted.constraint.key == *plugin::HOSTNAME;
             let size = if is_hostname { hosts } else { distinct(&counted.domains, rows()) };
-            let counts = if is_hostname {
-                Arc::clone(&counted.by_row)
-            } else {
-                counted.by_domain(included.as_deref())
-            };
-            let weight = plugin::domain_weight(size);
-            Weighed { constraint: counted.constraint, domains: counted.domains, counts, weight }
+            counted.weighed(is_hostname, size, included.as_deref())
         };
         let constraints = counted.into_iter().zip(included).map(weigh).collect();
         Some(PreScore::each(Score { pod, requires_all_keys, constraints, ignored }))
@@ -207,6 +201,19 @@ impl Counted {
     }
 }
 
+impl Counted {
+    fn weighed(self, is_hostname: bool, size: usize, included: Option<&[bool]>) -> Weighed {
+        let weight = plugin::domain_weight(size);
+        let cost =
+            |pods: &u32| plugin::domain_cost(i64::from(*pods), weight, self.constraint.max_skew);
+        let counts = match is_hostname {
+            true => Cost::ByHost(self.by_row),
+            false => Cost::ByDomain(self.by_domain(included).iter().map(cost).collect()),
+        };
+        Weighed { constraint: self.constraint, domains: self.domains, counts, weight }
+    }
+}
+
 /// A DoNotSchedule constraint with what it measures against.
 struct Limit {
     domains: Domains,
@@ -251,9 +258,34 @@ impl NodeFilter for Filter {
 struct Weighed {
     constraint: Constraint,
     domains: Domains,
-    /// By domain; by row if domains are single nodes.
-    counts: Arc<Vec<u32>>,
+    counts: Cost,
     weight: f64,
+}
+
+/// What a constraint's domains cost.
+enum Cost {
+    /// Of each domain; those past the end have no pods.
+    ByDomain(Vec<f64>),
+    /// Domains are single nodes: how many pods each row has.
+    ByHost(Arc<Vec<u32>>),
+}
+
+impl Weighed {
+    fn cost(&self, pods: i64) -> f64 {
+        plugin::domain_cost(pods, self.weight, self.constraint.max_skew)
+    }
+
+    fn of(&self, pod: &PodInfo, node: &NodeInfo, row: Option<usize>, domain: u32) -> f64 {
+        match (&self.counts, row) {
+            (Cost::ByDomain(costs), _) => {
+                costs.get(domain as usize).copied().unwrap_or_else(|| self.cost(0))
+            }
+            (Cost::ByHost(by_row), Some(row)) => {
+                self.cost(by_row.get(row).copied().unwrap_or(0).into())
+            }
+            (Cost::ByHost(_), None) => self.cost(self.constraint.count(pod, node)),
+        }
+    }
 }
 
 struct Score<'a> {
@@ -278,14 +310,7 @@ impl Score<'_> {
                 }
                 continue;
             }
-            let constraint = &weighed.constraint;
-            let is_hostname = *constraint.key == *plugin::HOSTNAME;
-            let count = match row.and_then(|row| u32::try_from(row).ok()) {
-                Some(row) if is_hostname => number(&weighed.counts, row).into(),
-                None if is_hostname => constraint.count(self.pod, node),
-                _ => number(&weighed.counts, domain).into(),
-            };
-            score += plugin::domain_cost(count, weighed.weight, constraint.max_skew);
+            score += weighed.of(self.pod, node, row, domain);
         }
         plugin::rounded(score)
     }

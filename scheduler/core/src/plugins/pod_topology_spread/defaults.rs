@@ -52,9 +52,12 @@ const ZONE: &str = "topology.kubernetes.io/zone";
 pub(super) fn owner_selector(pod: &PodInfo, objects: &Objects) -> Selector {
     let services = objects.services.in_namespace(pod.namespace());
     let selectors = services.filter_map(|s| s.spec.as_ref()?.selector.as_ref());
-    let serving = selectors.map(Selector::from_labels);
-    let serving = serving.filter(|selector| selector.matches(&pod.pod.metadata.labels));
-    let served = serving.fold(Selector::everything(), Selector::and);
+    // There may be many Services, and few select the pod: no selector is made before it is known to.
+    let labels = pod.pod.metadata.labels.as_ref();
+    let has = |(key, value): (&String, &String)| labels.and_then(|l| l.get(key)) == Some(value);
+    let serving = selectors.filter(|selector| selector.iter().all(has));
+    let served = serving.map(Selector::from_labels);
+    let served = served.fold(Selector::everything(), Selector::and);
     match controller_selector(pod, objects) {
         Some(controller) => served.and(controller),
         None => served,
