@@ -24,7 +24,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Value, json};
 
-use crate::cache::{Kind, Object};
+use crate::cache::{Kind, Object, Snapshot};
+use crate::explain::Cluster;
 use crate::pod::PodInfo;
 
 /// A node of this name.
@@ -62,6 +63,27 @@ pub(crate) fn bound(pod: &Pod, node: &str) -> Arc<PodInfo> {
     let mut pod = pod.clone();
     pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
     Arc::new(PodInfo::new(Arc::new(pod)))
+}
+
+/// So many cases, or as many as `PINTLE_CLUSTERS` says.
+pub(crate) fn clusters(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PINTLE_CLUSTERS").ok();
+    let asked = asked.map(|text| text.parse().expect("PINTLE_CLUSTERS is a number of clusters"));
+    ProptestConfig::with_cases(asked.unwrap_or(cases))
+}
+
+/// Writes what a decision about the pod reads to a file for `pintle simulate`, and says where and
+/// what. Every failing case overwrites the one before, so that the smallest remains.
+pub(crate) fn printed(test: &str, snapshot: &Snapshot, pod: &PodInfo) -> String {
+    let yaml = Cluster::of(snapshot, pod).to_yaml();
+    let path = std::env::temp_dir().join(format!("pintle-{test}.yaml"));
+    match std::fs::write(&path, &yaml) {
+        Ok(()) => {
+            let pod = format!("{}/{}", pod.namespace(), pod.name());
+            format!("pintle explain pod {pod} -f {}\n{yaml}", path.display())
+        }
+        Err(error) => format!("{} was not written: {error}\n{yaml}", path.display()),
+    }
 }
 
 /// The object, of this kind, as it is first seen.

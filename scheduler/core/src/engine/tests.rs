@@ -90,7 +90,7 @@ fn assert_not_overcommitted(snapshot: &Snapshot, shrunk: &[String]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(testing::clusters(200))]
 
     #[test]
     fn the_scan_agrees_with_the_reference_and_never_overcommits(
@@ -130,15 +130,19 @@ proptest! {
                     let fresh = objects.cache();
                     let expected = reference::evaluate(&profile, fresh.snapshot(), &info);
                     let actual = scan.best(&profile, cache.snapshot(), &info);
+                    let printed = || testing::printed("scan", cache.snapshot(), &info);
                     match actual {
                         Ok(best) => prop_assert_eq!(
                             names(cache.snapshot(), best),
-                            names(fresh.snapshot(), &expected.best)
+                            names(fresh.snapshot(), &expected.best),
+                            "{}", printed()
                         ),
                         Err(diagnosis) => {
-                            prop_assert!(expected.best.is_empty());
-                            prop_assert_eq!(diagnosis.to_string(), expected.diagnosis.to_string());
-                            prop_assert_eq!(diagnosis.plugins, expected.diagnosis.plugins);
+                            let said = (diagnosis.to_string(), diagnosis.plugins);
+                            let expected_said =
+                                (expected.diagnosis.to_string(), expected.diagnosis.plugins);
+                            prop_assert!(expected.best.is_empty(), "{}", printed());
+                            prop_assert_eq!(said, expected_said, "{}", printed());
                             continue;
                         }
                     }

@@ -26,7 +26,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::manifest::{Document, ManifestError, documents, to_yaml};
-use crate::cache::{self, Object};
+use crate::cache::{self, Object, Snapshot};
+use crate::pod::PodInfo;
 
 /// Objects by kind, each in the order in which it was first read. An object that is read again
 /// under the same name replaces the one before.
@@ -99,6 +100,46 @@ fn key_of(metadata: &ObjectMeta) -> (String, String) {
 }
 
 impl Cluster {
+    /// What a decision about a pending pod reads.
+    pub fn of(snapshot: &Snapshot, pod: &PodInfo) -> Self {
+        let mut cluster = Self::default();
+        for info in snapshot.nodes() {
+            cluster.set_node(Node::clone(info.node()));
+            for pod in info.pods() {
+                let mut pod = Pod::clone(&pod.pod);
+                pod.spec.get_or_insert_default().node_name = Some(info.name().to_string());
+                cluster.set_pod(pod);
+            }
+        }
+        let objects = snapshot.objects();
+        macro_rules! take {
+            ($($field:ident),*) => {$(
+                objects.$field.iter().for_each(|object| cluster.set_other(object.as_ref().clone()));
+            )*};
+        }
+        take!(
+            namespaces,
+            services,
+            replication_controllers,
+            replica_sets,
+            stateful_sets,
+            persistent_volumes,
+            persistent_volume_claims,
+            storage_classes,
+            csi_nodes,
+            csi_drivers,
+            csi_storage_capacities,
+            volume_attachments,
+            pod_disruption_budgets,
+            resource_claims,
+            resource_slices,
+            device_classes,
+            workloads
+        );
+        cluster.set_pod(Pod::clone(&pod.pod));
+        cluster
+    }
+
     /// Reads a file's text: a YAML stream, JSON, Lists.
     pub fn read(&mut self, text: &str) -> Result<Read, ManifestError> {
         let mut read = Read::default();

@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cache::Cache;
 use crate::framework::Profiles;
 use crate::testing;
 
@@ -191,19 +192,32 @@ fn what_is_wrong_with_a_file_names_document_object_and_field() {
 }
 
 proptest! {
-    /// A cluster that a property test prints is, read again, the same cluster.
+    /// A cluster that a property test prints is, read again, the same to every plugin.
     #[test]
     fn printed_clusters_read_back(
-        nodes in vec((0..6).prop_flat_map(|n| testing::node(format!("n{n}"))), 0..4),
-        pods in vec((0..6).prop_flat_map(|n| testing::pod(format!("p{n}"))), 0..4),
+        nodes in vec((0..6).prop_flat_map(|n| testing::node(format!("n{n}"))), 0..5),
+        others in vec(testing::other(), 0..16),
+        residents in vec((0..6).prop_flat_map(|n| testing::pod(format!("p{n}"))), 0..4),
+        pod in testing::pod("pending".to_owned()),
     ) {
-        let mut before = Cluster::default();
-        nodes.into_iter().for_each(|node| before.set_node(Arc::unwrap_or_clone(node)));
-        pods.into_iter().for_each(|pod| before.set_pod(pod));
-        let mut after = Cluster::default();
-        let read = after.read(&before.to_yaml()).unwrap();
-        prop_assert_eq!(read, Read::default());
-        let schedule = |cluster: &Cluster| Simulation::new(profiles(), cluster, 1).run();
-        prop_assert_eq!(schedule(&before), schedule(&after));
+        let mut cache = Cache::default();
+        nodes.into_iter().for_each(|node| cache.set_node(node));
+        others.iter().for_each(|object| cache.apply(object));
+        for (resident, node) in residents.iter().zip(["n0", "n1", "n2", "n3"]) {
+            if cache.snapshot().get(node).is_some() {
+                cache.set_pod(testing::bound(resident, node));
+            }
+        }
+        let pod = Arc::new(PodInfo::new(Arc::new(pod)));
+        let profile = Profile::default_plugins("default-scheduler");
+        let expected = explain(&profile, cache.snapshot(), &pod);
+        let printed = Cluster::of(cache.snapshot(), &pod).to_yaml();
+        let mut read = Cluster::default();
+        prop_assert_eq!(read.read(&printed).unwrap(), Read::default());
+        let reread = read.pod(pod.namespace(), pod.name()).unwrap();
+        let reread = Arc::new(PodInfo::new(Arc::clone(reread)));
+        let actual = Simulation::new(profiles(), &read, 1).explain(&reread);
+        prop_assert_eq!(actual.nodes, expected.nodes, "{}", printed);
+        prop_assert_eq!(actual.best, expected.best, "{}", printed);
     }
 }

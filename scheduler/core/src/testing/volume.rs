@@ -61,7 +61,7 @@ pub(super) fn object() -> impl Strategy<Value = Object> {
 }
 
 fn size() -> impl Strategy<Value = &'static str> {
-    select(&["1Gi", "2Gi", "3Gi", "-1", ""][..])
+    select(&["1Gi", "2Gi", "3Gi", "-1", "0"][..])
 }
 
 fn class_name() -> impl Strategy<Value = &'static str> {

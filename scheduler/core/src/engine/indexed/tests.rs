@@ -120,14 +120,16 @@ fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) ->
                 let expected = expected(&profile, &cache, &pod);
                 let snapshot = cache.snapshot();
                 let highest = expected.values().max();
+                let printed = || testing::printed("index", snapshot, &pod);
                 if let Some(class) = plain(&mut engine, &profile, snapshot, &pod) {
-                    assert_eq!(actual(class, snapshot), expected);
+                    assert_eq!(actual(class, snapshot), expected, "{}", printed());
                 }
                 if let Some(best) = engine.best(&profile, snapshot, &pod) {
                     let mut best = names(snapshot, &best);
                     best.sort_unstable();
                     let expected = expected.iter().filter(|(_, total)| Some(*total) == highest);
-                    assert_eq!(best, expected.map(|(name, _)| name.clone()).collect::<Vec<_>>());
+                    let expected: Vec<_> = expected.map(|(name, _)| name.clone()).collect();
+                    assert_eq!(best, expected, "{}", printed());
                 }
                 // What is drawn is one of the best, however often.
                 for _ in 0..8 {
@@ -138,14 +140,14 @@ fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) ->
                 match engine.decide(&profile, snapshot, &pod, &mut random) {
                     Ok(node) => {
                         let name = snapshot.nodes()[node].name().clone();
-                        assert_eq!(expected.get(&*name), highest);
+                        assert_eq!(expected.get(&*name), highest, "{}", printed());
                         cache.assume(&pod, &name).unwrap();
                         pods.push(pod);
                     }
                     Err(diagnosis) => {
-                        assert_eq!(highest, None);
+                        assert_eq!(highest, None, "{}", printed());
                         let said = reference::evaluate(&profile, snapshot, &pod).diagnosis;
-                        assert_eq!(diagnosis.to_string(), said.to_string());
+                        assert_eq!(diagnosis.to_string(), said.to_string(), "{}", printed());
                     }
                 }
             }
@@ -164,7 +166,7 @@ fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) ->
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(testing::clusters(256))]
 
     #[test]
     fn the_index_agrees_with_the_reference_on_every_total(
