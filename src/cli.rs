@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pintle_component::LogFormat;
+use pintle_dataplane::plan::NodePortAddress;
 use pintle_kubelet::RuntimeKind;
 
 pub(crate) use scheduler::{LeaderElectionArgs, SchedulerArgs, ServingArgs};
@@ -158,6 +159,18 @@ pub(crate) struct ProxyArgs {
     /// The cgroup v2 directory whose processes see the Services; else the root of the hierarchy
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
+    /// The ranges of the cluster's pods, one a family: clients outside them are masqueraded
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) cluster_cidr: Vec<ipnet::IpNet>,
+    /// Which of the node's addresses node ports answer at: CIDRs, primary, localhost or all; else all
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub(crate) nodeport_addresses: Vec<NodePortAddress>,
+    /// Masquerade all packets to cluster IPs that come from outside the node
+    #[arg(long)]
+    pub(crate) masquerade_all: bool,
+    /// The least milliseconds between two updates of the tables
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    pub(crate) min_sync_period_ms: u64,
     /// Remove all that an earlier run left in the kernel, and exit
     #[arg(long)]
     pub(crate) cleanup: bool,

@@ -23,6 +23,11 @@ pub struct Config {
     pub node_port_addresses: Vec<NodePortAddress>,
     /// How it is told which clients are the cluster's pods.
     pub local_detector: LocalDetector,
+    /// Whether all packets to cluster IPs from outside are masqueraded.
+    pub masquerade_all: bool,
+    /// Whether packets are translated on the node's links, for clients that are not on the node. If
+    /// not, the processes in the cgroup alone are served.
+    pub translates_packets: bool,
     /// Where maps and links are pinned, so that they outlive the process; without, everything goes
     /// with it.
     pub pins: Option<Pins>,
@@ -48,6 +53,9 @@ pub struct Limits {
     /// Clients that keep their backend by session affinity; the least recently used are forgotten
     /// first.
     pub affinity_max: u32,
+    /// Connections from outside the node, about 350 bytes each, taken at the start. The least recently
+    /// used are forgotten first.
+    pub connections_max: u32,
     /// `loadBalancerSourceRanges`, summed over all Services. Memory is taken as they are used.
     pub source_ranges_max: u32,
     /// Datagram flows from sockets that speak to more than one Service; the least recently used go
@@ -66,6 +74,8 @@ impl Config {
             node_namespace: NodeNamespace::Own,
             node_port_addresses: Vec::new(),
             local_detector: LocalDetector::None,
+            masquerade_all: false,
+            translates_packets: false,
             pins: None,
             keep_pins: false,
             limits: Limits::default(),
@@ -74,13 +84,14 @@ impl Config {
 }
 
 impl Default for Limits {
-    /// Room for 65,536 Service ports with four backends each, in about 20 MiB.
+    /// Room for 65,536 Service ports with four backends each, and 65,536 connections from outside, in about 45 MiB.
     fn default() -> Self {
         Self {
             frontends_max: 65_536,
             slots_max: 262_144,
             tcp_peers_max: 65_536,
             affinity_max: 65_536,
+            connections_max: 65_536,
             source_ranges_max: 65_536,
             flows_max: 16_384,
         }

@@ -23,7 +23,7 @@ use follow::{Events, Follower, Watches};
 use metrics::Metrics;
 use node::NodePorts;
 use status::Status;
-use sync::Engine;
+use sync::{Engine, NodeTables};
 
 /// Why the dataplane stopped.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,13 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
 
     let status = Status::default();
     status.add_checks(&daemon.health, &node);
-    let engine = Engine::new(dataplane, planner);
+    let tables = NodeTables {
+        dataplane,
+        namespace: config.node_namespace.clone(),
+        detector: config.local_detector,
+        translates_packets: config.translates_packets,
+    };
+    let engine = Engine::new(tables, planner);
     let metrics = Metrics::of(&daemon.registry, &node);
     let node_ports = NodePorts::new(config.node_namespace, config.node_port_addresses);
     let period = config.min_sync_period;
@@ -126,6 +132,7 @@ fn load(config: &Config) -> Result<(Dataplane, Planner), LoadError> {
         }
     };
     dataplane.set_node_namespace(&config.node_namespace)?;
+    dataplane.set_local(&config.local_detector, config.masquerade_all)?;
     Ok((dataplane, planner))
 }
 

@@ -7,6 +7,7 @@
 
 mod error;
 mod inventory;
+mod links;
 mod load;
 mod namespace;
 mod pins;
@@ -19,8 +20,9 @@ mod syscall;
 mod update;
 
 pub use error::{ApplyError, LoadError};
+pub use links::LinkError;
 pub use load::{Dataplane, Events};
-pub use namespace::{NamespaceError, NodeNamespace};
+pub use namespace::{Link, NamespaceError, NodeNamespace};
 pub use pins::{Pins, PinsError};
 pub(crate) use preflight::make_cgroup;
 pub use programs::ProgramCost;

@@ -1,10 +1,12 @@
 //! The parts that run alone against an API server: controller-manager, kubelet, proxy.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use pintle_component::Daemon;
 use pintle_dataplane::Pins;
+use pintle_dataplane::plan::LocalDetector;
 use pintle_kubelet::{Capacity, ProcessConfig, Runtime, RuntimeKind};
 use pintle_node::cgroup::{self, Cgroup};
 use pintle_node::{ClusterId, NodeNetwork};
@@ -68,6 +70,11 @@ pub(crate) async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
             None => Cgroup::at(cgroup::find_or_mount()?),
         };
         let config = pintle_dataplane::Config {
+            min_sync_period: Duration::from_millis(args.min_sync_period_ms),
+            node_port_addresses: args.nodeport_addresses,
+            local_detector: LocalDetector::Cidrs(args.cluster_cidr),
+            masquerade_all: args.masquerade_all,
+            translates_packets: true,
             pins: Some(pins),
             keep_pins: true,
             ..pintle_dataplane::Config::new(node_name, cgroup.path())

@@ -113,7 +113,7 @@ impl<T: Tables> Follower<T> {
             Changes::default()
         } else {
             let services = self.inbox.take_changes();
-            Changes { services, node_addresses: self.node_ports.take_news() }
+            Changes { services, node: self.node_ports.take_news() }
         };
         let start = Instant::now();
         let update = spawn_blocking(move || {

@@ -7,30 +7,41 @@ use std::net::IpAddr;
 use pintle_ebpf_common::Address;
 use tokio::task::spawn_blocking;
 
-use crate::kernel::NodeNamespace;
+use crate::kernel::{Link, NodeNamespace};
 use crate::plan::{NodePortAddress, NodeSpec, node_port_addresses};
 
 /// The node's addresses, and which of them are in the tables.
 pub(super) struct NodePorts {
     namespace: NodeNamespace,
     wanted: Vec<NodePortAddress>,
-    interfaces: Vec<IpAddr>,
+    links: Vec<Link>,
     chosen: BTreeMap<Address, u32>,
     news: bool,
 }
 
+/// The node as its links show it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NodeNews {
+    /// Where node ports answer.
+    pub(super) addresses: BTreeMap<Address, u32>,
+    pub(super) links: Vec<Link>,
+}
+
 impl NodePorts {
     pub(super) fn new(namespace: NodeNamespace, wanted: Vec<NodePortAddress>) -> Self {
-        let (interfaces, chosen) = (Vec::new(), BTreeMap::new());
+        let (links, chosen) = (Vec::new(), BTreeMap::new());
         // An earlier process may have left addresses that are none any more.
-        Self { namespace, wanted, interfaces, chosen, news: true }
+        Self { namespace, wanted, links, chosen, news: true }
     }
 
     /// Look at the node's links. If that fails they are as they were.
     pub(super) async fn look(&mut self) {
         let namespace = self.namespace.clone();
-        match spawn_blocking(move || namespace.addresses()).await {
-            Ok(Ok(interfaces)) => self.interfaces = interfaces,
+        match spawn_blocking(move || namespace.links()).await {
+            Ok(Ok(links)) => {
+                self.news |= links != self.links;
+                self.links = links;
+            }
             Ok(Err(error)) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, source, "the node's addresses stay as they were");
@@ -41,7 +52,9 @@ impl NodePorts {
 
     /// Choose among the node's addresses.
     pub(super) fn choose(&mut self, node: &NodeSpec) {
-        let chosen = node_port_addresses(&self.wanted, node, &self.interfaces);
+        let all: Vec<IpAddr> =
+            self.links.iter().flat_map(|link| &link.addresses).copied().collect();
+        let chosen = node_port_addresses(&self.wanted, node, &all);
         self.news |= chosen != self.chosen;
         self.chosen = chosen;
     }
@@ -50,8 +63,9 @@ impl NodePorts {
         self.news
     }
 
-    /// The chosen addresses, if they may be news.
-    pub(super) fn take_news(&mut self) -> Option<BTreeMap<Address, u32>> {
-        mem::take(&mut self.news).then(|| self.chosen.clone())
+    /// The node's links and the chosen addresses, if they may be news.
+    pub(super) fn take_news(&mut self) -> Option<NodeNews> {
+        let news = || NodeNews { addresses: self.chosen.clone(), links: self.links.clone() };
+        mem::take(&mut self.news).then(news)
     }
 }

@@ -1,28 +1,47 @@
 //! One update: from the changed Services to the kernel.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use pintle_ebpf_common::Address;
-
-use crate::kernel::{ApplyError, Dataplane};
-use crate::plan::{DesiredService, MapOp, Planner, Rejected, ServiceName};
+use super::node::NodeNews;
+use crate::kernel::{ApplyError, Dataplane, Link, NodeNamespace};
+use crate::plan::{DesiredService, LocalDetector, MapOp, Planner, Rejected, ServiceName};
 
 /// What carries operations out: the kernel, or a test's memory.
 pub(super) trait Tables: Send + 'static {
     /// See [`Dataplane::apply`].
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError>;
+    /// See [`Dataplane::set_links`]. What cannot be served is logged.
+    fn set_links(&mut self, _links: &[Link]) {}
     /// See [`Dataplane::became_whole`]. Called after every update.
     fn became_whole(&mut self) {}
 }
 
-impl Tables for Dataplane {
+/// The kernel's tables of a node.
+pub(super) struct NodeTables {
+    pub(super) dataplane: Dataplane,
+    pub(super) namespace: NodeNamespace,
+    pub(super) detector: LocalDetector,
+    /// Whether packets are translated on the node's links.
+    pub(super) translates_packets: bool,
+}
+
+impl Tables for NodeTables {
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError> {
-        Self::apply(self, ops)
+        self.dataplane.apply(ops)
+    }
+
+    fn set_links(&mut self, links: &[Link]) {
+        if !self.translates_packets {
+            return;
+        }
+        if let Err(error) = self.dataplane.set_links(&self.namespace, &self.detector, links) {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, source, "clients from outside by this link are not served");
+        }
     }
 
     fn became_whole(&mut self) {
-        Self::became_whole(self);
+        self.dataplane.became_whole();
     }
 }
 
@@ -40,8 +59,8 @@ pub(super) struct Engine<T> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     pub(super) services: Vec<(ServiceName, DesiredService)>,
-    /// Where node ports answer, if that may be news.
-    pub(super) node_addresses: Option<BTreeMap<Address, u32>>,
+    /// The node's own addresses and links, if they may be news.
+    pub(super) node: Option<NodeNews>,
 }
 
 /// What an update came to.
@@ -75,8 +94,9 @@ impl<T: Tables> Engine<T> {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let plan = self.planner.plan(now_ms, changes.services);
         self.unapplied.extend(plan.ops);
-        if let Some(addresses) = changes.node_addresses {
+        if let Some(NodeNews { addresses, links }) = changes.node {
             self.unapplied.extend(self.planner.plan_node_addresses(addresses).ops);
+            self.tables.set_links(&links);
         }
         self.apply()?;
         self.tables.became_whole();

@@ -1,17 +1,18 @@
 //! Load and attach.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use pintle_ebpf_common::{
-    Address, Frontend, FrontendKey, ServiceLabel, Settings, SourceRange, event,
+    Address, Device, Frontend, FrontendKey, ServiceLabel, Settings, SourceRange, event,
 };
 
 use super::error::LoadError;
 use super::inventory;
+use super::links::Attachments;
 use super::namespace::NodeNamespace;
 use super::pins::Pins;
 use super::preflight;
@@ -55,6 +56,8 @@ pub struct Dataplane {
     pub(super) settings: Array<MapData, Settings>,
     pub(super) current: Settings,
     pub(super) source_ranges: LpmTrie<MapData, SourceRange, u32>,
+    pub(super) devices: HashMap<MapData, u32, Device>,
+    pub(super) attachments: Attachments,
     pub(super) services: HashMap<MapData, u32, ServiceLabel>,
     pub(super) connections: PerCpuArray<MapData, u64>,
     events: PerCpuArray<MapData, u64>,
@@ -74,6 +77,12 @@ pub struct Events {
     pub refused: u64,
     /// Records that were found half written, or passed on to another table, and looked up again.
     pub retried: u64,
+    /// Packets from outside dropped because the Service has no backend for them.
+    pub dropped_no_backend: u64,
+    /// Packets from outside dropped because their source may not.
+    pub dropped_source: u64,
+    /// Packets from outside dropped because no port was left to masquerade them with.
+    pub dropped_no_port: u64,
 }
 
 impl Dataplane {
@@ -86,7 +95,7 @@ impl Dataplane {
         let mut ebpf = open(limits, None)?;
         let costs = programs::load(&mut ebpf)?;
         target.attach(&mut ebpf)?;
-        Self::of(ebpf, costs, limits)
+        Self::of(ebpf, costs, limits, None)
     }
 
     /// Like [`Dataplane::load`], but take over what an earlier process left pinned, and leave it
@@ -103,7 +112,7 @@ impl Dataplane {
         let costs = programs::load(&mut ebpf)?;
         target.attach_pinned(&mut ebpf, &directory)?;
         let limits = pinned_limits(&ebpf, limits)?;
-        let mut dataplane = Self::of(ebpf, costs, limits)?;
+        let mut dataplane = Self::of(ebpf, costs, limits, Some(directory))?;
         dataplane.taken_over = Some(pins.clone());
         let found = inventory::read(&dataplane).map_err(LoadError::Inventory)?;
         Ok((dataplane, Planner::restore(limits, found)))
@@ -144,7 +153,13 @@ impl Dataplane {
     /// What the programs have counted.
     pub fn events(&self) -> Result<Events, MapError> {
         let count = |kind| Ok::<_, MapError>(self.events.get(&kind, 0)?.iter().sum());
-        Ok(Events { refused: count(event::REFUSED)?, retried: count(event::RETRIED)? })
+        Ok(Events {
+            refused: count(event::REFUSED)?,
+            retried: count(event::RETRIED)?,
+            dropped_no_backend: count(event::DROPPED_NO_BACKEND)?,
+            dropped_source: count(event::DROPPED_SOURCE)?,
+            dropped_no_port: count(event::DROPPED_NO_PORT)?,
+        })
     }
 
     /// The programs and what they cost.
@@ -158,7 +173,13 @@ impl Dataplane {
         self.frontends.keys().try_fold(0, |count, key| key.map(|_| count + 1))
     }
 
-    fn of(mut ebpf: Ebpf, costs: Vec<ProgramCost>, limits: Limits) -> Result<Self, LoadError> {
+    fn of(
+        mut ebpf: Ebpf,
+        costs: Vec<ProgramCost>,
+        limits: Limits,
+        pins: Option<PathBuf>,
+    ) -> Result<Self, LoadError> {
+        let [ingress, egress] = programs::for_packets(&mut ebpf)?;
         let Some(Map::Array(slots)) = ebpf.take_map("SLOTS") else {
             return Err(LoadError::Object("map SLOTS"));
         };
@@ -171,6 +192,8 @@ impl Dataplane {
             current: current.map_err(|source| LoadError::Map { map: "SETTINGS", source })?,
             settings,
             source_ranges: take(&mut ebpf, "SOURCE_RANGES")?,
+            devices: take(&mut ebpf, "DEVICES")?,
+            attachments: Attachments::new(ingress, egress, pins),
             services: take(&mut ebpf, "SERVICES")?,
             connections: take(&mut ebpf, "CONNECTIONS")?,
             events: take(&mut ebpf, "EVENTS")?,
@@ -194,8 +217,9 @@ fn open(limits: Limits, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
     loader.load(OBJECT).map_err(|error| LoadError::Maps(Box::new(error)))
 }
 
-fn sizes(limits: Limits) -> [(&'static str, u32); 8] {
+fn sizes(limits: Limits) -> [(&'static str, u32); 9] {
     [
+        ("TRACKED", limits.connections_max.saturating_mul(2)),
         ("FRONTENDS", limits.frontends_max),
         ("SLOTS", limits.slots_max),
         ("SOURCE_RANGES", limits.source_ranges_max),
@@ -238,7 +262,10 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(taken).map_err(|source| LoadError::Map { map, source })
 }
 
-const MAPS: [&str; 12] = [
+const MAPS: [&str; 15] = [
+    "DEVICES",
+    "FRAGMENTS",
+    "TRACKED",
     "FRONTENDS",
     "SLOTS",
     "NODE_ADDRESSES",

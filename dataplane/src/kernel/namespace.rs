@@ -1,5 +1,6 @@
 //! The node's own network namespace: which addresses it has, and the kernel's number of it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,6 +9,19 @@ use nix::ifaddrs::getifaddrs;
 use pintle_node::{NetNs, NetworkError};
 
 use super::syscall::netns_cookie;
+
+/// A link of the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number of it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether its packets have Ethernet headers; the loopback device's are not counted.
+    pub ethernet: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
 
 /// Where the node's own addresses are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,18 +52,9 @@ pub enum NamespaceError {
 }
 
 impl NodeNamespace {
-    /// The addresses of all its links.
-    pub fn addresses(&self) -> Result<Vec<IpAddr>, NamespaceError> {
-        let list = || {
-            let all = getifaddrs()?;
-            let ips = all.filter_map(|one| {
-                let address = one.address?;
-                let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-                v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-            });
-            Ok::<Vec<IpAddr>, io::Error>(ips.collect())
-        };
-        self.run(list)?.map_err(|source| NamespaceError::Ask("the addresses", source))
+    /// Its links that have an IP address.
+    pub fn links(&self) -> Result<Vec<Link>, NamespaceError> {
+        self.run(list_links)?.map_err(|source| NamespaceError::Ask("the links", source))
     }
 
     /// The kernel's cookie of it.
@@ -57,7 +62,7 @@ impl NodeNamespace {
         self.run(netns_cookie)?.map_err(|source| NamespaceError::Ask("the cookie", source))
     }
 
-    fn run<T: Send + 'static>(
+    pub(super) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NamespaceError> {
@@ -69,3 +74,29 @@ impl NodeNamespace {
         }
     }
 }
+
+fn list_links() -> io::Result<Vec<Link>> {
+    let mut links = BTreeMap::<String, Link>::new();
+    for one in getifaddrs()? {
+        let name = one.interface_name;
+        let link = links.entry(name.clone()).or_insert_with(|| Link {
+            index: 0,
+            name,
+            ethernet: false,
+            addresses: Vec::new(),
+        });
+        let Some(address) = one.address else { continue };
+        if let Some(v4) = address.as_sockaddr_in() {
+            link.addresses.push(v4.ip().into());
+        } else if let Some(v6) = address.as_sockaddr_in6() {
+            link.addresses.push(v6.ip().into());
+        } else if let Some(hardware) = address.as_link_addr() {
+            link.index = u32::try_from(hardware.ifindex()).unwrap_or(0);
+            link.ethernet = hardware.hatype() == ARPHRD_ETHER;
+        }
+    }
+    Ok(links.into_values().filter(|link| !link.addresses.is_empty()).collect())
+}
+
+// uapi/linux/if_arp.h
+const ARPHRD_ETHER: u16 = 1;

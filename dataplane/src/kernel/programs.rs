@@ -1,7 +1,7 @@
 //! The programs: load them, and attach each to the cgroup or hand it an attachment that is there.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,18 @@ pub struct ProgramCost {
 
 /// Load all programs. A refusal leaves nothing behind.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<Vec<ProgramCost>, LoadError> {
-    PROGRAMS.into_iter().map(|name| load_one(ebpf, name)).collect()
+    PROGRAMS.into_iter().chain(PACKET_PROGRAMS).map(|name| load_one(ebpf, name)).collect()
+}
+
+/// The loaded programs for packets that come in and that go out.
+pub(super) fn for_packets(ebpf: &mut Ebpf) -> Result<[OwnedFd; 2], LoadError> {
+    let [ingress, egress] = PACKET_PROGRAMS;
+    let mut fd = |name| {
+        let failed = |source| LoadError::Program { program: name, source };
+        let fd = program(ebpf, name)?.fd().map_err(failed)?;
+        fd.as_fd().try_clone_to_owned().map_err(|error| failed(error.into()))
+    };
+    Ok([fd(ingress)?, fd(egress)?])
 }
 
 fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramCost, LoadError> {
@@ -34,6 +45,7 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramCost, LoadErro
     match program {
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
         _ => return Err(LoadError::Object(name)),
     }
     .map_err(failed)?;
@@ -147,3 +159,6 @@ const PROGRAMS: [&str; 11] = [
     "pintle_connect4",
     "pintle_connect6",
 ];
+
+/// For packets that come in and that go out.
+const PACKET_PROGRAMS: [&str; 2] = ["pintle_ingress", "pintle_egress"];

@@ -38,6 +38,41 @@ pub(super) fn cgroup_of_link(link: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(info[2])
 }
 
+/// Attach a program to a link of this thread's network namespace, after those that are there
+/// (`BPF_LINK_CREATE`, tcx). It stays for as long as the descriptor, or a pin of it.
+pub(super) fn attach_to_link(
+    program: BorrowedFd<'_>,
+    link: u32,
+    direction: Direction,
+) -> io::Result<OwnedFd> {
+    let mut attr = Attr::default();
+    attr.set_u32(0, program.as_raw_fd() as u32);
+    attr.set_u32(1, link);
+    let (ingress, egress) = (BPF_TCX_INGRESS, BPF_TCX_EGRESS);
+    attr.set_u32(2, if direction == Direction::Ingress { ingress } else { egress });
+    let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel has just given this descriptor to this process.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pin at `path` (`BPF_OBJ_PIN`).
+pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = Attr::default();
+    attr.words[0] = path.as_ptr() as u64;
+    attr.set_u32(2, fd.as_raw_fd() as u32);
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Which packets of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Direction {
+    /// Those that come in.
+    Ingress,
+    /// Those that go out.
+    Egress,
+}
+
 /// The kernel's cookie of this thread's network namespace.
 pub(super) fn netns_cookie() -> io::Result<u64> {
     let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
@@ -60,7 +95,7 @@ pub(super) fn netns_cookie() -> io::Result<u64> {
 #[derive(Default)]
 #[repr(C)]
 struct Attr {
-    words: [u64; 4],
+    words: [u64; 8],
 }
 
 impl Attr {
@@ -88,9 +123,13 @@ fn bpf(command: libc::c_long, attr: &mut Attr) -> io::Result<i32> {
 }
 
 // uapi/linux/bpf.h
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
 // uapi/asm-generic/socket.h
 const SO_NETNS_COOKIE: libc::c_int = 71;
 

@@ -9,6 +9,7 @@ mod cgroup;
 mod churn;
 mod daemon;
 mod fixture;
+mod forward;
 mod ipv6;
 mod node_port;
 mod pins;

@@ -16,6 +16,7 @@
 mod address;
 mod affinity;
 mod backend;
+mod connection;
 mod frontend;
 mod node;
 mod seal;
@@ -24,6 +25,7 @@ mod translation;
 pub use address::Address;
 pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Endpoint, Slot};
+pub use connection::{Device, FragmentKey, Tracked, Tuple};
 pub use frontend::{Frontend, FrontendKey, Scope, SlotRun};
 pub use node::{ServiceLabel, Settings, SourceRange};
 pub use seal::seal;
@@ -45,8 +47,14 @@ pub mod event {
     pub const REFUSED: u32 = 0;
     /// A record was not whole, or its table's slots had passed on, and was looked up again.
     pub const RETRIED: u32 = 1;
+    /// A packet from outside was dropped: its Service has no backend for it.
+    pub const DROPPED_NO_BACKEND: u32 = 2;
+    /// A packet from outside was dropped: its source is in none of the Service's ranges.
+    pub const DROPPED_SOURCE: u32 = 3;
+    /// A packet from outside was dropped: no port was left to masquerade it with.
+    pub const DROPPED_NO_PORT: u32 = 4;
     /// The number of kinds.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 5;
 }
 
 /// Bits of [`Frontend::flags`].
@@ -77,6 +85,30 @@ pub mod setting {
     pub const DETECTS_LOCAL: u32 = 4;
 }
 
+/// Bits of [`Tracked::flags`].
+pub mod tracked {
+    /// These are the packets from the backend.
+    pub const REPLY: u32 = 1;
+    /// The packets are to be masqueraded, and it is not yet known as what.
+    pub const PENDING: u32 = 2;
+    /// Only if they leave by the link that they came in by.
+    pub const IF_TURNING_BACK: u32 = 4;
+}
+
+/// Where a packet is seen.
+pub mod hook {
+    /// Where it comes in by a link.
+    pub const INGRESS: u8 = 0;
+    /// Where it leaves by a link.
+    pub const EGRESS: u8 = 1;
+}
+
+/// Bits of [`Device::flags`].
+pub mod device {
+    /// All that comes in by it is from the cluster's pods.
+    pub const LOCAL: u32 = 1;
+}
+
 /// What the map of the node's addresses says of one.
 pub mod node_address {
     /// Node ports answer at it, for everyone.
@@ -90,8 +122,8 @@ mod pod {
     //! The types' promise to aya that any bytes of their size are a value of theirs.
 
     use crate::{
-        Address, Affinity, AffinityKey, Endpoint, Flow, Frontend, FrontendKey, Peer, ServiceLabel,
-        Settings, Slot, SourceRange, Translation,
+        Address, Affinity, AffinityKey, Device, Endpoint, Flow, FragmentKey, Frontend, FrontendKey,
+        Peer, ServiceLabel, Settings, Slot, SourceRange, Tracked, Translation, Tuple,
     };
 
     macro_rules! pod {
@@ -103,4 +135,5 @@ mod pod {
     }
     pod!(Address Affinity AffinityKey Endpoint Flow Frontend FrontendKey Peer ServiceLabel);
     pod!(Settings Slot SourceRange Translation);
+    pod!(Device FragmentKey Tracked Tuple);
 }

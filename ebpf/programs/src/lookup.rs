@@ -25,10 +25,10 @@ pub trait Client {
 /// What the tables say about an address.
 pub enum Answer {
     /// It is a Service's, and this backend is to serve it.
-    Backend { endpoint: Endpoint, service: u32 },
+    Backend { endpoint: Endpoint, service: u32, flags: u32, ranges: u32 },
     /// It is a Service's that has no backend for this client, who is to be turned away as
     /// [`Frontend::drops`] says.
-    NoBackend { drop: bool },
+    NoBackend { drop: bool, flags: u32 },
     /// It is no Service's.
     NotService,
 }
@@ -40,25 +40,40 @@ pub enum Answer {
 /// frontend's record has changed by then, so looking it up again finds the new one.
 #[inline(always)]
 pub fn resolve(client: &impl Client, key: FrontendKey) -> Answer {
+    let mut chosen = None;
     for _ in 0..TRIES {
         let Some((key, frontend)) = find(client, key) else { return Answer::NotService };
         if frontend.is_sealed_for(key) {
             let run = frontend.run(client.scope());
             if run.count == 0 {
-                return Answer::NoBackend { drop: frontend.drops(client.scope()) };
+                let drop = frontend.drops(client.scope());
+                return Answer::NoBackend { drop, flags: frontend.flags };
             }
             if let Some(endpoint) = choose(client, key, &frontend, run) {
-                let endpoint = if frontend.affinity_seconds == 0 {
-                    endpoint
-                } else {
-                    come_back(client, &frontend, run, endpoint)
-                };
-                return Answer::Backend { endpoint, service: frontend.service };
+                chosen = Some((frontend, run, endpoint));
+                break;
             }
         }
         count_event(event::RETRIED);
     }
-    Answer::NoBackend { drop: false }
+    let Some((frontend, run, fresh)) = chosen else {
+        return Answer::NoBackend { drop: false, flags: 0 };
+    };
+    let Frontend { service, flags, ranges, affinity_seconds, .. } = frontend;
+    let endpoint =
+        if affinity_seconds == 0 { fresh } else { come_back(client, &frontend, run, fresh) };
+    Answer::Backend { endpoint, service, flags, ranges }
+}
+
+/// Whether a backend is one of those that `key` may be answered by now.
+#[inline(always)]
+pub fn is_backend(client: &impl Client, key: FrontendKey, backend: Endpoint) -> bool {
+    match find(client, key) {
+        Some((key, frontend)) if frontend.is_sealed_for(key) => {
+            contains(frontend.table, frontend.run(client.scope()), backend)
+        }
+        _ => false,
+    }
 }
 
 /// The record for `key`, or where its address is the node's own, for the node port of its number.

@@ -8,13 +8,15 @@
 
 mod address;
 mod bind;
+mod forward;
 mod lookup;
 mod maps;
+mod packet;
 mod socket;
 
 use address::{V4, V6};
-use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
-use aya_ebpf::programs::{SockAddrContext, SockContext};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier};
+use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext};
 
 /// Runs in `connect(2)`, for IPv4.
 #[cgroup_sock_addr(connect4)]
@@ -80,6 +82,18 @@ pub fn pintle_bind6(ctx: SockContext) -> i32 {
 #[cgroup_sock(sock_release)]
 pub fn pintle_release(ctx: SockContext) -> i32 {
     bind::release(&ctx)
+}
+
+/// Runs for each packet that comes in by a link of the node.
+#[classifier]
+pub fn pintle_ingress(ctx: TcContext) -> i32 {
+    forward::ingress(&ctx)
+}
+
+/// Runs for each packet that goes out by a link of the node.
+#[classifier]
+pub fn pintle_egress(ctx: TcContext) -> i32 {
+    forward::egress(&ctx)
 }
 
 /// What the kernel shows as the programs' licence; none of the helpers used is for GPL code alone.

@@ -6,7 +6,10 @@
 //! | SLOTS | slot number | backend | user space (mapped memory) | connect, sendmsg |
 //! | NODE_ADDRESSES | address | flags | user space | connect, sendmsg, bind |
 //! | SETTINGS | 0 | settings | user space | connect, sendmsg, bind |
-//! | SOURCE_RANGES | ranges, address | 1 | user space | nobody yet |
+//! | SOURCE_RANGES | ranges, address | 1 | user space | ingress |
+//! | DEVICES | link | its addresses | user space | ingress |
+//! | TRACKED | packets of a direction | what they become | ingress | ingress, egress |
+//! | FRAGMENTS | packet | its ports | ingress, egress | ingress, egress |
 //! | AFFINITY | client, number | backend, time | connect, sendmsg | connect, sendmsg |
 //! | TCP_PEERS | TCP socket | its translation | connect, release | getpeername |
 //! | UDP_PEERS | UDP socket | its translations | connect, sendmsg | recvmsg, getpeername |
@@ -21,8 +24,10 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use pintle_ebpf_common::{
     Address, Affinity, AffinityKey, Endpoint, Flow, Frontend, FrontendKey, Peer, ServiceLabel,
-    Settings, Slot, SourceRange, Translation, event,
+    Device, FragmentKey, Settings, Slot, SourceRange, Tracked, Translation, Tuple, event,
 };
+
+use crate::forward::Work;
 
 /// [`FrontendKey`] (24 bytes) -> [`Frontend`] (48 bytes): a Service's address and port to its table.
 ///
@@ -56,6 +61,28 @@ pub static SETTINGS: Array<Settings, 1> = Array::new();
 /// 4.11.
 #[btf_map]
 pub static SOURCE_RANGES: LpmTrie<SourceRange, u32, 65_536> = LpmTrie::new();
+
+/// A link's index (4 bytes) -> [`Device`] (40 bytes): the node's links that packets are translated on.
+/// Kernel 4.19.
+#[btf_map]
+pub static DEVICES: HashMap<u32, Device, 1024, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// [`Tuple`] (40 bytes) -> [`Tracked`] (56 bytes): connections from outside, an entry a direction.
+///
+/// Least recently used goes first. Whichever direction's packet finds its own entry makes the other's
+/// anew if that is gone, so a connection in use loses neither. Kernel 4.19.
+#[btf_map]
+pub static TRACKED: LruHashMap<Tuple, Tracked, 131_072> = LruHashMap::new();
+
+/// 0 (4 bytes) -> [`Work`] (176 bytes a CPU): what the programs for packets have no room for on their
+/// stack. Kernel 4.18.
+#[btf_map]
+pub static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
+/// [`FragmentKey`] (12 bytes) -> the source and the destination port (4 bytes): an IPv4 packet's first
+/// fragment has them, the others are found by it. Kernel 4.19.
+#[btf_map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, u32, 8192> = LruHashMap::new();
 
 /// [`AffinityKey`] (24 bytes) -> [`Affinity`] (32 bytes): the backend a client comes back to.
 ///

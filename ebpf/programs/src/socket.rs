@@ -20,14 +20,14 @@ pub fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
     let protocol = protocol_of(ctx);
     let key = FrontendKey::new(service.address, service.port_be, protocol);
     match lookup::resolve(&Socket(ctx), key) {
-        Answer::Backend { endpoint: backend, service: number } => {
+        Answer::Backend { endpoint: backend, service: number, .. } => {
             if !note_connected(ctx, protocol, Translation { backend, service }) {
                 return refuse(ENOMEM);
             }
             lookup::count_connection(number);
             allow::<F>(ctx, backend)
         }
-        Answer::NoBackend { drop } => refuse_service(drop),
+        Answer::NoBackend { drop, .. } => refuse_service(drop),
         Answer::NotService => {
             forget_connected(ctx, protocol);
             ALLOW
@@ -41,7 +41,7 @@ pub fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
     let service = endpoint::<F>(ctx);
     let key = FrontendKey::new(service.address, service.port_be, protocol::UDP);
     match lookup::resolve(&Socket(ctx), key) {
-        Answer::Backend { endpoint: backend, service: number } => {
+        Answer::Backend { endpoint: backend, service: number, .. } => {
             match note_latest(ctx, Translation { backend, service }) {
                 Noted::Failed => return refuse(ENOMEM),
                 Noted::New => lookup::count_connection(number),
@@ -49,7 +49,7 @@ pub fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
             }
             allow::<F>(ctx, backend)
         }
-        Answer::NoBackend { drop } => refuse_service(drop),
+        Answer::NoBackend { drop, .. } => refuse_service(drop),
         Answer::NotService => {
             forget_flow(ctx, service);
             ALLOW

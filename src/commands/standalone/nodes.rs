@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use ipnet::{IpNet, Ipv4Net};
 use pintle_apiserver::UserInfo;
+use pintle_dataplane::plan::LocalDetector;
 use pintle_dataplane::{NodeNamespace, Pins};
 use pintle_kubelet::{Capacity, Config, ProcessConfig, Runtime, RuntimeKind};
 use pintle_node::cgroup::{self, Cgroup};
@@ -154,6 +155,8 @@ fn proxy_config(
     let namespace = network.namespace().cloned();
     pintle_dataplane::Config {
         node_namespace: namespace.map_or(NodeNamespace::Own, NodeNamespace::Named),
+        local_detector: LocalDetector::Cidrs(vec![cluster_cidr(1)]),
+        translates_packets: true,
         pins: Some(Pins::of(id.as_str(), name)),
         ..pintle_dataplane::Config::new(name, cgroup.path())
     }

@@ -394,6 +394,7 @@ const ENOUGH: Limits = Limits {
     slots_max: 4096,
     tcp_peers_max: 1,
     affinity_max: 1,
+    connections_max: 1,
     source_ranges_max: 256,
     flows_max: 1,
 };

@@ -1,0 +1,302 @@
+//! Packets of clients outside the node: a client, a node and a pod, each a network namespace.
+//!
+//! ```text
+//! client 192.0.2.2, 2001:db8::2 ── eth0 node cni0 ── pod 10.244.9.2, fd00:9::2
+//!                192.0.2.1, 2001:db8::1      10.244.9.1, fd00:9::1
+//! ```
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use pintle_dataplane::plan::{
+    DesiredFrontend, DesiredPort, DesiredService, LocalDetector, NodeSpec, Planner, Policy,
+    Protocol, ServiceName, SourceCidr, frontend_key, node_port_addresses,
+};
+use pintle_dataplane::{Dataplane, Limits, NodeNamespace};
+use pintle_ebpf_common::flag;
+use pintle_node::NetNs;
+
+use crate::cgroup::Cgroup;
+
+struct World {
+    client: NetNs,
+    node: NetNs,
+    pod: NetNs,
+    dataplane: Dataplane,
+    planner: Planner,
+    _cgroup: Cgroup,
+}
+
+const CLIENT: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+const POD: [&str; 2] = ["10.244.9.2", "fd00:9::2"];
+const GATEWAY: [&str; 2] = ["10.244.9.1", "fd00:9::1"];
+/// Of nobody: the client sends what is for it to the node.
+const OUTER: [&str; 2] = ["203.0.113.7", "2001:db8:7::7"];
+
+impl World {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let make = |what| {
+            let name = format!("pintle-t{}-{number}-{what}", std::process::id());
+            NetNs::create(&name).unwrap()
+        };
+        let (client, node, pod) = (make("client"), make("node"), make("pod"));
+        let names = [&client, &node, &pod].map(|namespace| namespace.name().to_owned());
+        let script = LAYOUT
+            .replace("CLIENT", &names[0])
+            .replace("NODE", &names[1])
+            .replace("POD", &names[2]);
+        let made = Command::new("sh").args(["-ec", &script]).status().unwrap();
+        assert!(made.success());
+
+        let cgroup = Cgroup::new();
+        let mut dataplane = Dataplane::load(cgroup.path(), Limits::default())
+            .unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
+        let namespace = NodeNamespace::Named(node.clone());
+        let detector = LocalDetector::Cidrs(vec!["10.244.0.0/16".parse().unwrap()]);
+        dataplane.set_node_namespace(&namespace).unwrap();
+        dataplane.set_local(&detector, false).unwrap();
+        let links = namespace.links().unwrap();
+        dataplane.set_links(&namespace, &detector, &links).unwrap();
+        let mut planner = Planner::new(Limits::default());
+        let ips: Vec<IpAddr> = links.iter().flat_map(|link| &link.addresses).copied().collect();
+        let addresses = node_port_addresses(&[], &NodeSpec::default(), &ips);
+        dataplane.apply(&planner.plan_node_addresses(addresses).ops).unwrap();
+        Self { client, node, pod, dataplane, planner, _cgroup: cgroup }
+    }
+
+    /// Publish one address of a Service whose endpoints are these.
+    fn publish(&mut self, address: Published, cluster: &[SocketAddr], local: &[SocketAddr]) {
+        let of = |to: &[SocketAddr]| DesiredPort::new(address.addr, address.protocol, to).cluster;
+        let frontend = DesiredFrontend {
+            key: frontend_key(address.addr, address.protocol),
+            internal: Policy::Cluster,
+            external: address.policy,
+            checks_source: !address.ranges.is_empty(),
+            flags: address.flags,
+        };
+        let port = DesiredPort {
+            cluster: of(cluster),
+            local: of(local),
+            source_ranges: address.ranges.into(),
+            frontends: vec![frontend],
+            ..DesiredPort::new(address.addr, address.protocol, &[])
+        };
+        let service = DesiredService { created_ms: 0, ports: vec![Arc::new(port)] };
+        let plan = self.planner.plan(0, [(ServiceName::new("test", "web"), service)]);
+        self.dataplane.apply(&plan.ops).unwrap();
+    }
+
+    /// What the pod's server tells a client outside: the client's address as it sees it.
+    fn ask(&self, to: SocketAddr) -> Result<String, std::io::ErrorKind> {
+        self.client.run_in(move || ask(to)).unwrap()
+    }
+}
+
+struct Published {
+    addr: SocketAddr,
+    protocol: Protocol,
+    policy: Policy,
+    flags: u32,
+    ranges: Vec<SourceCidr>,
+}
+
+impl Published {
+    fn node_port(family: usize, policy: Policy) -> Self {
+        let any = if family == 0 { IpAddr::from([0; 4]) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let masquerade = if policy == Policy::Cluster { flag::MASQUERADE } else { 0 };
+        Self {
+            addr: SocketAddr::new(any, 30_080),
+            protocol: Protocol::Tcp,
+            policy,
+            flags: flag::NODE_PORT | masquerade,
+            ranges: Vec::new(),
+        }
+    }
+
+    fn load_balancer(family: usize, range: &str) -> Self {
+        let net: ipnet::IpNet = range.parse().unwrap();
+        Self {
+            addr: at(OUTER[family], 80),
+            flags: flag::LOAD_BALANCER | flag::MASQUERADE,
+            ranges: vec![net.into()],
+            ..Self::node_port(family, Policy::Cluster)
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for namespace in [&self.client, &self.node, &self.pod] {
+            namespace.delete().unwrap();
+        }
+    }
+}
+
+fn at(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse().unwrap(), port)
+}
+
+fn ask(to: SocketAddr) -> Result<String, std::io::ErrorKind> {
+    let mut stream =
+        TcpStream::connect_timeout(&to, Duration::from_secs(1)).map_err(|error| error.kind())?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(|error| error.kind())?;
+    Ok(answer)
+}
+
+/// Serves `connections` in a namespace: tells each client its address, in so many copies.
+fn serve(namespace: &NetNs, addr: SocketAddr, connections: usize, copies: usize) {
+    let listener = namespace.run_in(move || TcpListener::bind(addr)).unwrap().unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..connections {
+            let (mut stream, peer) = listener.accept().unwrap();
+            let _ = stream.write_all(peer.ip().to_string().repeat(copies).as_bytes());
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_port_is_masqueraded_under_the_policy_cluster() {
+    for family in [0, 1] {
+        let mut world = World::new();
+        let backend = at(POD[family], 8080);
+        serve(&world.pod, backend, 9, 1);
+        world.publish(Published::node_port(family, Policy::Cluster), &[backend], &[]);
+        let to = at(NODE[family], 30_080);
+        for _ in 0..8 {
+            assert_eq!(world.ask(to).as_deref(), Ok(GATEWAY[family]));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_port_keeps_the_clients_address_under_the_policy_local() {
+    for family in [0, 1] {
+        let mut world = World::new();
+        let backend = at(POD[family], 8080);
+        serve(&world.pod, backend, 2, 1);
+        world.publish(Published::node_port(family, Policy::Local), &[backend], &[backend]);
+        let to = at(NODE[family], 30_080);
+        assert_eq!(world.ask(to).as_deref(), Ok(CLIENT[family]));
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_process_of_the_node_itself_answers_too() {
+    for policy in [Policy::Cluster, Policy::Local] {
+        let mut world = World::new();
+        let backend = at(NODE[0], 9090);
+        serve(&world.node, backend, 1, 1);
+        world.publish(Published::node_port(0, policy), &[backend], &[backend]);
+        assert_eq!(world.ask(at(NODE[0], 30_080)).as_deref(), Ok(CLIENT[0]), "{policy:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn large_answers_arrive_whole() {
+    let mut world = World::new();
+    let backend = at(POD[0], 8080);
+    serve(&world.pod, backend, 1, 200_000);
+    world.publish(Published::node_port(0, Policy::Cluster), &[backend], &[]);
+    let answer = world.ask(at(NODE[0], 30_080)).unwrap();
+    assert_eq!(answer, GATEWAY[0].repeat(200_000));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn source_ranges_let_in_whom_they_name() {
+    for (family, ranges) in
+        [(0, ["192.0.2.0/24", "198.51.100.0/24"]), (1, ["2001:db8::/64", "fd01::/16"])]
+    {
+        let mut world = World::new();
+        let backend = at(POD[family], 8080);
+        serve(&world.pod, backend, 1, 1);
+        let to = at(OUTER[family], 80);
+        world.publish(Published::load_balancer(family, ranges[0]), &[backend], &[]);
+        assert_eq!(world.ask(to).as_deref(), Ok(GATEWAY[family]));
+        world.publish(Published::load_balancer(family, ranges[1]), &[backend], &[]);
+        assert_eq!(world.ask(to), Err(std::io::ErrorKind::TimedOut));
+        assert!(world.dataplane.events().unwrap().dropped_source > 0);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_endpoints_a_node_port_refuses_and_without_local_ones_it_drops() {
+    let mut world = World::new();
+    let to = at(NODE[0], 30_080);
+    world.publish(Published::node_port(0, Policy::Cluster), &[], &[]);
+    assert_eq!(world.ask(to), Err(std::io::ErrorKind::ConnectionRefused));
+    let mut dropped = Published::node_port(0, Policy::Local);
+    dropped.flags |= flag::DROP_EXTERNAL;
+    world.publish(dropped, &[at(POD[0], 8080)], &[]);
+    assert_eq!(world.ask(to), Err(std::io::ErrorKind::TimedOut));
+    assert!(world.dataplane.events().unwrap().dropped_no_backend > 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn datagrams_and_their_fragments_come_and_go() {
+    let mut world = World::new();
+    let backend = at(POD[0], 8053);
+    let server = world.pod.run_in(move || UdpSocket::bind(backend)).unwrap().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        while let Ok((length, peer)) = server.recv_from(&mut buffer) {
+            let _ = server.send_to(&buffer[..length], peer);
+        }
+    });
+    let mut address = Published::node_port(0, Policy::Cluster);
+    address.protocol = Protocol::Udp;
+    world.publish(address, &[backend], &[]);
+    for length in [5, 20_000] {
+        let echoed = world.client.run_in(move || {
+            let socket = UdpSocket::bind(at("0.0.0.0", 0)).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.connect(at(NODE[0], 30_080)).unwrap();
+            let sent: Vec<u8> = (0..length).map(|byte: u32| byte as u8).collect();
+            socket.send(&sent).unwrap();
+            let mut buffer = vec![0; 65_536];
+            let length = socket.recv(&mut buffer).map_err(|error| error.kind())?;
+            Ok::<_, std::io::ErrorKind>(buffer[..length] == sent)
+        });
+        assert_eq!(echoed.unwrap(), Ok(true), "{length} bytes");
+    }
+}
+
+const LAYOUT: &str = "
+ip -n CLIENT link set lo up
+ip -n NODE link set lo up
+ip -n POD link set lo up
+ip -n CLIENT link add eth0 type veth peer name eth0 netns NODE
+ip -n NODE link add cni0 type veth peer name eth0 netns POD
+ip -n CLIENT address add 192.0.2.2/24 dev eth0
+ip -n CLIENT address add 2001:db8::2/64 dev eth0 nodad
+ip -n NODE address add 192.0.2.1/24 dev eth0
+ip -n NODE address add 2001:db8::1/64 dev eth0 nodad
+ip -n NODE address add 10.244.9.1/24 dev cni0
+ip -n NODE address add fd00:9::1/64 dev cni0 nodad
+ip -n POD address add 10.244.9.2/24 dev eth0
+ip -n POD address add fd00:9::2/64 dev eth0 nodad
+ip -n CLIENT link set eth0 up
+ip -n NODE link set eth0 up
+ip -n NODE link set cni0 up
+ip -n POD link set eth0 up
+ip -n CLIENT route add default via 192.0.2.1
+ip -n CLIENT route add default via 2001:db8::1
+ip -n POD route add default via 10.244.9.1
+ip -n POD route add default via fd00:9::1
+ip netns exec NODE sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
+";

@@ -1,0 +1,298 @@
+//! Packets of clients that are not on the node.
+//!
+//! Mirrors kube-proxy's DNAT, masquerading and connection tracking, on the links of the node alone:
+//! destinations are changed where packets come in, sources where they leave, and the kernel routes
+//! them in between. [`Tracked`] draws the entries.
+
+use core::ptr::addr_of;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
+use aya_ebpf::programs::TcContext;
+use pintle_ebpf_common::{
+    Address, Endpoint, FrontendKey, Scope, Settings, SourceRange, Tracked, Tuple, device, event, flag,
+    hook, seal, setting, tracked,
+};
+
+use crate::lookup::{self, Answer, Client};
+use crate::maps::{DEVICES, SOURCE_RANGES, TRACKED, WORK};
+use crate::packet::{self, Packet};
+
+/// What the programs work with beside the packet: more than the stack of a program has room for. Each
+/// CPU has its own, and a program for packets is not interrupted by another.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Work {
+    /// The packet's addresses and ports.
+    from: Tuple,
+    /// What they become.
+    to: Tuple,
+    /// An entry of the connection's, and where it stands.
+    entry: Tracked,
+    key: Tuple,
+}
+
+/// A packet that comes in.
+#[inline(always)]
+pub fn ingress(ctx: &TcContext) -> i32 {
+    let Some(work) = work() else { return NEXT };
+    work.from.hook = hook::INGRESS;
+    let Some(packet) = packet::parse(ctx, &mut work.from) else { return NEXT };
+    let known = find(work);
+    // A client may open a new connection from the port of an old one.
+    if known && (work.entry.flags & tracked::REPLY != 0 || !packet.is_syn(ctx)) {
+        keep_pair(work);
+    } else {
+        match begin(ctx, work, known) {
+            Begun::Tracked => {}
+            Begun::Drop => return DROP,
+            Begun::NotService => return NEXT,
+        }
+    }
+    if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { DROP }
+}
+
+/// A packet that goes out.
+#[inline(always)]
+pub fn egress(ctx: &TcContext) -> i32 {
+    let Some(work) = work() else { return NEXT };
+    work.from.hook = hook::EGRESS;
+    let Some(packet) = packet::parse(ctx, &mut work.from) else { return NEXT };
+    if !find(work) {
+        return NEXT;
+    }
+    if work.entry.flags & tracked::PENDING != 0 {
+        if work.entry.flags & tracked::IF_TURNING_BACK != 0 && !turns_back(ctx) {
+            return NEXT;
+        }
+        if !masquerade(ctx, &packet, work) {
+            lookup::count_event(event::DROPPED_NO_PORT);
+            return DROP;
+        }
+    } else {
+        keep_pair(work);
+    }
+    if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { DROP }
+}
+
+#[inline(always)]
+fn work() -> Option<&'static mut Work> {
+    // SAFETY: this CPU's own, see `Work`.
+    unsafe { WORK.get_ptr_mut(0)?.as_mut() }
+}
+
+/// Find the connection of the packet.
+#[inline(always)]
+fn find(work: &mut Work) -> bool {
+    // SAFETY: copied at once; an entry that is evicted meanwhile would have to be given to another
+    // connection of this very moment to be misread, and then one packet is lost.
+    let Some(entry) = (unsafe { TRACKED.get(&work.from) }) else { return false };
+    work.entry = *entry;
+    work.to = entry.to;
+    true
+}
+
+enum Begun {
+    Tracked,
+    Drop,
+    NotService,
+}
+
+/// The first packet of a connection, or one whose connection is forgotten.
+#[inline(always)]
+fn begin(ctx: &TcContext, work: &mut Work, known: bool) -> Begun {
+    let Some(settings) = lookup::settings() else { return Begun::NotService };
+    let source = work.from.source;
+    let is_local = is_local(ctx, settings, source);
+    let scope = if is_local { Scope::Internal } else { Scope::External };
+    let client = Outside { source, port_be: work.from.source_port_be, scope };
+    let Tuple { destination, destination_port_be, protocol, .. } = work.from;
+    let key = FrontendKey::new(destination, destination_port_be, protocol);
+    let (backend, service, flags) = match lookup::resolve(&client, key) {
+        Answer::Backend { endpoint, service, flags, ranges } => {
+            if ranges != 0 && !is_in(ranges, source) {
+                lookup::count_event(event::DROPPED_SOURCE);
+                return Begun::Drop;
+            }
+            (endpoint, service, flags)
+        }
+        // Nobody listens at the node's own address, so the kernel itself rejects the packet.
+        Answer::NoBackend { drop: false, flags } if flags & flag::NODE_PORT != 0 => {
+            return Begun::NotService;
+        }
+        Answer::NoBackend { .. } => {
+            lookup::count_event(event::DROPPED_NO_BACKEND);
+            return Begun::Drop;
+        }
+        Answer::NotService => return Begun::NotService,
+    };
+    if known {
+        // A packet that opens a connection and is sent again: to the same backend as before.
+        let before = Endpoint::new(work.to.destination, work.to.destination_port_be);
+        if lookup::is_backend(&client, key, before) {
+            keep_pair(work);
+            return Begun::Tracked;
+        }
+    }
+    work.to = Tuple {
+        destination: backend.address,
+        destination_port_be: backend.port_be,
+        ..work.from
+    };
+    let masquerade = flags & flag::MASQUERADE != 0
+        || flags & flag::CLUSTER_IP != 0 && !is_local && settings.flags & MASQUERADES != 0
+        || source == backend.address;
+    track(work, service, masquerade);
+    lookup::count_connection(service);
+    Begun::Tracked
+}
+
+/// Note a new connection.
+#[inline(always)]
+fn track(work: &mut Work, service: u32, masquerade: bool) {
+    // SAFETY: the helper takes no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    work.entry = Tracked { to: work.to, paired_ns: now, flags: 0, service };
+    note_pair(work, 0);
+    work.entry.to = work.to;
+    work.entry.flags = 0;
+    let _ = TRACKED.insert(&work.from, &work.entry, 0);
+    // What is to become of it where it leaves. Where the backend answers by the link that the client's
+    // packets come in by, it may answer the client itself, past this node.
+    let condition = if masquerade { 0 } else { tracked::IF_TURNING_BACK };
+    work.key = Tuple { hook: hook::EGRESS, ..work.to };
+    work.entry.to = work.key;
+    work.entry.flags = tracked::PENDING | condition;
+    // An earlier connection between the same two may have an entry; its port is as good.
+    let _ = TRACKED.insert(&work.key, &work.entry, BPF_NOEXIST as u64);
+}
+
+/// Give a connection the address of the link that it leaves by, and a port that is free: neither one
+/// of the node ports nor one that the kernel gives to the node's own connections.
+#[inline(always)]
+fn masquerade(ctx: &TcContext, packet: &Packet, work: &mut Work) -> bool {
+    // SAFETY: copied at once; written when the node's addresses change.
+    let Some(device) = (unsafe { DEVICES.get(link(ctx)) }) else { return false };
+    work.to.source = if packet.is_v4() { device.v4 } else { device.v6 };
+    // SAFETY: the helper takes no arguments.
+    let (now, mut number) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_prandom_u32()) };
+    work.entry.paired_ns = now;
+    for _ in 0..PORT_TRIES {
+        let port = PORT_FIRST + ((number as u64 * PORTS as u64) >> 32) as u16;
+        work.to.source_port_be = port.to_be();
+        if note_pair(work, BPF_NOEXIST as u64) {
+            work.entry.to = work.to;
+            work.entry.flags = 0;
+            let _ = TRACKED.insert(&work.from, &work.entry, 0);
+            return true;
+        }
+        number = number.wrapping_mul(0x9e37_79b1).wrapping_add(1);
+    }
+    false
+}
+
+/// Note what becomes of the answers.
+#[inline(always)]
+fn note_pair(work: &mut Work, how: u64) -> bool {
+    work.key = work.to.reversed();
+    work.entry.to = work.from.reversed();
+    work.entry.flags = tracked::REPLY;
+    TRACKED.insert(&work.key, &work.entry, how).is_ok()
+}
+
+/// From time to time, make sure that the other direction's entry is there.
+#[inline(always)]
+fn keep_pair(work: &mut Work) {
+    // SAFETY: the helper takes no arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    if now.wrapping_sub(work.entry.paired_ns) < PAIR_NS {
+        return;
+    }
+    let flags = work.entry.flags;
+    work.entry.paired_ns = now;
+    work.key = work.to.reversed();
+    work.entry.to = work.from.reversed();
+    work.entry.flags = flags ^ tracked::REPLY;
+    let _ = TRACKED.insert(&work.key, &work.entry, 0);
+    work.entry.to = work.to;
+    work.entry.flags = flags;
+    let _ = TRACKED.insert(&work.from, &work.entry, 0);
+}
+
+#[inline(always)]
+fn is_local(ctx: &TcContext, settings: &Settings, source: Address) -> bool {
+    if settings.flags & setting::DETECTS_LOCAL == 0 {
+        return false;
+    }
+    // SAFETY: copied at once.
+    let device = unsafe { DEVICES.get(link(ctx)) }.copied();
+    device.is_some_and(|device| device.flags & device::LOCAL != 0)
+        || is_in(SourceRange::LOCAL, source)
+}
+
+#[inline(always)]
+fn is_in(ranges: u32, source: Address) -> bool {
+    let range = SourceRange { ranges_be: ranges.to_be(), address_be: source.words() };
+    SOURCE_RANGES.get(&Key::new(SourceRange::BITS + 128, range)).is_some()
+}
+
+/// The link that the packet comes in or leaves by.
+#[inline(always)]
+fn link(ctx: &TcContext) -> u32 {
+    // SAFETY: the kernel's context.
+    unsafe { addr_of!((*ctx.skb.skb).ifindex).read_volatile() }
+}
+
+/// Whether a packet that leaves has come in by the same link.
+#[inline(always)]
+fn turns_back(ctx: &TcContext) -> bool {
+    // SAFETY: the kernel's context.
+    unsafe { addr_of!((*ctx.skb.skb).ingress_ifindex).read_volatile() == link(ctx) }
+}
+
+/// A client that is known by its packets.
+struct Outside {
+    source: Address,
+    port_be: u16,
+    scope: Scope,
+}
+
+impl Client for Outside {
+    #[inline(always)]
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    #[inline(always)]
+    fn affinity(&self) -> Address {
+        self.source
+    }
+
+    #[inline(always)]
+    fn flow(&self) -> u64 {
+        seal([self.source.high_be, self.source.low_be, self.port_be as u64])
+    }
+
+    #[inline(always)]
+    fn is_node(&self, _settings: &Settings) -> bool {
+        false
+    }
+}
+
+/// Either of them makes a client from outside one whose packets to cluster IPs are masqueraded.
+const MASQUERADES: u32 = setting::MASQUERADE_ALL | setting::DETECTS_LOCAL;
+
+/// Below those that the kernel gives out (`ip_local_port_range` begins at 32768) and below the usual
+/// node ports, which begin at 30000.
+const PORT_FIRST: u16 = 1024;
+const PORTS: u32 = 28_976;
+const PORT_TRIES: u32 = 16;
+
+/// How long an entry may have been without its pair: far less than the least recently used take to be
+/// evicted.
+const PAIR_NS: u64 = 1_000_000_000;
+
+/// Let the next program on the link have the packet, or the kernel.
+const NEXT: i32 = -1;
+const DROP: i32 = 2;
