@@ -34,7 +34,9 @@ pub(super) struct Group {
     identity: Identity,
     /// The number of the term's topology key.
     pub(super) key: usize,
-    pub(super) by_domain: Vec<u32>,
+    pub(super) by_domain: Arc<Vec<u32>>,
+    /// Of all domains together.
+    pub(super) total: u64,
     /// How many times pods have it, in a domain or not.
     uses: u32,
 }
@@ -101,7 +103,8 @@ impl Groups {
         group.uses = group.uses.wrapping_add_signed(sign);
         let domain = keys.get(key).at(row);
         if domain != NONE {
-            add(&mut group.by_domain, domain as usize, sign);
+            add(Arc::make_mut(&mut group.by_domain), domain as usize, sign);
+            group.total = group.total.wrapping_add_signed(sign.into());
         }
         if group.uses == 0
             && let Some(group) = self.all[at].take()
@@ -133,7 +136,7 @@ impl Groups {
         });
         self.by_label.insert(identity.term.selector.exact(), at);
         self.by_identity.insert(identity.clone(), at);
-        self.all[at] = Some(Group { identity, key, by_domain: Vec::new(), uses: 0 });
+        self.all[at] = Some(Group { identity, key, by_domain: Arc::default(), total: 0, uses: 0 });
         at
     }
 }

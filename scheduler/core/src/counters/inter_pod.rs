@@ -32,12 +32,9 @@ impl Counters {
             return None;
         }
         let labels = plugin::namespace_labels(pod, snapshot);
-        let mut existing = Sums::default();
-        for group in self.groups.about(pod, labels)? {
-            if group.kind() == Kind::RequiredAnti {
-                existing.add(group, 1, &self.keys);
-            }
-        }
+        let groups = self.groups.about(pod, labels)?;
+        let groups = groups.filter(|g| g.kind() == Kind::RequiredAnti && g.total > 0);
+        let existing = Existing::new(groups.map(|group| Counts::of(group, &self.keys)).collect());
         if existing.is_empty() && terms.required.is_empty() && terms.required_anti.is_empty() {
             return Some(PreFilter::Skip);
         }
@@ -76,10 +73,15 @@ impl Counters {
         let hard_weight = i64::from(plugin.hard_pod_affinity_weight);
         for group in self.groups.about(pod, labels)? {
             match group.kind() {
-                Kind::Required if hard_weight > 0 => sums.add(group, hard_weight, &self.keys),
-                Kind::Preferred => sums.add(group, group.weight().into(), &self.keys),
+                Kind::Required if hard_weight > 0 => {
+                    sums.add(&Counts::of(group, &self.keys), hard_weight)
+                }
+                Kind::Preferred => {
+                    sums.add(&Counts::of(group, &self.keys), group.weight().into());
+                }
                 Kind::PreferredAnti => {
-                    sums.add(group, group.weight().wrapping_neg().into(), &self.keys);
+                    let weight = group.weight().wrapping_neg();
+                    sums.add(&Counts::of(group, &self.keys), weight.into());
                 }
                 Kind::Required | Kind::RequiredAnti => {}
             }
@@ -89,7 +91,7 @@ impl Counters {
         for (term, weight) in near.chain(far) {
             let reach = Reach::new(term, snapshot);
             let counts = self.counts(question(&[&reach]), &term.topology_key)?;
-            sums.add_counts(&counts, weight.into());
+            sums.add(&counts, weight.into());
         }
         Some(if sums.is_empty() { PreScore::Skip } else { PreScore::each(Score { sums }) })
     }
@@ -127,8 +129,49 @@ struct Counts {
 }
 
 impl Counts {
+    fn of(group: &Group, keys: &Keys) -> Self {
+        let (domains, by_domain) = (keys.get(group.key).domains(), Arc::clone(&group.by_domain));
+        Self { key: group.key, domains, by_domain, total: group.total }
+    }
+
     fn at(&self, domain: u32) -> u32 {
         number(&self.by_domain, domain)
+    }
+}
+
+/// The pods whose anti-affinity is about the pod.
+enum Existing {
+    /// By term: nothing is added up for a pod that asks of a few nodes only.
+    Few(Vec<Counts>),
+    /// By key.
+    Many(Sums),
+}
+
+/// More terms than this are added up before nodes are looked at; in tests few, so that both are.
+const TERMS_MAX: usize = if cfg!(test) { 1 } else { 8 };
+
+impl Existing {
+    fn new(counts: Vec<Counts>) -> Self {
+        if counts.len() <= TERMS_MAX {
+            return Self::Few(counts);
+        }
+        let mut sums = Sums::default();
+        counts.iter().for_each(|counts| sums.add(counts, 1));
+        Self::Many(sums)
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Few(counts) => counts.is_empty(),
+            Self::Many(sums) => sums.is_empty(),
+        }
+    }
+
+    fn refuse(&self, domain: impl Fn(&Domains) -> u32) -> bool {
+        match self {
+            Self::Few(all) => all.iter().any(|counts| counts.at(domain(&counts.domains)) > 0),
+            Self::Many(sums) => sums.of(domain).any(|count| count > 0),
+        }
     }
 }
 
@@ -147,27 +190,21 @@ impl Sums {
         self.0.is_empty()
     }
 
-    fn add(&mut self, group: &Group, weight: i64, keys: &Keys) {
-        let domains = || keys.get(group.key).domains();
-        self.add_all(group.key, domains, &group.by_domain, weight);
-    }
-
-    fn add_counts(&mut self, counts: &Counts, weight: i64) {
-        self.add_all(counts.key, || counts.domains.clone(), &counts.by_domain, weight);
-    }
-
     /// Counts of no pod leave no trace: whether there is a sum at all matters.
-    fn add_all(&mut self, key: usize, domains: impl Fn() -> Domains, counts: &[u32], weight: i64) {
-        let Some(first) = counts.iter().position(|count| *count > 0) else { return };
-        let at = self.0.iter().position(|sum| sum.key == key).unwrap_or_else(|| {
-            self.0.push(Sum { key, domains: domains(), by_domain: Vec::new() });
+    fn add(&mut self, counts: &Counts, weight: i64) {
+        let Counts { key, domains, by_domain: counts, total } = counts;
+        if *total == 0 {
+            return;
+        }
+        let at = self.0.iter().position(|sum| sum.key == *key).unwrap_or_else(|| {
+            self.0.push(Sum { key: *key, domains: domains.clone(), by_domain: Vec::new() });
             self.0.len() - 1
         });
         let sums = &mut self.0[at].by_domain;
         if sums.len() < counts.len() {
             sums.resize(counts.len(), 0);
         }
-        for (sum, count) in sums.iter_mut().zip(counts).skip(first) {
+        for (sum, count) in sums.iter_mut().zip(&**counts) {
             *sum += weight * i64::from(*count);
         }
     }
@@ -184,7 +221,7 @@ struct Filter {
     is_first_of_series: bool,
     /// Without those that no pod matches.
     avoided: Vec<Counts>,
-    existing: Sums,
+    existing: Existing,
 }
 
 impl Filter {
@@ -203,7 +240,7 @@ impl Filter {
         if self.avoided.iter().any(|counts| counts.at(domain(&counts.domains)) > 0) {
             return Err(Refusal::Avoided.rejection());
         }
-        if self.existing.of(domain).any(|count| count > 0) {
+        if self.existing.refuse(domain) {
             return Err(Refusal::Existing.rejection());
         }
         Ok(())
