@@ -74,7 +74,7 @@ impl Counters {
         for group in self.groups.about(pod, labels)? {
             match group.kind() {
                 Kind::Required if hard_weight > 0 => {
-                    sums.add(&Counts::of(group, &self.keys), hard_weight)
+                    sums.add(&Counts::of(group, &self.keys), hard_weight);
                 }
                 Kind::Preferred => {
                     sums.add(&Counts::of(group, &self.keys), group.weight().into());
