@@ -1,5 +1,5 @@
 //! The reconcilers of kube-controller-manager: Deployments, ReplicaSets, EndpointSlices, node
-//! lifecycle, namespace deletion, garbage collection and default service accounts.
+//! lifecycle, namespace deletion, garbage collection, default service accounts and ResourceClaims.
 //!
 //! Every controller is one module with a pure half (objects and the time in, actions out) and a
 //! thin loop that feeds it from shared informers through a work queue and applies what it says.
@@ -25,6 +25,7 @@ mod patch;
 mod pod;
 mod pod_gc;
 mod replica_set;
+mod resource_claim;
 mod run;
 mod service_account;
 mod stub;

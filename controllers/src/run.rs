@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ use crate::node_lifecycle::{LEASE_NAMESPACE, NodeLifecycleController, Zones};
 use crate::owner::controller_of;
 use crate::pod_gc::PodGcController;
 use crate::replica_set::ReplicaSetController;
+use crate::resource_claim::ResourceClaimController;
+use crate::resource_claim::reservation::ReservationController;
 use crate::service_account::ServiceAccountController;
 use crate::stub::Stub;
 use crate::taint_eviction::TaintEvictionController;
@@ -65,6 +68,8 @@ struct Informers {
     nodes: Informer<Node>,
     pods: Informer<Pod>,
     replica_sets: Informer<ReplicaSet>,
+    resource_claims: Informer<ResourceClaim>,
+    resource_claim_templates: Informer<ResourceClaimTemplate>,
     service_accounts: Informer<ServiceAccount>,
     services: Informer<Service>,
     /// The metadata of every kind that can own or be owned.
@@ -81,6 +86,8 @@ impl Informers {
             nodes: Informer::new(&[]),
             pods: Informer::new(&[BY_CONTROLLER_INDEXER, BY_NODE_INDEXER]),
             replica_sets: Informer::new(&[]),
+            resource_claims: Informer::new(&[]),
+            resource_claim_templates: Informer::new(&[]),
             service_accounts: Informer::new(&[]),
             services: Informer::new(&[]),
             stubs: GarbageCollector::resources().map(|r| (r, Informer::new(&[]))).collect(),
@@ -108,6 +115,7 @@ impl Manager {
         self.start_node_lifecycle();
         self.start_pod_gc();
         self.start_replica_sets();
+        self.start_resource_claims();
         self.start_service_accounts();
         self.start_taint_eviction();
         let informers = self.informers.clone();
@@ -119,6 +127,8 @@ impl Manager {
         self.inform_all("nodes", informers.nodes);
         self.inform_all("pods", informers.pods);
         self.inform_all("replicasets", informers.replica_sets);
+        self.inform_all("resourceclaims", informers.resource_claims);
+        self.inform_all("resourceclaimtemplates", informers.resource_claim_templates);
         self.inform_all("serviceaccounts", informers.service_accounts);
         self.inform_all("services", informers.services);
         for (resource, informer) in informers.stubs {
@@ -238,6 +248,30 @@ impl Manager {
         self.work(Arc::new(controller), queue, self.config.concurrent_replicaset_syncs);
     }
 
+    fn start_resource_claims(&mut self) {
+        let controller = ResourceClaimController {
+            client: self.client.clone(),
+            claims: self.informers.resource_claims.clone(),
+            made: Mutex::default(),
+            pods: self.informers.pods.clone(),
+            queue: self.queue("resource_claim"),
+            recorder: self.recorder("resource_claim"),
+            templates: self.informers.resource_claim_templates.clone(),
+        };
+        controller.subscribe();
+        let queue = controller.queue.clone();
+        self.work(Arc::new(controller), queue, CLAIM_WORKERS);
+        let controller = ReservationController {
+            client: self.client.clone(),
+            claims: self.informers.resource_claims.clone(),
+            pods: self.informers.pods.clone(),
+            queue: self.queue("resource_claim_reservation"),
+        };
+        controller.subscribe();
+        let queue = controller.queue.clone();
+        self.work(Arc::new(controller), queue, CLAIM_WORKERS);
+    }
+
     fn start_service_accounts(&mut self) {
         let controller = ServiceAccountController {
             client: self.client.clone(),
@@ -321,6 +355,8 @@ impl Informers {
         self.nodes.synced().await;
         self.pods.synced().await;
         self.replica_sets.synced().await;
+        self.resource_claims.synced().await;
+        self.resource_claim_templates.synced().await;
         self.service_accounts.synced().await;
         self.services.synced().await;
         for (_, stubs) in &self.stubs {
@@ -331,6 +367,9 @@ impl Informers {
 
 /// Workers that follow nodes and their pods; upstream's UpdateWorkerSize.
 const NODE_WORKERS: usize = 8;
+
+/// Workers that make claims for pods and that give them free; upstream's concurrency is 10 for both.
+const CLAIM_WORKERS: usize = 5;
 
 /// Pods by the uid of their controller; those without one by [`orphans_of`] their namespace.
 pub(crate) const BY_CONTROLLER: &str = "controller";

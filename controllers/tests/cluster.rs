@@ -10,6 +10,7 @@ use cluster::harness::{Cluster, condition, wait_for};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
@@ -299,5 +300,49 @@ async fn nodes_get_ranges_and_silent_ones_are_tainted() {
     let one = nodes.get("one").await.unwrap();
     assert!(one.spec.unwrap().taints.is_none_or(|taints| taints.is_empty()));
     heartbeat.abort();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_are_made_for_pods_and_go_with_them() {
+    let cluster = Cluster::start().await;
+    let (pods, claims) = (cluster.api::<Pod>(), cluster.api::<ResourceClaim>());
+    let uses = json!([{"name": "gpu", "resourceClaimTemplateName": "t"}]);
+    cluster
+        .create::<Pod>(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+            "containers": [{"name": "c", "image": "i"}], "resourceClaims": uses}}),
+        )
+        .await;
+    cluster
+        .create::<ResourceClaimTemplate>(json!({"apiVersion": "resource.k8s.io/v1",
+            "kind": "ResourceClaimTemplate", "metadata": {"name": "t"}, "spec": {"spec": {"devices":
+                {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}}}}))
+        .await;
+    let (pod, name) = wait_for("the pod's claim", || async {
+        let pod = pods.get("p").await.ok()?;
+        let name = pod.status.as_ref()?.resource_claim_statuses.as_ref()?[0].clone();
+        Some((pod.clone(), name.resource_claim_name?))
+    })
+    .await;
+    assert!(name.starts_with("p-gpu-"), "{name}");
+    let claim = claims.get(&name).await.unwrap();
+    assert_eq!(claim.metadata.owner_references.unwrap()[0].uid, pod.metadata.uid.clone().unwrap());
+    assert_eq!(claims.list(&ListParams::default()).await.unwrap().items.len(), 1);
+
+    // As the scheduler leaves it.
+    let finalizers =
+        json!({"metadata": {"finalizers": ["resource.kubernetes.io/delete-protection"]}});
+    claims.patch(&name, &PatchParams::default(), &Patch::Merge(finalizers)).await.unwrap();
+    let status = json!({"status": {
+        "allocation": {"devices": {"results": [
+            {"request": "r", "driver": "d.example.com", "pool": "p", "device": "x"}]}},
+        "reservedFor": [{"resource": "pods", "name": "p", "uid": pod.metadata.uid}]}});
+    claims.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    pods.delete("p", &DeleteParams::default().grace_period(0)).await.unwrap();
+    wait_for("the claim's end", || async {
+        claims.get_opt(&name).await.ok()?.is_none().then_some(())
+    })
+    .await;
     cluster.stop().await;
 }

@@ -98,7 +98,13 @@ static ROLES: &[Role] = &[
             Rule { verbs: &["delete", "deletecollection", "patch", "update"], resources: &["*"] },
             Rule {
                 verbs: &["create"],
-                resources: &["endpointslices", "pods", "pods/eviction", "replicasets"],
+                resources: &[
+                    "endpointslices",
+                    "pods",
+                    "pods/eviction",
+                    "replicasets",
+                    "resourceclaims",
+                ],
             },
             Rule { verbs: &["create"], resources: &["configmaps", "serviceaccounts"] },
             EVENTS,
