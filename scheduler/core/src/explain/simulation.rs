@@ -54,7 +54,7 @@ impl Simulation {
         let mut explanations = Vec::new();
         let mut seen: BTreeSet<PodUid> = BTreeSet::new();
         loop {
-            let before = self.scheduler.snapshot().clone();
+            let before = self.scheduler.before_next();
             let Some(attempt) = self.scheduler.schedule_next(START, &mut self.random) else {
                 break;
             };

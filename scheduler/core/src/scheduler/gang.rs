@@ -20,7 +20,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::{Attempt, Binding, Outcome, Scheduler};
-use crate::cache::Snapshot;
+use crate::cache::{Snapshot, WhatIf};
 use crate::diagnosis::Diagnosis;
 use crate::engine::Engine;
 use crate::framework::{PluginName, PluginSet, Profile, Profiles, Step};
@@ -32,6 +32,20 @@ use crate::time::Time;
 type Placement = Result<(usize, Vec<Step>), Box<Diagnosis>>;
 
 impl Scheduler {
+    /// The cluster as the next attempt finds it: without the pods that were decided together with
+    /// those before it and are yet to be handed out.
+    pub fn before_next(&self) -> WhatIf {
+        let mut cluster = self.cache.snapshot().what_if();
+        for Attempt { pod, outcome } in &self.decided {
+            let Outcome::Bind { node, steps } = outcome else { continue };
+            if let Some(node) = cluster.index_of(node) {
+                cluster.remove(node, &pod.info.uid);
+            }
+            steps.iter().for_each(|step| step.forget(cluster.objects_mut()));
+        }
+        cluster
+    }
+
     /// Decides about the whole gang of a popped pod; `None` if the pod is decided on its own.
     pub(super) fn schedule_gang(
         &mut self,
