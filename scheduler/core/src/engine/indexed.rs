@@ -11,7 +11,7 @@ mod tests;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt as _};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::class::{Class, Sources};
 use super::columns::{Columns, Demand};
@@ -38,6 +38,8 @@ pub struct Indexed {
     fixed_by_bytes: FxHashMap<(usize, Box<[u8]>), usize>,
     classes: Vec<Class>,
     by_signature: Vec<FxHashMap<Arc<Signature>, usize>>,
+    /// Signatures of pods for which few nodes come into question that were seen once.
+    seen: FxHashSet<Arc<Signature>>,
     /// Where the search for a class to give up goes on.
     hand: usize,
     counts: IndexCounts,
@@ -58,6 +60,8 @@ const TOTALS_BYTES_MAX: usize = 256 << 20;
 const CLASSES_MAX: usize = 4096;
 /// Fewer than this are not kept, however many nodes there are: with a million nodes they take 320 MB.
 const CLASSES_MIN: usize = 64;
+/// Signatures that were seen once are forgotten beyond this; a few hundred bytes each.
+const SEEN_MAX: usize = 4096;
 
 impl Engine for Indexed {
     fn decide(
@@ -139,8 +143,9 @@ impl Indexed {
         if !self.plans[plan_at].covers(pod, snapshot) {
             return None;
         }
-        let at = match self.by_signature[plan_at].get(&pod.signature) {
-            Some(&at) => at,
+        let at = match self.by_signature[plan_at].get(&pod.signature).copied() {
+            Some(at) => at,
+            None if self.is_first_of_few(pod) => return None,
             None => self.new_class(plan_at, pod, snapshot.nodes().len()),
         };
         let class = &mut self.classes[at];
@@ -151,6 +156,18 @@ impl Indexed {
         let columns = &mut self.columns;
         class.catch_up(Sources { plan, fixed, snapshot, changes, columns }).ok()?;
         Some(at)
+    }
+
+    /// Whether few nodes come into question for the pod, and it is the first of its class: a DaemonSet
+    /// names another node in each of its pods, and looking at one node is less than making a class.
+    fn is_first_of_few(&mut self, pod: &PodInfo) -> bool {
+        if !pod.signature.asks.named_nodes {
+            return false;
+        }
+        if self.seen.len() == SEEN_MAX {
+            self.seen.clear();
+        }
+        self.seen.insert(Arc::clone(&pod.signature))
     }
 
     /// Starts anew if the changes are another cache's.

@@ -113,13 +113,14 @@ impl Overlay {
         snapshot: &Snapshot,
     ) -> Option<&[usize]> {
         let rows = class.rows().iter().enumerate().filter(|(_, total)| **total != NONE);
-        let passing = rows.filter(|(row, _)| answers.passes(*row, snapshot));
         self.feasible.clear();
-        self.totals.clear();
-        for (row, total) in passing {
-            self.feasible.push(row);
-            self.totals.push(i64::from(*total));
+        self.feasible.extend(rows.map(|(row, _)| row));
+        for filter in &answers.filters {
+            filter.retain_rows(&mut self.feasible, snapshot.nodes());
         }
+        let totals = self.feasible.iter().map(|&row| i64::from(class.rows()[row]));
+        self.totals.clear();
+        self.totals.extend(totals);
         self.best.clear();
         if self.feasible.is_empty() {
             return None;
@@ -139,8 +140,7 @@ impl Overlay {
 
     fn add(&mut self, score: &dyn NodeScore, weight: i64, snapshot: &Snapshot) {
         self.scores.clear();
-        let rows = self.feasible.iter();
-        self.scores.extend(rows.map(|&row| score.score_at(row, &snapshot.nodes()[row])));
+        score.score_rows(&self.feasible, snapshot.nodes(), &mut self.scores);
         score.normalize(&mut self.scores);
         for (total, score) in self.totals.iter_mut().zip(&self.scores) {
             *total = total.wrapping_add(score.wrapping_mul(weight));

@@ -124,7 +124,6 @@ impl Plan {
         !self.is_unusual
             && !snapshot.has_nominations()
             && !self.extenders.iter().any(|extender| extender.is_interested(pod))
-            && !pod.signature.asks.named_nodes
     }
 
     /// The other plugins that have something to say of the pod.

@@ -1,5 +1,6 @@
 //! Some plugins' filters and scores for one pod, asked of one node after the other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::tournament::NONE;
@@ -11,11 +12,13 @@ use crate::pod::PodInfo;
 pub(super) struct Probe<'a> {
     filters: Vec<Box<dyn NodeFilter + 'a>>,
     scores: Vec<(Box<dyn NodeScore + 'a>, i64)>,
+    /// The nodes to which PreFilter narrows the choice.
+    allowed: Option<BTreeSet<&'a str>>,
     /// PreFilter refused the pod.
     refuses_all: bool,
 }
 
-/// The plugins do something that the index does not hold: narrow the nodes, or score beyond bounds.
+/// The plugins do something that the index does not hold: they score beyond bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unusual;
 
@@ -29,13 +32,16 @@ impl<'a> Probe<'a> {
         pod: &'a PodInfo,
         snapshot: &'a Snapshot,
     ) -> Result<Self, Unusual> {
-        let mut probe = Self { filters: Vec::new(), scores: Vec::new(), refuses_all: false };
+        let mut probe =
+            Self { filters: Vec::new(), scores: Vec::new(), allowed: None, refuses_all: false };
         for plugin in filters {
             match plugin.pre_filter(pod, snapshot) {
                 PreFilter::Skip => {}
                 PreFilter::Reject(_) => probe.refuses_all = true,
-                PreFilter::Filter { nodes: Some(_), .. } => return Err(Unusual),
-                PreFilter::Filter { nodes: None, filter } => probe.filters.push(filter),
+                PreFilter::Filter { nodes, filter } => {
+                    probe.filters.push(filter);
+                    probe.narrow(nodes);
+                }
             }
         }
         for Weighted { plugin, weight } in scores {
@@ -46,9 +52,21 @@ impl<'a> Probe<'a> {
         Ok(probe)
     }
 
+    fn narrow(&mut self, nodes: Option<BTreeSet<&'a str>>) {
+        let Some(mut nodes) = nodes else { return };
+        if let Some(before) = &self.allowed {
+            nodes.retain(|name| before.contains(name));
+        }
+        self.allowed = Some(nodes);
+    }
+
     /// The weighted sum of the node's scores; [`NONE`] if it is refused.
     pub(super) fn ask(&self, node: &NodeInfo) -> Result<i32, Unusual> {
-        if self.refuses_all || self.filters.iter().any(|filter| filter.filter(node).is_err()) {
+        let is_left_out = |names: &BTreeSet<&str>| !names.contains(&**node.name());
+        if self.refuses_all || self.allowed.as_ref().is_some_and(is_left_out) {
+            return Ok(NONE);
+        }
+        if self.filters.iter().any(|filter| filter.filter(node).is_err()) {
             return Ok(NONE);
         }
         let scores = self.scores.iter().map(|(score, weight)| score.score(node) * weight);

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use super::{
     ClusterEvent, Hint, Occurrence, PostFilter, PostFilterContext, Rejection, Step, Verdict,
@@ -130,6 +131,11 @@ pub trait NodeFilter {
     fn filter_at(&self, _row: usize, node: &NodeInfo) -> Verdict {
         self.filter(node)
     }
+
+    /// Leaves out the rows of nodes that the pod may not run on.
+    fn retain_rows(&self, rows: &mut Vec<usize>, nodes: &[Arc<NodeInfo>]) {
+        rows.retain(|&row| self.filter_at(row, &nodes[row]).is_ok());
+    }
 }
 
 /// What PreScore answers.
@@ -155,6 +161,11 @@ pub trait NodeScore {
     /// As [`NodeScore::score`], for who knows the node's index in the snapshot.
     fn score_at(&self, _row: usize, node: &NodeInfo) -> i64 {
         self.score(node)
+    }
+
+    /// Appends the raw scores of the nodes in these rows.
+    fn score_rows(&self, rows: &[usize], nodes: &[Arc<NodeInfo>], scores: &mut Vec<i64>) {
+        scores.extend(rows.iter().map(|&row| self.score_at(row, &nodes[row])));
     }
 
     /// Brings the raw scores of all feasible nodes to 0..=100; by default they are there already.

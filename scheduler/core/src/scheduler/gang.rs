@@ -54,6 +54,10 @@ impl Scheduler {
         now: Time,
         random: &mut dyn Rng,
     ) -> Option<Attempt> {
+        // Most pods are in none, and this is known without a look at the object.
+        if !pod.info.signature.asks.workload {
+            return None;
+        }
         profile.plugin(PluginName::GangScheduling)?;
         let snapshot = self.cache.snapshot();
         let gang = match Gang::of(&pod.info, snapshot.objects()) {

@@ -92,6 +92,7 @@ fn plain<'a>(
     snapshot: &Snapshot,
     pod: &Arc<PodInfo>,
 ) -> Option<&'a Class> {
+    engine.class_at(profile, snapshot, pod);
     let at = engine.class_at(profile, snapshot, pod)?;
     let class = &engine.classes[at];
     engine.plans[class.plan].wide(pod, snapshot).is_empty().then_some(class)
