@@ -262,7 +262,7 @@ impl<'a> Run<'a> {
                 let placed = std::mem::take(bound);
                 self.take_note(placed);
                 self.evict(&preemption);
-                self.scheduler.preempted(&attempt.pod.info.uid, self.now());
+                self.scheduler.preempted(&attempt.pod.info.uid, true, self.now());
                 false
             }
             _ => false,

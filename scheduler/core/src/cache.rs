@@ -158,6 +158,13 @@ impl Cache {
         self.snapshot.nominations_mut().remove(uid)
     }
 
+    /// The eviction of the waiting pod's victims begins, or has ended.
+    pub fn set_preempting(&mut self, uid: &PodUid, is_preempting: bool) {
+        if self.snapshot.is_preempting(uid) != is_preempting {
+            self.snapshot.nominations_mut().set_preempting(uid, is_preempting);
+        }
+    }
+
     /// Takes the pod's place on `node` before the binding is written.
     pub fn assume(&mut self, info: &Arc<PodInfo>, node: &str) -> Result<(), CacheError> {
         if self.pods.contains_key(&info.uid) {

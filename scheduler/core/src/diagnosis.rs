@@ -13,41 +13,49 @@ use crate::framework::{Code, PluginName, PluginSet, Rejection};
 pub struct Diagnosis {
     /// How many nodes there are.
     pub node_count: usize,
-    /// Nodes that a filter refused: index into the snapshot, the first plugin that did, and why.
+    /// Nodes that a filter or an extender refused, and why.
     pub refused: Vec<Refused>,
     /// What holds for all nodes not in `refused`: a PreFilter refused the pod, or left them out.
     pub others: Option<Rejection>,
     /// PreFilter's message if it refused the pod as a whole.
     pub pre_filter_message: Option<String>,
-    /// The plugins that refused; events are matched against these.
+    /// The plugins (and extenders) that refused; events are matched against these.
     pub plugins: PluginSet,
     /// What is said instead of all that of a pod whose group does not fit.
     pub group_message: Option<String>,
     /// What PostFilter says if it did not help; empty without PostFilter plugins.
     pub post_filter_message: String,
+    /// What went wrong; then nothing else holds.
+    pub error: Option<String>,
 }
 
-/// One node that a filter refused.
+/// One node that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Index into the snapshot's nodes.
     pub node: usize,
-    /// The first plugin that refused it.
-    pub plugin: PluginName,
+    /// The first plugin that refused it; `None` if it was an extender.
+    pub plugin: Option<PluginName>,
     /// How and why.
     pub rejection: Rejection,
 }
 
 impl Diagnosis {
-    /// A PreFilter refused the pod as a whole.
+    /// These plugins' PreFilters refused the pod as a whole.
     pub fn refused_by_pre_filter(
         node_count: usize,
-        plugins: PluginSet,
+        plugins: &[PluginName],
         rejection: Rejection,
     ) -> Self {
+        if rejection.code() == Code::Error {
+            let plugin = plugins.first().map_or("", |plugin| plugin.as_str());
+            let message = rejection.message();
+            let error = format!("running PreFilter plugin \"{plugin}\": {message}");
+            return Self::failed(node_count, error);
+        }
         Self {
             node_count,
-            plugins,
+            plugins: plugins.iter().copied().collect(),
             pre_filter_message: Some(rejection.message()),
             others: Some(rejection),
             ..Self::default()
@@ -64,10 +72,26 @@ impl Diagnosis {
         Self { node_count: 1, others: Some(rejection), plugins, ..Self::default() }
     }
 
-    /// The nodes on which preemption may help.
-    pub fn resolvable(&self) -> impl Iterator<Item = usize> {
-        let resolvable = self.refused.iter().filter(|r| r.rejection.code() == Code::Unschedulable);
-        resolvable.map(|refused| refused.node)
+    /// Something went wrong.
+    pub fn failed(node_count: usize, error: String) -> Self {
+        Self { node_count, error: Some(error), ..Self::default() }
+    }
+
+    /// What holds for the node; `None` if nothing is known of it.
+    pub fn rejection(&self, node: usize) -> Option<&Rejection> {
+        let refused = self.refused.iter().find(|refused| refused.node == node);
+        refused.map(|refused| &refused.rejection).or(self.others.as_ref())
+    }
+
+    /// The nodes on which preemption may help, in order.
+    pub fn resolvable(&self) -> Vec<usize> {
+        let others =
+            self.others.as_ref().map_or(Code::UnschedulableAndUnresolvable, Rejection::code);
+        let mut codes = vec![others; self.node_count];
+        for refused in &self.refused {
+            codes[refused.node] = refused.rejection.code();
+        }
+        (0..self.node_count).filter(|&node| codes[node] == Code::Unschedulable).collect()
     }
 
     /// `N reason`, sorted as text.
@@ -80,6 +104,8 @@ impl Diagnosis {
         for reason in self.others.iter().filter(|_| rest > 0).flat_map(Rejection::reasons) {
             *counts.entry(reason).or_default() += rest;
         }
+        // An extender may refuse a node without a word.
+        counts.remove("");
         let mut lines: Vec<String> =
             counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
         lines.sort_unstable();
@@ -87,10 +113,15 @@ impl Diagnosis {
     }
 }
 
+/// The error of a filter that could not tell.
+pub(crate) fn failed_filter(plugin: PluginName, rejection: &Rejection) -> String {
+    format!("running \"{plugin}\" filter plugin: {}", rejection.message())
+}
+
 impl fmt::Display for Diagnosis {
     /// The message of the FailedScheduling event.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(message) = &self.group_message {
+        if let Some(message) = self.error.as_ref().or(self.group_message.as_ref()) {
             return f.write_str(message);
         }
         if self.node_count == 0 {
@@ -119,7 +150,7 @@ mod tests {
 
     fn refused(node: usize, reason: &'static str) -> Refused {
         let rejection = Rejection::unschedulable(reason);
-        Refused { node, plugin: PluginName::NodeResourcesFit, rejection }
+        Refused { node, plugin: Some(PluginName::NodeResourcesFit), rejection }
     }
 
     #[test]
@@ -162,7 +193,7 @@ mod tests {
     #[test]
     fn a_pod_refused_as_a_whole_has_one_reason() {
         let rejection = Rejection::unresolvable("pod affinity terms conflict");
-        let diagnosis = Diagnosis::refused_by_pre_filter(3, PluginSet::default(), rejection);
+        let diagnosis = Diagnosis::refused_by_pre_filter(3, &[], rejection);
         assert_eq!(diagnosis.to_string(), "0/3 nodes are available: pod affinity terms conflict.");
     }
 

@@ -27,13 +27,14 @@ use crate::cache::Snapshot;
 use crate::diagnosis::Diagnosis;
 use crate::framework::Profile;
 use crate::pod::PodInfo;
+use crate::preemption::CandidateSearch;
 
 pub use indexed::{IndexCounts, Indexed};
 pub use scan::Scan;
 pub use signature::{Asks, Signature};
 
 /// Something that finds a node for a pod.
-pub trait Engine {
+pub trait Engine: CandidateSearch {
     /// One of the best nodes (an index into the snapshot), each with the same chance, or why there
     /// is none.
     fn decide(

@@ -18,7 +18,7 @@ pub use plugin::{
     ExtensionPoint, MAX_NODE_SCORE, NodeFilter, NodeScore, Plugin, PluginName, PluginSet,
     PreFilter, PreScore,
 };
-pub use post_filter::{PostFilter, PostFilterContext, Preemption};
+pub use post_filter::{Help, Nomination, PostFilter, PostFilterContext, Preemption};
 pub use profile::{Profile, Profiles, Weighted};
 pub use status::{Code, Reason, Rejection, Verdict};
 pub use step::Step;

@@ -3,9 +3,9 @@
 //! Pure: time and randomness are passed in, and applying a decision is the caller's. In reading
 //! order: [`PodInfo`] and [`cache`] (what is known), [`framework`] and [`plugins`] (what is wanted),
 //! [`reference`] (what a decision is), [`engine`] (how it is made), [`Diagnosis`] (what is said when
-//! there is none),
-//! [`queue`] (who is next), [`Scheduler`] (all of it together), [`explain`] (all of it told to
-//! people, over clusters that are read from files).
+//! there is none) and [`preemption`] (what is done about it), [`queue`] (who is next), [`Scheduler`]
+//! (all of it together), [`explain`] (all of it told to people, over clusters that are read from
+//! files).
 #![forbid(unsafe_code)]
 
 pub mod cache;
@@ -13,9 +13,12 @@ pub mod counters;
 mod diagnosis;
 pub mod engine;
 pub mod explain;
+mod extension;
+pub mod fit;
 pub mod framework;
 pub mod plugins;
 mod pod;
+pub mod preemption;
 pub mod queue;
 pub mod reference;
 mod scheduler;

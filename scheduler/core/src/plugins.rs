@@ -3,6 +3,7 @@
 //! Scores are computed in the integers and floats of Go: `i64` division truncates toward zero, and
 //! where Go would wrap, these wrap.
 
+mod default_preemption;
 mod dynamic_resources;
 mod gang_scheduling;
 mod image_locality;
@@ -28,6 +29,7 @@ pub mod volume_binding;
 mod volume_restrictions;
 mod volume_zone;
 
+pub use default_preemption::DefaultPreemption;
 pub use dynamic_resources::DynamicResources;
 pub use gang_scheduling::{Gang, GangScheduling};
 pub use image_locality::ImageLocality;

@@ -4,12 +4,15 @@
 //! or every plugin's score. Whatever runs in production must agree with it on the feasible nodes,
 //! the totals, the best nodes and the message; the choice among the best is uniformly random.
 //! Every node is looked at: kube-scheduler's sampling (`percentageOfNodesToScore`) is not here.
+//! What preemption does for a pod that no node will have is [`crate::preemption`]'s.
 
 use std::collections::BTreeSet;
 
 use crate::cache::Snapshot;
-use crate::diagnosis::{Diagnosis, Refused};
-use crate::framework::{NodeFilter, PluginName, PreFilter, PreScore, Profile, Rejection};
+use crate::diagnosis::{Diagnosis, Refused, failed_filter};
+use crate::extension::{extender_scores, pass_extenders};
+use crate::fit::{filters, first_refusal, fits_beside_nominated, to_yield_to};
+use crate::framework::{Code, PluginName, PreFilter, PreScore, Profile, Rejection};
 use crate::pod::PodInfo;
 
 #[cfg(test)]
@@ -31,7 +34,8 @@ pub struct Evaluation {
 pub enum NodeVerdict {
     /// Refused.
     Rejected {
-        /// The first plugin that did; `None` if PreFilter left the node out.
+        /// The first plugin that did; `None` if PreFilter left the node out, or an extender
+        /// refused it.
         plugin: Option<PluginName>,
         /// How and why.
         rejection: Rejection,
@@ -40,7 +44,7 @@ pub enum NodeVerdict {
     Feasible {
         /// By plugin, in the profile's order; plugins that skip the pod are left out.
         scores: Vec<PluginScore>,
-        /// The sum of normalised scores times weights.
+        /// The sum of normalised scores times weights, and what extenders give.
         total: i64,
     },
 }
@@ -60,45 +64,75 @@ pub struct PluginScore {
 
 /// Evaluates a pod against every node.
 pub fn evaluate(profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) -> Evaluation {
-    let diagnosis = filter(profile, snapshot, pod);
-    let mut nodes: Vec<Option<NodeVerdict>> = vec![None; snapshot.nodes().len()];
-    for Refused { node, plugin, rejection } in &diagnosis.refused {
-        let rejection = rejection.clone();
-        nodes[*node] = Some(NodeVerdict::Rejected { plugin: Some(*plugin), rejection });
+    let mut diagnosis = filter(profile, snapshot, pod);
+    let candidates = unrefused(profile, snapshot, pod, &diagnosis);
+    let feasible = pass_extenders(profile, snapshot, pod, candidates, &mut diagnosis);
+    let nodes = verdicts(profile, snapshot, pod, &feasible, &diagnosis);
+    if diagnosis.error.is_some() && nominated(profile, snapshot, pod).is_none() {
+        return Evaluation { nodes, best: Vec::new(), diagnosis };
     }
-    if let Some(rejection) = &diagnosis.others {
-        let allowed = allowed_nodes(profile, snapshot, pod).ok().flatten().unwrap_or_default();
-        for (node, verdict) in nodes.iter_mut().enumerate() {
-            if verdict.is_none() && !allowed.contains(&**snapshot.nodes()[node].name()) {
-                let rejection = rejection.clone();
-                *verdict = Some(NodeVerdict::Rejected { plugin: None, rejection });
-            }
-        }
-    }
-    let feasible: Vec<usize> = (0..nodes.len()).filter(|&node| nodes[node].is_none()).collect();
-    for (node, scores) in feasible.iter().zip(score(profile, snapshot, pod, &feasible)) {
-        let total = scores.iter().map(|s| s.normalized.wrapping_mul(s.weight)).sum();
-        nodes[*node] = Some(NodeVerdict::Feasible { scores, total });
-    }
-    let nodes: Vec<NodeVerdict> =
-        nodes.into_iter().map(|n| n.expect("every node is refused or feasible")).collect();
     let total = |node: &usize| match &nodes[*node] {
         NodeVerdict::Feasible { total, .. } => Some(*total),
         NodeVerdict::Rejected { .. } => None,
     };
-    let highest = feasible.iter().filter_map(total).max();
-    let best = feasible.iter().copied().filter(|node| total(node) == highest).collect();
+    let best = match nominated(profile, snapshot, pod) {
+        Some(node) => vec![node],
+        None => {
+            let highest = feasible.iter().filter_map(total).max();
+            feasible.iter().copied().filter(|node| total(node) == highest).collect()
+        }
+    };
     Evaluation { nodes, best, diagnosis }
 }
 
-/// Puts every node before every filter, first refusal first.
+/// What there is to say of each node.
+fn verdicts(
+    profile: &Profile,
+    snapshot: &Snapshot,
+    pod: &PodInfo,
+    feasible: &[usize],
+    diagnosis: &Diagnosis,
+) -> Vec<NodeVerdict> {
+    let left_out = || NodeVerdict::Rejected {
+        plugin: None,
+        rejection: match (&diagnosis.others, &diagnosis.error) {
+            (_, Some(error)) => Rejection::error(error.clone()),
+            (Some(rejection), None) => rejection.clone(),
+            (None, None) => Rejection::error("not looked at"),
+        },
+    };
+    let mut nodes = vec![left_out(); snapshot.nodes().len()];
+    for Refused { node, plugin, rejection } in &diagnosis.refused {
+        let rejection = rejection.clone();
+        nodes[*node] = NodeVerdict::Rejected { plugin: *plugin, rejection };
+    }
+    let by_extenders = extender_scores(profile, snapshot, pod, feasible);
+    let scores = score(profile, snapshot, pod, feasible);
+    for ((node, scores), by_extenders) in feasible.iter().zip(scores).zip(by_extenders) {
+        let sum: i64 = scores.iter().map(|s| s.normalized.wrapping_mul(s.weight)).sum();
+        nodes[*node] = NodeVerdict::Feasible { scores, total: sum.wrapping_add(by_extenders) };
+    }
+    nodes
+}
+
+/// The node that the pod is nominated for, if it fits there: then it goes there, wherever else it
+/// would fit. What fails while finding out does not count.
+fn nominated(profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) -> Option<usize> {
+    let node = snapshot.index_of(snapshot.nomination_of(&pod.uid)?)?;
+    allowed_nodes(profile, snapshot, pod).ok()?;
+    fits_beside_nominated(profile, &mut snapshot.what_if(), pod, node).ok()?;
+    let mut unused = Diagnosis::default();
+    pass_extenders(profile, snapshot, pod, vec![node], &mut unused).first().copied()
+}
+
+/// Puts every node before every filter, first refusal first, with and without the pods that are
+/// nominated for it.
 fn filter(profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) -> Diagnosis {
     let node_count = snapshot.nodes().len();
     let allowed = match allowed_nodes(profile, snapshot, pod) {
         Ok(allowed) => allowed,
         Err((plugins, rejection)) => {
-            let plugins = plugins.into_iter().collect();
-            return Diagnosis::refused_by_pre_filter(node_count, plugins, rejection);
+            return Diagnosis::refused_by_pre_filter(node_count, &plugins, rejection);
         }
     };
     let mut diagnosis = Diagnosis { node_count, ..Diagnosis::default() };
@@ -107,20 +141,42 @@ fn filter(profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) -> Diagnosis {
         diagnosis.others = Some(left_out(&narrowing));
         diagnosis.plugins = narrowing.into_iter().collect();
     }
-    let filters = filters(profile, snapshot, pod);
+    let filters = filters(profile, snapshot, pod).unwrap_or_default();
     for (node, info) in snapshot.nodes().iter().enumerate() {
         if allowed.as_ref().is_some_and(|allowed| !allowed.contains(&**info.name())) {
             continue;
         }
-        for (plugin, filter) in &filters {
-            if let Err(rejection) = filter.filter(info) {
-                diagnosis.plugins.insert(*plugin);
-                diagnosis.refused.push(Refused { node, plugin: *plugin, rejection });
-                break;
-            }
+        let verdict = match to_yield_to(snapshot, pod, node).next() {
+            Some(_) => fits_beside_nominated(profile, &mut snapshot.what_if(), pod, node),
+            None => first_refusal(&filters, info),
+        };
+        let Err((plugin, rejection)) = verdict else { continue };
+        if rejection.code() == Code::Error {
+            return Diagnosis::failed(node_count, failed_filter(plugin, &rejection));
         }
+        diagnosis.plugins.insert(plugin);
+        diagnosis.refused.push(Refused { node, plugin: Some(plugin), rejection });
     }
     diagnosis
+}
+
+/// The nodes that the filters leave.
+fn unrefused(
+    profile: &Profile,
+    snapshot: &Snapshot,
+    pod: &PodInfo,
+    diagnosis: &Diagnosis,
+) -> Vec<usize> {
+    if diagnosis.error.is_some() {
+        return Vec::new();
+    }
+    let allowed = allowed_nodes(profile, snapshot, pod).unwrap_or(Some(BTreeSet::new()));
+    let is_allowed = |node: &usize| {
+        let name = snapshot.nodes()[*node].name();
+        allowed.as_ref().is_none_or(|allowed| allowed.contains(&**name))
+    };
+    let is_refused = |node: usize| diagnosis.refused.iter().any(|refused| refused.node == node);
+    (0..snapshot.nodes().len()).filter(is_allowed).filter(|node| !is_refused(*node)).collect()
 }
 
 /// The nodes that all PreFilters together allow (`None`: all), or the plugins that together allow
@@ -177,22 +233,6 @@ fn sorted_names(plugins: &[PluginName]) -> Vec<&'static str> {
     let mut names: Vec<&str> = plugins.iter().map(|plugin| plugin.as_str()).collect();
     names.sort_unstable();
     names
-}
-
-type NamedFilter<'a> = (PluginName, Box<dyn NodeFilter + 'a>);
-
-fn filters<'a>(
-    profile: &'a Profile,
-    snapshot: &'a Snapshot,
-    pod: &'a PodInfo,
-) -> Vec<NamedFilter<'a>> {
-    let plugins = profile.filter.iter();
-    plugins
-        .filter_map(|plugin| match plugin.pre_filter(pod, snapshot) {
-            PreFilter::Filter { filter, .. } => Some((plugin.name(), filter)),
-            PreFilter::Skip | PreFilter::Reject(_) => None,
-        })
-        .collect()
 }
 
 /// The scores of each feasible node.

@@ -20,8 +20,8 @@ use crate::cache::{Cache, Object, Snapshot};
 use crate::diagnosis::Diagnosis;
 use crate::engine::Engine;
 use crate::framework::{
-    Action, ClusterEvent, Occurrence, PluginSet, PostFilter, PostFilterContext, Preemption,
-    Profile, Profiles, Rejection, Resource, Step, Subject,
+    Action, ClusterEvent, Code, Help, Nomination, Occurrence, PluginName, PluginSet,
+    PostFilterContext, Preemption, Profile, Profiles, Rejection, Resource, Step, Subject,
 };
 use crate::pod::{PodInfo, PodUid, Templates};
 use crate::queue::{Counts, Options, Queue, QueuedPod, scheduling_change};
@@ -70,15 +70,33 @@ pub enum Outcome {
     Unschedulable {
         /// Why not.
         diagnosis: Box<Diagnosis>,
-        /// Evict these pods, then call [`Scheduler::preempted`]; write the nomination.
+        /// Evict these pods, then call [`Scheduler::preempted`].
         preemption: Option<Box<Preemption>>,
+        /// Whether preemption was tried at all.
+        tried_preemption: bool,
+        /// What to write to `status.nominatedNodeName`.
+        nomination: Nomination,
         /// Carry these out; what they change will wake the pod.
         steps: Vec<Step>,
     },
-    /// Something went wrong; say so. It is back in the queue, and backs off.
+    /// Something went wrong; say so, and remove `status.nominatedNodeName`. It is back in the
+    /// queue, and backs off.
     Error(String),
     /// Nothing: it is being deleted, and no longer in the queue.
     Skipped,
+}
+
+impl Outcome {
+    /// No node, and no help: the pod loses its nomination.
+    fn unschedulable(diagnosis: Box<Diagnosis>) -> Self {
+        Self::Unschedulable {
+            diagnosis,
+            preemption: None,
+            tried_preemption: false,
+            nomination: Nomination::Clear,
+            steps: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Debug for Scheduler {
@@ -224,12 +242,12 @@ impl Scheduler {
                 Err(rejection) => {
                     self.cache.forget_objects(&steps);
                     let _ = self.cache.forget(uid);
-                    let plugin = [plugin.name()].into_iter().collect();
-                    return self.refuse_reservation(pod, plugin, rejection, now);
+                    return self.refuse_reservation(pod, plugin.name(), rejection, now);
                 }
             }
         }
         self.queue.done(uid);
+        self.cache.end_nomination(uid);
         let binding = Binding { pod: pod.clone(), steps: steps.clone() };
         self.binding.insert(uid.clone(), binding);
         Outcome::Bind { node: name, steps }
@@ -238,14 +256,19 @@ impl Scheduler {
     fn refuse_reservation(
         &mut self,
         pod: &QueuedPod,
-        plugins: PluginSet,
+        plugin: PluginName,
         rejection: Rejection,
         now: Time,
     ) -> Outcome {
+        if rejection.code() == Code::Error {
+            self.put_back(pod, PluginSet::default(), &Nomination::Clear, now);
+            let message = rejection.message();
+            return Outcome::Error(format!("running Reserve plugin \"{plugin}\": {message}"));
+        }
+        let plugins = [plugin].into_iter().collect();
         let diagnosis = Diagnosis::of_reservation(plugins, rejection);
-        self.queue.refuse(pod.clone(), plugins, self.cache.snapshot(), now);
-        let diagnosis = Box::new(diagnosis);
-        Outcome::Unschedulable { diagnosis, preemption: None, steps: Vec::new() }
+        self.put_back(pod, plugins, &Nomination::Clear, now);
+        Outcome::unschedulable(Box::new(diagnosis))
     }
 
     /// No node will have the pod: asks the PostFilter plugins for help, and puts it back.
@@ -257,32 +280,66 @@ impl Scheduler {
         now: Time,
         random: u64,
     ) -> Outcome {
-        let snapshot = self.cache.snapshot();
-        let context =
-            PostFilterContext { profile, snapshot, pod: &pod.info, diagnosis: &diagnosis, random };
-        let (mut messages, mut preemption, mut steps) = (Vec::new(), None, Vec::new());
-        for answer in profile.post_filter.iter().filter_map(|p| p.post_filter(&context)) {
-            match answer {
-                PostFilter::Unhelped(message) => messages.push(message),
-                PostFilter::Preempt(found) => {
-                    preemption = Some(Box::new(found));
-                    break;
-                }
-                PostFilter::Write(message, more) => {
-                    messages.push(message);
-                    steps = more;
-                    break;
-                }
+        if let Some(error) = diagnosis.error.take() {
+            self.put_back(pod, PluginSet::default(), &Nomination::Clear, now);
+            return Outcome::Error(error);
+        }
+        let help = if diagnosis.node_count == 0 || profile.post_filter.is_empty() {
+            Help { nomination: Nomination::Clear, ..Help::default() }
+        } else {
+            let (snapshot, diagnosis) = (self.cache.snapshot(), &*diagnosis);
+            let context =
+                PostFilterContext { profile, snapshot, pod: &pod.info, diagnosis, random };
+            context.ask(&mut *self.engine)
+        };
+        diagnosis.post_filter_message = help.message;
+        if let Some(preemption) = &help.preemption {
+            self.cache.set_preempting(&pod.info.uid, true);
+            for outranked in &preemption.outranked {
+                self.cache.end_nomination(&outranked.uid);
             }
         }
-        messages.retain(|message| !message.is_empty());
-        diagnosis.post_filter_message = messages.join(", ");
-        self.queue.refuse(pod.clone(), diagnosis.plugins, self.cache.snapshot(), now);
-        Outcome::Unschedulable { diagnosis, preemption, steps }
+        self.put_back(pod, diagnosis.plugins, &help.nomination, now);
+        Outcome::Unschedulable {
+            diagnosis,
+            preemption: help.preemption,
+            tried_preemption: help.tried_preemption,
+            nomination: help.nomination,
+            steps: help.steps,
+        }
     }
 
-    /// The victims of the pod's preemption are gone or going, or could not be evicted.
-    pub fn preempted(&mut self, _uid: &PodUid, _now: Time) {}
+    /// Puts a popped pod back into the queue, nominated as told.
+    fn put_back(
+        &mut self,
+        pod: &QueuedPod,
+        plugins: PluginSet,
+        nomination: &Nomination,
+        now: Time,
+    ) {
+        let uid = &pod.info.uid;
+        self.queue.refuse(pod.clone(), plugins, self.cache.snapshot(), now);
+        let Some(waiting) = self.queue.get(uid) else { return };
+        match nomination {
+            Nomination::Keep => {}
+            Nomination::Clear => {
+                self.cache.end_nomination(uid);
+            }
+            Nomination::Set(node) => self.cache.nominate(&waiting.info, node),
+        }
+    }
+
+    /// The pod's victims are being deleted, or (`succeeded` is false) some could not be: then it is
+    /// tried again at once. Until this call it is kept out of the active queue.
+    pub fn preempted(&mut self, uid: &PodUid, succeeded: bool, now: Time) {
+        self.cache.set_preempting(uid, false);
+        let snapshot = self.cache.snapshot();
+        if succeeded {
+            self.queue.ungate(uid, PluginName::DefaultPreemption, snapshot, now);
+        } else {
+            self.queue.activate(uid, snapshot, now);
+        }
+    }
 
     /// The binding is written.
     pub fn bound(&mut self, uid: &PodUid) {
@@ -313,7 +370,7 @@ impl Scheduler {
         let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
         let is_new_member = self.cache.join_group(&info);
         if info.node_name().is_none() {
-            self.pending_pod_seen(Arc::clone(&info), now);
+            self.pending_pod_seen(old, Arc::clone(&info), now);
             if is_new_member {
                 let event = ClusterEvent::new(Resource::UnscheduledPod, Action::ADD);
                 self.wake(event, Subject::Pod(None, Some(info)), now);
@@ -322,6 +379,8 @@ impl Scheduler {
         }
         self.queue.remove(&info.uid);
         self.end_binding(&info.uid);
+        self.cache.end_nomination(&info.uid);
+        self.cache.set_preempting(&info.uid, false);
         let was_bound = |old: &&Arc<Pod>| is_bound(old) && !is_finished(old);
         let old = old.filter(was_bound);
         let old = old.map(|old| Arc::new(PodInfo::shared(Arc::clone(old), &mut self.templates)));
@@ -334,16 +393,48 @@ impl Scheduler {
         self.wake(event, Subject::Pod(old, Some(info)), now);
     }
 
-    fn pending_pod_seen(&mut self, info: Arc<PodInfo>, now: Time) {
+    fn pending_pod_seen(&mut self, old: Option<&Arc<Pod>>, info: Arc<PodInfo>, now: Time) {
         if let Some(binding) = self.binding.get_mut(&info.uid) {
             binding.pod.info = info;
         } else if self.cache.is_assumed(&info.uid) {
             // The binding is written; its event is on its way.
         } else if self.profiles.of(&info).is_some() {
+            self.follow_nomination(old, &info, now);
             self.queue.add(info, self.cache.snapshot(), now);
         } else {
+            self.cache.end_nomination(&info.uid);
             self.queue.remove(&info.uid);
         }
+    }
+
+    /// Takes over what the pod's status tells of its nomination. Where it tells nothing new, what
+    /// was decided here and is not written yet stays.
+    fn follow_nomination(&mut self, old: Option<&Arc<Pod>>, info: &Arc<PodInfo>, now: Time) {
+        let before = old.and_then(|old| nominated_node(old));
+        let after = nominated_node(&info.pod);
+        let known = self.cache.snapshot().nomination_of(&info.uid).cloned();
+        let node = if before == after { known.as_deref() } else { after };
+        match node {
+            Some(node) => self.cache.nominate(info, node),
+            None => {
+                self.cache.end_nomination(&info.uid);
+            }
+        }
+        if let Some(old) = old
+            && before.is_some()
+            && before != after
+        {
+            self.wake_by_nomination_lost(old, now);
+        }
+    }
+
+    /// Pods that had to yield to the pod may now have its place.
+    fn wake_by_nomination_lost(&mut self, pod: &Arc<Pod>, now: Time) {
+        let info = Arc::new(PodInfo::new(Arc::clone(pod)));
+        let event = ClusterEvent::new(Resource::AssignedPod, Action::DELETE);
+        let priority_max = info.priority;
+        let occurrence = Occurrence { event, subject: Subject::Pod(Some(info), None) };
+        self.queue.wake_up_to(priority_max, &occurrence, self.cache.snapshot(), now);
     }
 
     fn pod_gone(&mut self, pod: &Arc<Pod>, now: Time) {
@@ -351,8 +442,12 @@ impl Scheduler {
         self.queue.remove(&info.uid);
         self.end_binding(&info.uid);
         self.cache.leave_group(&info);
+        self.cache.set_preempting(&info.uid, false);
+        let was_nominated = self.cache.end_nomination(&info.uid).is_some();
         if self.cache.remove_pod(&info.uid) {
             self.wake_by_removed(&info, now);
+        } else if was_nominated {
+            self.wake_by_nomination_lost(pod, now);
         }
     }
 
@@ -365,6 +460,12 @@ impl Scheduler {
         let subject = Subject::Pod(Some(Arc::clone(info)), None);
         self.wake(event, subject, now);
     }
+}
+
+/// `status.nominatedNodeName`.
+fn nominated_node(pod: &Pod) -> Option<&str> {
+    let name = pod.status.as_ref().and_then(|status| status.nominated_node_name.as_deref());
+    name.filter(|name| !name.is_empty())
 }
 
 fn is_bound(pod: &Pod) -> bool {

@@ -44,6 +44,9 @@ const WORDINGS: &[&str] = &[
     "node(s) didn't satisfy existing pods anti-affinity rules",
     "cannot allocate all claims",
     "resourceclaim not available on the node",
+    "preemption: not eligible due to preemptionPolicy=Never.",
+    "No preemption victims found for incoming pod",
+    "Preemption is not helpful for scheduling",
 ];
 
 fn golden() -> PathBuf {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kube::Client;
 use pintle_client::{EventRecord, EventRecorder, reference_to};
+use pintle_scheduler_core::framework::{Nomination, Preemption, Step};
 use pintle_scheduler_core::queue::QueuedPod;
 use pintle_scheduler_core::{Attempt, Outcome, Time};
 use rand::rngs::SmallRng;
@@ -11,9 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::condition::Report;
 use crate::metrics::{AttemptResult, Metrics};
 use crate::shared::Shared;
-use crate::{binding, condition};
+use crate::{binding, condition, eviction, prebind};
 
 /// What the loop and its writers need. Cheap to clone.
 #[derive(Clone)]
@@ -77,66 +79,134 @@ impl Cycle {
         let Attempt { pod, outcome } = attempt;
         let cycle = self.clone();
         match outcome {
-            Outcome::Skipped => {}
-            Outcome::Bind { node, steps: _ } => {
-                self.tasks.spawn(async move {
-                    cycle.bind(&pod, &node, started).await;
-                    drop(permit);
-                });
+            Outcome::Skipped => self.skip(&pod),
+            Outcome::Bind { node, steps } => {
+                self.tasks
+                    .spawn(async move { cycle.bind(pod, node, steps, started, permit).await });
             }
             Outcome::Error(message) => {
                 let took = self.shared.now().since(started);
                 self.metrics.attempt(AttemptResult::Error, took);
                 self.tasks.spawn(async move {
-                    cycle.report(&pod, "SchedulerError", &message).await;
+                    cycle.report(&pod, &Report { message: &message, ..SCHEDULER_ERROR }).await;
                     drop(permit);
                 });
             }
-            Outcome::Unschedulable { diagnosis, .. } => {
+            Outcome::Unschedulable {
+                diagnosis,
+                preemption,
+                tried_preemption,
+                nomination,
+                steps,
+            } => {
                 let took = self.shared.now().since(started);
                 self.metrics.attempt(AttemptResult::Unschedulable, took);
+                if tried_preemption {
+                    self.metrics.preemption(preemption.as_ref().map(|p| p.victims.len()));
+                }
                 self.tasks.spawn(async move {
-                    cycle.report(&pod, "Unschedulable", &diagnosis.to_string()).await;
+                    let message = diagnosis.to_string();
+                    let report = Report {
+                        reason: "Unschedulable",
+                        message: &message,
+                        nomination: &nomination,
+                    };
+                    let help = cycle.help(&pod, preemption.as_deref(), &steps);
+                    tokio::join!(cycle.report(&pod, &report), help);
                     drop(permit);
                 });
             }
         }
     }
 
-    async fn bind(&self, pod: &QueuedPod, node: &str, started: Time) {
+    /// A pod that is being deleted is not scheduled.
+    fn skip(&self, pod: &QueuedPod) {
         let info = &pod.info;
-        let written = binding::write(&self.client, info, node).await;
-        let now = self.shared.now();
-        let Err(error) = written else {
-            self.shared.bound(&info.uid);
-            self.metrics.attempt(AttemptResult::Scheduled, now.since(started));
-            let since = pod.first_active_at.unwrap_or(started);
-            self.metrics.scheduled(pod.attempts, now.since(since));
+        if info.is_terminating() {
             let message =
-                format!("Successfully assigned {}/{} to {node}", info.namespace(), info.name());
-            self.events.record(reference_to(&*info.pod), EventRecord::normal("Scheduled", message));
-            return;
-        };
-        self.shared.binding_failed(&info.uid);
-        self.metrics.attempt(AttemptResult::Error, now.since(started));
-        tracing::warn!(namespace = info.namespace(), pod = info.name(), node, %error, "bind pod");
-        if !matches!(&error, kube::Error::Api(status) if status.is_not_found()) {
-            let message = format!("running Bind plugin \"DefaultBinder\": {error}");
-            self.report(pod, "SchedulerError", &message).await;
+                format!("skip schedule deleting pod: {}/{}", info.namespace(), info.name());
+            let event = EventRecord::warning("FailedScheduling", message);
+            self.events.record(reference_to(&*info.pod), event);
         }
     }
 
-    /// Says to the user why the pod waits: the event and the condition.
-    async fn report(&self, pod: &QueuedPod, reason: &str, message: &str) {
+    /// Makes room for the pod: evicts its victims and writes what PostFilter plugins ask for.
+    async fn help(&self, pod: &QueuedPod, preemption: Option<&Preemption>, steps: &[Step]) {
+        let info = &pod.info;
+        if let Err(error) = prebind::write(&self.client, steps).await {
+            tracing::warn!(namespace = info.namespace(), pod = info.name(), %error, "help a pod");
+        }
+        if let Some(preemption) = preemption {
+            let done = eviction::carry_out(&self.client, &self.events, info, preemption).await;
+            self.shared.preempted(&info.uid, done);
+        }
+    }
+
+    /// Carries out the steps and writes the binding. The permit is given back while volumes are
+    /// waited for, which may take minutes.
+    async fn bind(
+        &self,
+        pod: QueuedPod,
+        node: Arc<str>,
+        steps: Vec<Step>,
+        started: Time,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let prepared = match prebind::write(&self.client, &steps).await {
+            Ok(()) if prebind::must_wait(&steps) => {
+                drop(permit);
+                let waited = prebind::wait(&self.shared, &steps).await;
+                let permit = Arc::clone(&self.writes).acquire_owned().await;
+                waited.map(|()| permit.ok())
+            }
+            written => written.map(|()| Some(permit)),
+        };
+        let info = &pod.info;
+        let (error, is_gone) = match prepared {
+            Ok(_permit) => match binding::write(&self.client, info, &node).await {
+                Ok(()) => return self.bound(&pod, &node, started),
+                Err(error) => {
+                    let is_gone =
+                        matches!(&error, kube::Error::Api(status) if status.is_not_found());
+                    (format!("running Bind plugin \"DefaultBinder\": {error}"), is_gone)
+                }
+            },
+            Err(error) => (error.to_string(), false),
+        };
+        self.shared.binding_failed(&info.uid);
+        self.metrics.attempt(AttemptResult::Error, self.shared.now().since(started));
+        tracing::warn!(namespace = info.namespace(), pod = info.name(), %node, error, "bind pod");
+        if !is_gone {
+            self.report(&pod, &Report { message: &error, ..SCHEDULER_ERROR }).await;
+        }
+    }
+
+    fn bound(&self, pod: &QueuedPod, node: &str, started: Time) {
+        let (info, now) = (&pod.info, self.shared.now());
+        self.shared.bound(&info.uid);
+        self.metrics.attempt(AttemptResult::Scheduled, now.since(started));
+        let since = pod.first_active_at.unwrap_or(started);
+        self.metrics.scheduled(pod.attempts, now.since(since));
+        let message =
+            format!("Successfully assigned {}/{} to {node}", info.namespace(), info.name());
+        self.events.record(reference_to(&*info.pod), EventRecord::normal("Scheduled", message));
+    }
+
+    /// Says to the user why the pod waits: the event, the condition, and where it may come to run.
+    async fn report(&self, pod: &QueuedPod, report: &Report<'_>) {
         let object = &*pod.info.pod;
-        let event = EventRecord::warning("FailedScheduling", truncate(message));
+        let event = EventRecord::warning("FailedScheduling", truncate(report.message));
         self.events.record(reference_to(object), event);
-        if let Err(error) = condition::write(&self.client, object, reason, message).await {
+        if let Err(error) = condition::write(&self.client, object, report).await {
             let (namespace, name) = (pod.info.namespace(), pod.info.name());
             tracing::warn!(namespace, pod = name, %error, "write the PodScheduled condition");
         }
     }
 }
+
+/// Something went wrong: the pod loses its nomination.
+const SCHEDULER_ERROR: Report<'static> =
+    Report { reason: "SchedulerError", message: "", nomination: &Nomination::Clear };
 
 /// Upstream's limit of an event's note, in bytes.
 const NOTE_LENGTH_MAX: usize = 1024;

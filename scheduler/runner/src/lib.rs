@@ -1,8 +1,9 @@
 //! The scheduler daemon: informers to core to binder.
 //!
-//! Watches pods and nodes, hands every change to `pintle_scheduler_core::Scheduler`, writes the
-//! bindings it decides on, and says why the others wait: the FailedScheduling event and the pod's
-//! PodScheduled condition. Decisions are the core's alone.
+//! Watches pods, nodes and what else decisions read, hands every change to
+//! `pintle_scheduler_core::Scheduler`, writes the bindings it decides on and what must come before
+//! them, evicts the victims of preemption, and says why the others wait: the FailedScheduling event
+//! and the pod's PodScheduled condition. Decisions are the core's alone.
 #![forbid(unsafe_code)]
 
 mod binding;
@@ -11,9 +12,11 @@ mod config;
 pub mod configuration;
 mod cycle;
 mod daemon;
+mod eviction;
 mod extender;
 mod metrics;
 mod objects;
+mod prebind;
 mod shared;
 
 pub use config::Config;

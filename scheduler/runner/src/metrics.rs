@@ -42,6 +42,8 @@ pub(crate) struct Metrics {
     attempt_seconds: Histograms<ResultLabels>,
     sli_seconds: Histograms<Label>,
     pending: Family<Label, Gauge>,
+    preemption_attempts: Counter,
+    preemption_victims: Histogram,
 }
 
 impl Metrics {
@@ -52,6 +54,8 @@ impl Metrics {
             attempt_seconds: Family::new_with_constructor(attempt_histogram),
             sli_seconds: Family::new_with_constructor(sli_histogram),
             pending: Family::default(),
+            preemption_attempts: Counter::default(),
+            preemption_victims: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
         };
         let mut registry = registry.write();
         // The encoder adds `_total`.
@@ -76,6 +80,16 @@ impl Metrics {
             "Number of pending pods, by the queue type",
             metrics.pending.clone(),
         );
+        registry.register(
+            "scheduler_preemption_attempts",
+            "Total preemption attempts in the cluster till now",
+            metrics.preemption_attempts.clone(),
+        );
+        registry.register(
+            "scheduler_preemption_victims",
+            "Number of selected preemption victims",
+            metrics.preemption_victims.clone(),
+        );
         drop(registry);
         metrics.pending(Counts::default());
         metrics
@@ -94,6 +108,15 @@ impl Metrics {
         // Upstream's label: the number itself up to 15.
         let attempts = if attempts >= 16 { "16+".to_owned() } else { attempts.to_string() };
         self.sli_seconds.get_or_create(&[("attempts", attempts)]).observe(took.as_secs_f64());
+    }
+
+    /// Preemption was tried; so many victims were found.
+    #[expect(clippy::cast_precision_loss, reason = "a node's pods are few")]
+    pub(crate) fn preemption(&self, victims: Option<usize>) {
+        self.preemption_attempts.inc();
+        if let Some(victims) = victims {
+            self.preemption_victims.observe(victims as f64);
+        }
     }
 
     /// How many pods wait, and where.
@@ -129,9 +152,13 @@ mod tests {
         metrics.attempt(AttemptResult::Scheduled, Duration::from_millis(3));
         metrics.scheduled(1, Duration::from_millis(20));
         metrics.pending(Counts { active: 2, ..Counts::default() });
+        metrics.preemption(None);
+        metrics.preemption(Some(3));
         let text = pintle_component::encode_metrics(&registry);
         for line in [
             "scheduler_schedule_attempts_total{result=\"scheduled\",profile=\"default-scheduler\"} 1",
+            "scheduler_preemption_attempts_total 2",
+            "scheduler_preemption_victims_bucket{le=\"4.0\"} 1",
             "scheduler_pending_pods{queue=\"active\"} 2",
             "scheduler_pending_pods{queue=\"gated\"} 0",
             "scheduler_pod_scheduling_sli_duration_seconds_count{attempts=\"1\"} 1",

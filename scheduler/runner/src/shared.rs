@@ -72,6 +72,11 @@ impl Shared {
         self.lock().bound(uid);
     }
 
+    pub(crate) fn preempted(&self, uid: &PodUid, succeeded: bool) {
+        self.lock().preempted(uid, succeeded, self.now());
+        self.inner.changed.notify_one();
+    }
+
     pub(crate) fn binding_failed(&self, uid: &PodUid) {
         self.lock().binding_failed(uid, self.now());
         self.inner.changed.notify_one();

@@ -141,7 +141,8 @@ async fn a_pod_that_does_not_fit_says_so_until_there_is_room() {
     }
     cluster.until("readiness", async |c| c.daemon.health.is_ready().then_some(())).await;
     cluster.add_pod("big", "2").await;
-    let message = "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate";
+    let message = "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, \
+                   preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
     let event = cluster.until("event", async |c| c.event("FailedScheduling", "big").await).await;
     assert_eq!(
         (event.message.as_deref(), event.type_.as_deref()),

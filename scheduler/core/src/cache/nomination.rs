@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::pod::{PodInfo, PodUid};
 
@@ -14,6 +14,8 @@ use crate::pod::{PodInfo, PodUid};
 pub(super) struct Nominations {
     by_node: FxHashMap<Arc<str>, Vec<Arc<PodInfo>>>,
     node_of: FxHashMap<PodUid, Arc<str>>,
+    /// Whose victims are being evicted.
+    preempting: FxHashSet<PodUid>,
 }
 
 impl Nominations {
@@ -32,6 +34,18 @@ impl Nominations {
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_node.keys()
+    }
+
+    pub(super) fn is_preempting(&self, uid: &PodUid) -> bool {
+        self.preempting.contains(uid)
+    }
+
+    pub(super) fn set_preempting(&mut self, uid: &PodUid, is_preempting: bool) {
+        if is_preempting {
+            self.preempting.insert(uid.clone());
+        } else {
+            self.preempting.remove(uid);
+        }
     }
 
     /// Nominates the pod for the node and no other.

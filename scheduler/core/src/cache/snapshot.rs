@@ -112,6 +112,11 @@ impl Snapshot {
         self.nominations.node_of(uid)
     }
 
+    /// Whether the waiting pod's victims are being evicted.
+    pub fn is_preempting(&self, uid: &PodUid) -> bool {
+        self.nominations.is_preempting(uid)
+    }
+
     /// Whether any pod is nominated for any node.
     pub fn has_nominations(&self) -> bool {
         !self.nominations.is_empty()

@@ -24,6 +24,7 @@ use crate::cache::{CacheId, ChangeLog, Snapshot};
 use crate::diagnosis::Diagnosis;
 use crate::framework::Profile;
 use crate::pod::PodInfo;
+use crate::preemption::CandidateSearch;
 
 /// The engine of production.
 #[derive(Debug, Default)]
@@ -79,6 +80,8 @@ impl Engine for Indexed {
         self.scan.decide(profile, snapshot, pod, random)
     }
 }
+
+impl CandidateSearch for Indexed {}
 
 impl Indexed {
     /// How decisions were made so far.

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use rand::{Rng, RngExt as _};
 
 use super::Engine;
-use crate::cache::Snapshot;
+use crate::cache::{NodeInfo, Snapshot};
 use crate::counters::Counters;
-use crate::diagnosis::{Diagnosis, Refused};
-use crate::framework::{NodeFilter, PluginName, PreFilter, PreScore, Profile};
+use crate::diagnosis::{Diagnosis, Refused, failed_filter};
+use crate::extension::{extender_scores, pass_extenders};
+use crate::fit::{NamedFilter, Refusal, fits_beside_nominated, to_yield_to};
+use crate::framework::{Code, PluginName, PreFilter, PreScore, Profile};
 use crate::pod::PodInfo;
+use crate::preemption::CandidateSearch;
 use crate::reference::{left_out, nothing_left};
 
 /// The buffers of a scan, and counters of pods by domain.
@@ -39,6 +42,8 @@ impl Engine for Scan {
     }
 }
 
+impl CandidateSearch for Scan {}
+
 impl Scan {
     /// The best nodes, at least one and in the snapshot's order, or why there is none.
     pub fn best(
@@ -47,49 +52,75 @@ impl Scan {
         snapshot: &Snapshot,
         pod: &PodInfo,
     ) -> Result<&[usize], Box<Diagnosis>> {
-        self.filter(profile, snapshot, pod)?;
         self.best.clear();
-        if self.feasible.len() == 1 {
-            self.best.push(self.feasible[0]);
+        let filters = prepare(profile, snapshot, pod, &mut self.counters)?;
+        if let Some(node) = nominated(profile, snapshot, pod) {
+            self.best.push(node);
             return Ok(&self.best);
         }
-        self.score(profile, snapshot, pod);
-        let highest = self.totals.iter().copied().max().unwrap_or_default();
-        let ranked = self.feasible.iter().zip(&self.totals);
-        self.best.extend(ranked.filter(|(_, total)| **total == highest).map(|(node, _)| *node));
+        let mut diagnosis = self.filter(profile, snapshot, pod, filters)?;
+        let feasible = std::mem::take(&mut self.feasible);
+        self.feasible = pass_extenders(profile, snapshot, pod, feasible, &mut diagnosis);
+        match self.feasible.as_slice() {
+            [] => return Err(Box::new(diagnosis)),
+            [one] => self.best.push(*one),
+            _ => self.choose(profile, snapshot, pod),
+        }
         Ok(&self.best)
     }
 
+    fn choose(&mut self, profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) {
+        self.score(profile, snapshot, pod);
+        if !profile.extenders.is_empty() {
+            let more = extender_scores(profile, snapshot, pod, &self.feasible);
+            for (total, more) in self.totals.iter_mut().zip(more) {
+                *total = total.wrapping_add(more);
+            }
+        }
+        let highest = self.totals.iter().copied().max().unwrap_or_default();
+        let ranked = self.feasible.iter().zip(&self.totals);
+        self.best.extend(ranked.filter(|(_, total)| **total == highest).map(|(node, _)| *node));
+    }
+
+    /// Leaves the nodes that pass every filter in `feasible`.
     fn filter(
         &mut self,
         profile: &Profile,
         snapshot: &Snapshot,
         pod: &PodInfo,
-    ) -> Result<(), Box<Diagnosis>> {
+        Prepared { filters, allowed, mut diagnosis }: Prepared,
+    ) -> Result<Diagnosis, Box<Diagnosis>> {
         self.feasible.clear();
-        let Prepared { filters, allowed, mut diagnosis } =
-            prepare(profile, snapshot, pod, &mut self.counters)?;
-        let mut look_at = |node: usize| {
-            let info = &snapshot.nodes()[node];
-            for (plugin, filter) in &filters {
-                if let Err(rejection) = filter.filter_at(node, info) {
-                    diagnosis.plugins.insert(*plugin);
-                    diagnosis.refused.push(Refused { node, plugin: *plugin, rejection });
-                    return;
+        let mut what_if = snapshot.has_nominations().then(|| snapshot.what_if());
+        let mut look_at = |node: usize| -> Result<(), Box<Diagnosis>> {
+            let verdict = match &mut what_if {
+                Some(what_if) if to_yield_to(snapshot, pod, node).next().is_some() => {
+                    fits_beside_nominated(profile, what_if, pod, node)
                 }
+                _ => first_refusal_at(&filters, node, &snapshot.nodes()[node]),
+            };
+            let Err((plugin, rejection)) = verdict else {
+                self.feasible.push(node);
+                return Ok(());
+            };
+            if rejection.code() == Code::Error {
+                let error = failed_filter(plugin, &rejection);
+                return Err(Box::new(Diagnosis::failed(diagnosis.node_count, error)));
             }
-            self.feasible.push(node);
+            diagnosis.plugins.insert(plugin);
+            diagnosis.refused.push(Refused { node, plugin: Some(plugin), rejection });
+            Ok(())
         };
         match allowed {
             Some(names) => {
                 let mut nodes: Vec<usize> =
                     names.iter().filter_map(|name| snapshot.index_of(name)).collect();
                 nodes.sort_unstable();
-                nodes.into_iter().for_each(&mut look_at);
+                nodes.into_iter().try_for_each(&mut look_at)?;
             }
-            None => (0..snapshot.nodes().len()).for_each(&mut look_at),
+            None => (0..snapshot.nodes().len()).try_for_each(&mut look_at)?,
         }
-        if self.feasible.is_empty() { Err(Box::new(diagnosis)) } else { Ok(()) }
+        Ok(diagnosis)
     }
 
     fn score(&mut self, profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) {
@@ -111,8 +142,23 @@ impl Scan {
     }
 }
 
+/// Puts the node (an index into the snapshot) before one filter after the other.
+fn first_refusal_at(filters: &[NamedFilter], at: usize, node: &NodeInfo) -> Result<(), Refusal> {
+    filters.iter().try_for_each(|(plugin, filter)| {
+        filter.filter_at(at, node).map_err(|rejection| (*plugin, rejection))
+    })
+}
+
+/// The node that the pod is nominated for, if it fits there: no other is looked at then.
+fn nominated(profile: &Profile, snapshot: &Snapshot, pod: &PodInfo) -> Option<usize> {
+    let node = snapshot.index_of(snapshot.nomination_of(&pod.uid)?)?;
+    fits_beside_nominated(profile, &mut snapshot.what_if(), pod, node).ok()?;
+    let mut unused = Diagnosis::default();
+    pass_extenders(profile, snapshot, pod, vec![node], &mut unused).first().copied()
+}
+
 struct Prepared<'a> {
-    filters: Vec<(PluginName, Box<dyn NodeFilter + 'a>)>,
+    filters: Vec<NamedFilter<'a>>,
     allowed: Option<BTreeSet<&'a str>>,
     /// Of the nodes that are not allowed.
     diagnosis: Diagnosis,
@@ -127,7 +173,6 @@ fn prepare<'a>(
 ) -> Result<Prepared<'a>, Box<Diagnosis>> {
     let node_count = snapshot.nodes().len();
     let refuse = |plugins: &[PluginName], rejection| {
-        let plugins = plugins.iter().copied().collect();
         Box::new(Diagnosis::refused_by_pre_filter(node_count, plugins, rejection))
     };
     let mut filters = Vec::with_capacity(profile.filter.len());

@@ -10,8 +10,9 @@ use rand::{Rng as _, SeedableRng as _};
 use super::{Cluster, Explanation, Pending, explain, name_of};
 use crate::cache::Snapshot;
 use crate::engine::{Engine as _, Scan};
-use crate::framework::{PostFilter, PostFilterContext, Profile, Profiles};
+use crate::framework::{Help, PostFilterContext, Profile, Profiles};
 use crate::pod::{PodInfo, PodUid};
+use crate::preemption::DryRun;
 use crate::queue::Options;
 use crate::scheduler::{Attempt, Outcome, Scheduler};
 use crate::time::Time;
@@ -140,26 +141,17 @@ impl Simulation {
 
 /// Asks PostFilter plugins for help, as the scheduler does for a pod that no node will have.
 fn helped(explanation: Explanation, context: &PostFilterContext<'_>) -> Explanation {
-    let plugins = context.profile.post_filter.iter();
-    let mut messages = Vec::new();
-    for answer in plugins.filter_map(|plugin| plugin.post_filter(context)) {
-        match answer {
-            PostFilter::Unhelped(message) => messages.push(message),
-            PostFilter::Preempt(found) => {
-                let victims = found.victims.iter().map(|victim| name_of(victim)).collect();
-                let nominated = Some(found.node.to_string());
-                return Explanation { nominated, victims, ..explanation };
-            }
-            PostFilter::Write(message, _) => {
-                messages.push(message);
-                break;
-            }
-        }
-    }
-    messages.retain(|message| !message.is_empty());
+    let is_hopeless = context.diagnosis.error.is_some() || context.diagnosis.node_count == 0;
+    let help = if is_hopeless { Help::default() } else { context.ask(&mut DryRun) };
+    let victims = help.preemption.iter().flat_map(|found| &found.victims);
     let mut diagnosis = context.diagnosis.clone();
-    diagnosis.post_filter_message = messages.join(", ");
-    Explanation { message: diagnosis.to_string(), ..explanation }
+    diagnosis.post_filter_message = help.message;
+    Explanation {
+        message: diagnosis.to_string(),
+        victims: victims.map(|victim| name_of(victim)).collect(),
+        nominated: help.preemption.map(|found| found.node.to_string()),
+        ..explanation
+    }
 }
 
 fn is_bound(pod: &Pod) -> bool {

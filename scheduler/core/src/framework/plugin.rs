@@ -10,6 +10,7 @@ use super::{
 };
 use crate::cache::{NodeInfo, Snapshot};
 use crate::pod::PodInfo;
+use crate::preemption::CandidateSearch;
 
 /// The highest normalised score of a node.
 pub const MAX_NODE_SCORE: i64 = 100;
@@ -74,7 +75,11 @@ pub trait Plugin: fmt::Debug + Send + Sync {
     }
 
     /// Looks for help for a pod that no node will have; `None` if the plugin never helps.
-    fn post_filter(&self, _context: &PostFilterContext<'_>) -> Option<PostFilter> {
+    fn post_filter(
+        &self,
+        _context: &PostFilterContext<'_>,
+        _search: &mut dyn CandidateSearch,
+    ) -> Option<PostFilter> {
         None
     }
 
@@ -236,6 +241,22 @@ impl PluginSet {
         self.0 & (1 << plugin as u32) != 0
     }
 
+    /// Adds the extenders: a pod that they refused may be helped by any event.
+    pub fn insert_extenders(&mut self) {
+        self.0 |= EXTENDERS;
+    }
+
+    /// Whether the extenders are in the set.
+    pub fn contains_extenders(self) -> bool {
+        self.0 & EXTENDERS != 0
+    }
+
+    /// The plugins of either set.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Whether no plugin is in the set.
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -252,6 +273,9 @@ impl PluginSet {
         PluginName::ALL.iter().copied().filter(move |plugin| self.contains(*plugin))
     }
 }
+
+/// No plugin has this bit.
+const EXTENDERS: u32 = 1 << 31;
 
 impl FromIterator<PluginName> for PluginSet {
     fn from_iter<I: IntoIterator<Item = PluginName>>(plugins: I) -> Self {

@@ -48,6 +48,7 @@ impl Profile {
         let balanced: Arc<dyn Plugin> =
             Arc::new(plugins::NodeResourcesBalancedAllocation::default());
         let volumes: Arc<dyn Plugin> = Arc::new(plugins::VolumeBinding);
+        let preemption: Arc<dyn Plugin> = Arc::new(plugins::DefaultPreemption::default());
         let weighted =
             |plugin: &Arc<dyn Plugin>, weight| Weighted { plugin: plugin.clone(), weight };
         Self {
@@ -55,6 +56,7 @@ impl Profile {
             pre_enqueue: vec![
                 Arc::new(plugins::SchedulingGates),
                 devices.clone(),
+                preemption.clone(),
                 Arc::new(plugins::GangScheduling),
             ],
             filter: vec![
@@ -72,7 +74,7 @@ impl Profile {
                 pods.clone(),
                 devices.clone(),
             ],
-            post_filter: vec![devices.clone()],
+            post_filter: vec![devices.clone(), preemption],
             reserve: vec![volumes.clone(), devices.clone()],
             extenders: vec![],
             score: vec![

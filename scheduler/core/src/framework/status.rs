@@ -19,6 +19,8 @@ pub enum Code {
     UnschedulableAndUnresolvable,
     /// The plugin has nothing to do for this pod; its next point is not run.
     Skip,
+    /// The plugin could not tell: the pod's turn ends here, and it backs off.
+    Error,
 }
 
 impl Code {
@@ -29,14 +31,15 @@ impl Code {
             Self::Unschedulable => "Unschedulable",
             Self::UnschedulableAndUnresolvable => "UnschedulableAndUnresolvable",
             Self::Skip => "Skip",
+            Self::Error => "Error",
         }
     }
 }
 
-/// A refusal: whether preemption could help, and why, at least one reason.
+/// A refusal: of which kind, and why, at least one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    resolvable: bool,
+    code: Code,
     first: Reason,
     more: Vec<Reason>,
 }
@@ -44,25 +47,37 @@ pub struct Rejection {
 impl Rejection {
     /// A refusal that removing pods could lift.
     pub fn unschedulable(reason: impl Into<Reason>) -> Self {
-        Self { resolvable: true, first: reason.into(), more: Vec::new() }
+        Self::new(Code::Unschedulable, reason.into())
     }
 
     /// A refusal that removing pods cannot lift.
     pub fn unresolvable(reason: impl Into<Reason>) -> Self {
-        Self { resolvable: false, first: reason.into(), more: Vec::new() }
+        Self::new(Code::UnschedulableAndUnresolvable, reason.into())
+    }
+
+    /// The plugin could not tell, as when an object that it needs makes no sense. This ends the
+    /// pod's turn with an error.
+    pub fn error(reason: impl Into<Reason>) -> Self {
+        Self::new(Code::Error, reason.into())
+    }
+
+    fn new(code: Code, first: Reason) -> Self {
+        Self { code, first, more: Vec::new() }
     }
 
     /// Adds a reason; if `resolvable` is false the whole refusal is unresolvable.
     #[must_use]
     pub fn and(mut self, reason: impl Into<Reason>, resolvable: bool) -> Self {
         self.more.push(reason.into());
-        self.resolvable &= resolvable;
+        if !resolvable && self.code == Code::Unschedulable {
+            self.code = Code::UnschedulableAndUnresolvable;
+        }
         self
     }
 
-    /// `Unschedulable` or `UnschedulableAndUnresolvable`.
+    /// `Unschedulable`, `UnschedulableAndUnresolvable` or `Error`.
     pub fn code(&self) -> Code {
-        if self.resolvable { Code::Unschedulable } else { Code::UnschedulableAndUnresolvable }
+        self.code
     }
 
     /// All reasons, in the order they were found.

@@ -33,6 +33,7 @@ use crate::framework::{
 };
 use crate::plugins::normalize;
 use crate::pod::PodInfo;
+use crate::preemption::CandidateSearch;
 
 use allocator::{Allocator, Solution};
 use inventory::Inventory;
@@ -87,7 +88,11 @@ impl Plugin for DynamicResources {
         }
     }
 
-    fn post_filter(&self, context: &PostFilterContext<'_>) -> Option<PostFilter> {
+    fn post_filter(
+        &self,
+        context: &PostFilterContext<'_>,
+        _search: &mut dyn CandidateSearch,
+    ) -> Option<PostFilter> {
         Some(self.free_idle_claim(context))
     }
 
@@ -176,13 +181,13 @@ impl DynamicResources {
         // state and ends PostFilter there, with these words.
         let is_own = diagnosis.plugins.contains(PluginName::DynamicResources);
         if diagnosis.pre_filter_message.is_some() && !is_own {
-            return PostFilter::Write("not found".into(), Vec::new());
+            return PostFilter::Failed("not found".into());
         }
         let prepared = self.prepare(pod, snapshot.objects());
         let Ok(Some(claims)) = prepared else {
             return PostFilter::Unhelped("no new claims to deallocate".into());
         };
-        let refused = diagnosis.refused.iter().filter(|r| r.plugin == self.name());
+        let refused = diagnosis.refused.iter().filter(|r| r.plugin == Some(self.name()));
         let nodes: Vec<&Arc<NodeInfo>> =
             refused.filter_map(|refused| snapshot.nodes().get(refused.node)).collect();
         let idle: Vec<&Arc<ResourceClaim>> = claims

@@ -133,6 +133,7 @@ impl Scheduler {
         self.queue.done(uid);
         let Ok(node) = self.cache.assume_at(&pod.info, node) else { return Outcome::Skipped };
         self.cache.assume_objects(&steps);
+        self.cache.end_nomination(uid);
         let binding = Binding { pod: pod.clone(), steps: steps.clone() };
         self.binding.insert(uid.clone(), binding);
         Outcome::Bind { node, steps }
@@ -161,7 +162,7 @@ impl Scheduler {
             };
             diagnosis.plugins.insert(PluginName::GangScheduling);
             self.queue.refuse(pod.clone(), diagnosis.plugins, self.cache.snapshot(), now);
-            let outcome = Outcome::Unschedulable { diagnosis, preemption: None, steps: Vec::new() };
+            let outcome = Outcome::unschedulable(diagnosis);
             self.decided.push_back(Attempt { pod, outcome });
         }
     }
@@ -171,7 +172,7 @@ impl Scheduler {
         let plugins: PluginSet = [PluginName::GangScheduling].into_iter().collect();
         self.queue.refuse(pod.clone(), plugins, self.cache.snapshot(), now);
         let diagnosis = Box::new(Diagnosis { plugins, ..Diagnosis::of_group(message) });
-        let outcome = Outcome::Unschedulable { diagnosis, preemption: None, steps: Vec::new() };
+        let outcome = Outcome::unschedulable(diagnosis);
         Attempt { pod: pod.clone(), outcome }
     }
 }

@@ -60,7 +60,11 @@ fn a_pod_that_does_not_fit_is_bound_once_a_node_is_added() {
     scheduler.node_changed(None, Some(&node("a", 1)), now(0));
     scheduler.pod_changed(None, Some(&pod("p", 2)), now(0));
     let message = expect_message(next(&mut scheduler, 1));
-    assert_eq!(message, "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate");
+    assert_eq!(
+        message,
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 \
+         nodes are available: 1 Preemption is not helpful for scheduling."
+    );
     assert!(next(&mut scheduler, 1).is_none());
     scheduler.node_changed(None, Some(&node("b", 2)), now(2));
     let (uid, name) = expect_bind(next(&mut scheduler, 2));
@@ -146,13 +150,144 @@ fn finished_pods_take_no_place() {
     expect_bind(next(&mut scheduler, 3));
 }
 
+/// A pod of this priority, and bound if a node is named.
+fn ranked(uid: &str, cpu: u32, priority: i32, node: Option<&str>) -> Arc<Pod> {
+    let mut pod = Pod::clone(&pod(uid, cpu));
+    let spec = pod.spec.get_or_insert_default();
+    (spec.priority, spec.node_name) = (Some(priority), node.map(str::to_owned));
+    Arc::new(pod)
+}
+
+fn nominated(pod: &Arc<Pod>, node: Option<&str>) -> Arc<Pod> {
+    let mut pod = Pod::clone(pod);
+    pod.status.get_or_insert_default().nominated_node_name = node.map(str::to_owned);
+    Arc::new(pod)
+}
+
+fn expect_preemption(attempt: Option<Attempt>) -> (Preemption, Nomination) {
+    match attempt {
+        Some(Attempt {
+            outcome: Outcome::Unschedulable { preemption: Some(preemption), nomination, .. },
+            ..
+        }) => (*preemption, nomination),
+        other => panic!("expected a preemption, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_preemptor_waits_for_its_victims_and_takes_their_place() {
+    let mut scheduler = scheduler();
+    let now = Time::from_millis;
+    scheduler.node_changed(None, Some(&node("a", 2)), now(0));
+    let victim = ranked("victim", 2, 0, Some("a"));
+    scheduler.pod_changed(None, Some(&victim), now(0));
+    let preemptor = ranked("p", 2, 9, None);
+    scheduler.pod_changed(None, Some(&preemptor), now(0));
+    let (preemption, nomination) = expect_preemption(next(&mut scheduler, 1));
+    assert_eq!((&*preemption.node, preemption.victims.len()), ("a", 1));
+    assert_eq!(nomination, Nomination::Set("a".into()));
+    let uid = PodInfo::new(preemptor.clone()).uid;
+    assert_eq!(scheduler.snapshot().nomination_of(&uid).map(|node| &**node), Some("a"));
+    // A lesser pod does not get the place, before or after the victim is gone.
+    scheduler.pod_changed(None, Some(&ranked("lesser", 1, 5, None)), now(2));
+    // Gone before the runner says that it wrote all evictions: the pod is held back until then.
+    scheduler.pod_changed(Some(&victim), None, now(2));
+    assert_eq!(scheduler.counts().gated, 1);
+    expect_message(next(&mut scheduler, 2000));
+    assert!(next(&mut scheduler, 2000).is_none());
+    scheduler.preempted(&uid, true, now(2000));
+    let (bound, name) = expect_bind(next(&mut scheduler, 2000));
+    assert_eq!((bound, &*name), (uid.clone(), "a"));
+    assert_eq!(scheduler.snapshot().nomination_of(&uid), None);
+}
+
+#[test]
+fn a_failed_eviction_sends_the_preemptor_back_at_once() {
+    let mut scheduler = scheduler();
+    let now = Time::from_millis;
+    scheduler.node_changed(None, Some(&node("a", 2)), now(0));
+    scheduler.pod_changed(None, Some(&ranked("victim", 2, 0, Some("a"))), now(0));
+    scheduler.pod_changed(None, Some(&ranked("p", 2, 9, None)), now(0));
+    let (_, _) = expect_preemption(next(&mut scheduler, 1));
+    assert!(next(&mut scheduler, 1).is_none());
+    let uid = PodInfo::new(ranked("p", 2, 9, None)).uid;
+    scheduler.preempted(&uid, false, now(2));
+    assert_eq!(scheduler.counts().active, 1);
+    expect_preemption(next(&mut scheduler, 2));
+}
+
+#[test]
+fn a_nominated_pod_prefers_its_node() {
+    let mut scheduler = scheduler();
+    let now = Time::from_millis;
+    // The other node is emptier, and would be taken.
+    scheduler.node_changed(None, Some(&node("a", 2)), now(0));
+    scheduler.node_changed(None, Some(&node("b", 8)), now(0));
+    scheduler.pod_changed(None, Some(&nominated(&pod("p", 1), Some("a"))), now(0));
+    assert_eq!(&*expect_bind(next(&mut scheduler, 1)).1, "a");
+    // One that the pod no longer fits is no hindrance.
+    scheduler.pod_changed(None, Some(&nominated(&pod("q", 2), Some("a"))), now(2));
+    assert_eq!(&*expect_bind(next(&mut scheduler, 2)).1, "b");
+}
+
+#[test]
+fn nominations_follow_the_status_and_their_end_wakes_who_had_to_yield() {
+    let mut scheduler = scheduler();
+    let now = Time::from_millis;
+    scheduler.node_changed(None, Some(&node("a", 2)), now(0));
+    let gated = |node: Option<&str>| {
+        let mut gated = serde_json::to_value(&*nominated(&ranked("g", 2, 5, None), node)).unwrap();
+        gated["spec"]["schedulingGates"] = json!([{"name": "wait"}]);
+        Arc::new(serde_json::from_value::<Pod>(gated).unwrap())
+    };
+    let on_a = gated(Some("a"));
+    scheduler.pod_changed(None, Some(&on_a), now(0));
+    let peer = ranked("peer", 1, 5, None);
+    scheduler.pod_changed(None, Some(&peer), now(0));
+    expect_message(next(&mut scheduler, 1));
+    let nowhere = gated(None);
+    scheduler.pod_changed(Some(&on_a), Some(&nowhere), now(2));
+    expect_bind(next(&mut scheduler, 3));
+    // And its deletion does as well.
+    let on_b = gated(Some("b"));
+    scheduler.node_changed(None, Some(&node("b", 2)), now(4));
+    scheduler.pod_changed(Some(&nowhere), Some(&on_b), now(4));
+    let other = ranked("other", 2, 5, None);
+    scheduler.pod_changed(None, Some(&other), now(4));
+    expect_message(next(&mut scheduler, 5));
+    scheduler.pod_changed(Some(&on_b), None, now(6));
+    expect_bind(next(&mut scheduler, 7));
+}
+
+#[test]
+fn what_a_lesser_pod_was_nominated_for_goes_to_the_preemptor() {
+    let mut scheduler = scheduler();
+    let now = Time::from_millis;
+    scheduler.node_changed(None, Some(&node("a", 2)), now(0));
+    scheduler.pod_changed(None, Some(&ranked("victim", 2, 0, Some("a"))), now(0));
+    scheduler.pod_changed(None, Some(&ranked("lesser", 2, 5, None)), now(0));
+    expect_preemption(next(&mut scheduler, 1));
+    let lesser = PodInfo::new(ranked("lesser", 2, 5, None)).uid;
+    scheduler.preempted(&lesser, true, now(1));
+    scheduler.pod_changed(None, Some(&ranked("p", 2, 9, None)), now(1));
+    let (preemption, _) = expect_preemption(next(&mut scheduler, 2));
+    assert_eq!(preemption.outranked.len(), 1);
+    assert_eq!(scheduler.snapshot().nomination_of(&lesser), None);
+}
+
 /// What may happen around a scheduler. Indices are taken modulo what is there.
 #[derive(Clone, Debug)]
 enum Step {
     CreatePod {
         cpu: u32,
+        priority: i32,
     },
     DeletePod(usize),
+    /// The API server is told to evict a preemption's victims; `fails` as if it could not be.
+    Evict {
+        at: usize,
+        fails: bool,
+    },
     SetNode(u8),
     DeleteNode(u8),
     /// Hand the oldest unseen changes to the scheduler.
@@ -168,7 +303,9 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..4_u32).prop_map(|cpu| Step::CreatePod { cpu }),
+        4 => (0..4_u32, 0..3).prop_map(|(cpu, priority)| Step::CreatePod { cpu, priority }),
+        3 => (any::<usize>(), prop::bool::weighted(0.2))
+            .prop_map(|(at, fails)| Step::Evict { at, fails }),
         1 => any::<usize>().prop_map(Step::DeletePod),
         2 => (0..4_u8).prop_map(Step::SetNode),
         1 => (0..4_u8).prop_map(Step::DeleteNode),
@@ -198,6 +335,9 @@ impl Server {
             Some(pod) => self.pods.insert(uid.to_owned(), Arc::clone(pod)),
             None => self.pods.remove(uid),
         };
+        if old.is_none() && pod.is_none() {
+            return;
+        }
         self.unseen.push_back(Ok((old, pod)));
     }
 
@@ -241,14 +381,24 @@ proptest! {
         let (mut scheduler, mut server) = (scheduler(), Server::default());
         let mut random = SmallRng::seed_from_u64(seed);
         let mut bindings: Vec<(PodUid, Arc<str>)> = Vec::new();
+        let mut preemptions: Vec<(PodUid, Vec<PodUid>)> = Vec::new();
         let mut millis = 0;
         for step in steps {
             let now = Time::from_millis(millis);
             match step {
-                Step::CreatePod { cpu } => {
+                Step::CreatePod { cpu, priority } => {
                     server.created += 1;
                     let uid = format!("p{}", server.created);
-                    server.set_pod(&uid, Some(pod(&uid, cpu)));
+                    server.set_pod(&uid, Some(ranked(&uid, cpu, priority, None)));
+                }
+                Step::Evict { at, fails } => {
+                    if !preemptions.is_empty() {
+                        let (uid, victims) = preemptions.swap_remove(at % preemptions.len());
+                        for victim in victims.iter().filter(|_| !fails) {
+                            server.set_pod(&victim.to_string(), None);
+                        }
+                        scheduler.preempted(&uid, !fails, now);
+                    }
                 }
                 Step::DeletePod(at) => {
                     let uid = server.pods.keys().nth(at % server.pods.len().max(1)).cloned();
@@ -267,10 +417,18 @@ proptest! {
                     }
                 }
                 Step::Schedule => {
-                    if let Some(attempt) = scheduler.schedule_next(now, &mut random)
-                        && let Outcome::Bind { node, .. } = attempt.outcome
-                    {
-                        bindings.push((attempt.pod.info.uid.clone(), node));
+                    let Some(attempt) = scheduler.schedule_next(now, &mut random) else { continue };
+                    let uid = attempt.pod.info.uid.clone();
+                    match attempt.outcome {
+                        Outcome::Bind { node, .. } => bindings.push((uid, node)),
+                        Outcome::Unschedulable { preemption: Some(preemption), .. } => {
+                            let priority = attempt.pod.info.priority;
+                            let victims = preemption.victims.iter();
+                            prop_assert!(victims.clone().all(|v| v.priority < priority));
+                            let victims = victims.map(|victim| victim.uid.clone()).collect();
+                            preemptions.push((uid, victims));
+                        }
+                        _ => {}
                     }
                 }
                 Step::Answer { at, fails } => {
@@ -303,11 +461,20 @@ proptest! {
         for (uid, _) in bindings {
             scheduler.binding_failed(&uid, now);
         }
+        for (uid, _) in preemptions {
+            scheduler.preempted(&uid, true, now);
+        }
         while server.deliver(&mut scheduler, now) {}
         let waiting = server.pods.values().filter(|pod| !is_bound(pod)).count();
         let counts = scheduler.counts();
         prop_assert_eq!(counts.active + counts.backoff + counts.unschedulable, waiting);
+        prop_assert_eq!(counts.gated, 0);
         prop_assert_eq!(scheduler.binding_count(), 0);
+        let pending = |uid: &PodUid| server.pods.get(&uid.to_string()).is_some_and(|p| !is_bound(p));
+        let snapshot = scheduler.snapshot();
+        for node in snapshot.nodes_with_nominations() {
+            prop_assert!(snapshot.nominated(node).iter().all(|pod| pending(&pod.uid)));
+        }
         let placed: usize = scheduler.snapshot().nodes().iter().map(|n| n.pod_count()).sum();
         let on_nodes = server.pods.values().filter(|pod| {
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());

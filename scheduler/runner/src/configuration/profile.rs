@@ -11,6 +11,7 @@ use pintle_scheduler_core::framework::{
 };
 use pintle_scheduler_core::plugins;
 use pintle_scheduler_core::plugins::pod_topology_spread::Defaults;
+use pintle_scheduler_core::preemption::Shortlist;
 
 use super::arguments::{NodeResourcesFitArgs, ResourceSpec, ScoringStrategy};
 use super::{CheckedConfiguration, Enabled, PluginArguments, PluginTable, Profile};
@@ -121,6 +122,16 @@ impl Bench<'_> {
             PluginName::ImageLocality => Arc::new(plugins::ImageLocality),
             PluginName::VolumeRestrictions => Arc::new(plugins::VolumeRestrictions),
             PluginName::NodeVolumeLimits => Arc::new(plugins::NodeVolumeLimits),
+            PluginName::DefaultPreemption => {
+                let arguments = &arguments.default_preemption;
+                let count = |given: i32| u32::try_from(given).unwrap_or_default();
+                Arc::new(plugins::DefaultPreemption {
+                    shortlist: Shortlist {
+                        percentage_min: count(arguments.min_candidate_nodes_percentage()),
+                        absolute_min: count(arguments.min_candidate_nodes_absolute()),
+                    },
+                })
+            }
             PluginName::VolumeBinding => Arc::new(plugins::VolumeBinding),
             PluginName::VolumeZone => Arc::new(plugins::VolumeZone),
             _ => return None,

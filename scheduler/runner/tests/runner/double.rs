@@ -34,6 +34,10 @@ struct State {
     bindings: usize,
     /// Watches that started before this revision end.
     cut: u64,
+    /// Pods that clients deleted, as they were.
+    deleted: Vec<Value>,
+    /// Whether pods that clients delete stay, with a deletionTimestamp.
+    lingers: bool,
 }
 
 impl Double {
@@ -71,6 +75,16 @@ impl Double {
         let state = self.state.lock().unwrap();
         let objects = state.objects.iter().filter(|((of, _), _)| of == plural);
         objects.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// The pods that clients deleted, as they were.
+    pub(crate) fn deleted(&self) -> Vec<Value> {
+        self.state.lock().unwrap().deleted.clone()
+    }
+
+    /// From now on pods that clients delete are only marked.
+    pub(crate) fn linger(&self) {
+        self.state.lock().unwrap().lingers = true;
     }
 
     /// How many bindings were written.
@@ -123,6 +137,9 @@ impl Double {
             (&Method::PATCH, ["namespaces", namespace, plural, name, ..]) => {
                 self.patch(plural, &format!("{namespace}/{name}"), body)
             }
+            (&Method::DELETE, ["namespaces", namespace, "pods", name]) => {
+                self.delete_pod(&format!("{namespace}/{name}"), body)
+            }
             (&Method::GET, ["namespaces", namespace, plural, name]) => {
                 match self.get(plural, &format!("{namespace}/{name}")) {
                     Some(object) => reply(200, &object),
@@ -153,6 +170,25 @@ impl Double {
         self.put("pods", pod);
         self.state.lock().unwrap().bindings += 1;
         reply(201, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+    }
+
+    fn delete_pod(&self, key: &str, options: &Value) -> Response<Answer> {
+        let Some(mut pod) = self.get("pods", key) else { return failure(404, "NotFound") };
+        if pod["metadata"]["uid"] != options["preconditions"]["uid"] {
+            return failure(409, "Conflict");
+        }
+        let lingers = {
+            let mut state = self.state.lock().unwrap();
+            state.deleted.push(pod.clone());
+            state.lingers
+        };
+        if lingers {
+            pod["metadata"]["deletionTimestamp"] = json!("2025-01-01T00:00:00Z");
+            self.put("pods", pod.clone());
+        } else {
+            self.delete("pods", key);
+        }
+        reply(200, &pod)
     }
 
     /// Merges at the top of `status`, or at the top of the object; conditions are replaced.

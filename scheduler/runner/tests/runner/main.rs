@@ -100,7 +100,8 @@ async fn a_pod_that_does_not_fit_is_reported_and_bound_once_there_is_room() {
     ["a", "b", "c"].into_iter().for_each(|name| api.put("nodes", node(name, "1")));
     api.put("pods", pod("big", "2"));
     let cluster = Cluster::start(api);
-    let message = "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate";
+    let message = "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, \
+                   preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
     cluster.until("the event", |api| event(api, "FailedScheduling", "big").is_some()).await;
     let reported = event(&cluster.api, "FailedScheduling", "big").unwrap();
     assert_eq!((&reported["message"], &reported["type"]), (&json!(message), &json!("Warning")));
@@ -116,6 +117,94 @@ async fn a_pod_that_does_not_fit_is_reported_and_bound_once_there_is_room() {
     cluster.until("it is bound", |api| node_of(api, "big").as_deref() == Some("d")).await;
     cluster.until("it says so", |api| event(api, "Scheduled", "big").is_some()).await;
     assert_eq!(condition(&cluster.api)["status"], "True");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn an_important_pod_takes_the_place_of_others() {
+    let api = Double::new();
+    ["a", "b"].into_iter().for_each(|name| api.put("nodes", node(name, "2")));
+    for (name, on, cpu) in [("big", "a", "2"), ("one", "b", "1"), ("two", "b", "1")] {
+        let mut resident = pod(name, cpu);
+        resident["spec"]["nodeName"] = json!(on);
+        resident["spec"]["priority"] = json!(if name == "big" { 5 } else { 0 });
+        api.put("pods", resident);
+    }
+    let mut important = pod("important", "2");
+    important["spec"]["priority"] = json!(10);
+    api.put("pods", important);
+    let cluster = Cluster::start(api);
+    cluster.until("it is bound", |api| node_of(api, "important").is_some()).await;
+    assert_eq!(node_of(&cluster.api, "important").as_deref(), Some("b"));
+    assert_eq!(node_of(&cluster.api, "big").as_deref(), Some("a"));
+    for victim in cluster.api.deleted() {
+        let condition = victim["status"]["conditions"][0].clone();
+        let said = ["type", "status", "reason", "message"].map(|field| condition[field].clone());
+        let message = "default-scheduler: preempting to accommodate a higher priority pod";
+        assert_eq!(said, ["DisruptionTarget", "True", "PreemptionByScheduler", message]);
+    }
+    assert_eq!(cluster.api.deleted().len(), 2);
+    for name in ["one", "two"] {
+        cluster.until("the victims hear", |api| event(api, "Preempted", name).is_some()).await;
+        let said = event(&cluster.api, "Preempted", name).unwrap();
+        assert_eq!(said["message"], "Preempted by pod uid-important on node b");
+        assert_eq!(said["type"], "Normal");
+    }
+    let failed = event(&cluster.api, "FailedScheduling", "important").unwrap();
+    assert_eq!(failed["message"], "0/2 nodes are available: 2 Insufficient cpu.");
+    let metrics = encode_metrics(&cluster.daemon.registry);
+    for line in ["scheduler_preemption_attempts_total 1", "scheduler_preemption_victims_sum 2.0"] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_victims_linger_is_nominated_and_evicts_no_others() {
+    let api = Double::new();
+    api.linger();
+    ["a", "b"].into_iter().for_each(|name| api.put("nodes", node(name, "1")));
+    for on in ["a", "b"] {
+        let mut resident = pod(on, "1");
+        resident["spec"]["nodeName"] = json!(on);
+        api.put("pods", resident);
+    }
+    let mut important = pod("important", "1");
+    important["spec"]["priority"] = json!(10);
+    api.put("pods", important);
+    let cluster = Cluster::start(api);
+    let nominated = |api: &Double| {
+        let pod = api.get("pods", "default/important").unwrap();
+        pod["status"]["nominatedNodeName"].as_str().map(str::to_owned)
+    };
+    cluster.until("it is nominated", |api| nominated(api).is_some()).await;
+    let victim = nominated(&cluster.api).unwrap();
+    let is_going = |api: &Double, name: &str| {
+        let pod = api.get("pods", &format!("default/{name}"));
+        pod.is_some_and(|pod| pod["metadata"]["deletionTimestamp"].is_string())
+    };
+    cluster.until("its victim is going", |api| is_going(api, &victim)).await;
+    // An event that wakes it: it fits nowhere still, and waits for its victim.
+    let mut tainted = node("c", "1");
+    tainted["spec"] = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
+    cluster.api.put("nodes", tainted);
+    cluster
+        .until("it waits", |api| {
+            let pod = api.get("pods", "default/important").unwrap();
+            let said = pod["status"]["conditions"][0]["message"].clone();
+            said.as_str().is_some_and(|said| {
+                said.ends_with(
+                    "not eligible due to a terminating pod on \
+                                                         the nominated node.",
+                )
+            })
+        })
+        .await;
+    assert_eq!(nominated(&cluster.api), Some(victim.clone()));
+    let other = if victim == "a" { "b" } else { "a" };
+    assert!(!is_going(&cluster.api, other), "one victim is enough");
+    cluster.api.delete("pods", &format!("default/{victim}"));
+    cluster.until("it is bound", |api| node_of(api, "important") == Some(victim.clone())).await;
     cluster.stop().await;
 }
 

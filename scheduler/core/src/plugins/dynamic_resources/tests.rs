@@ -6,6 +6,7 @@ use super::*;
 use crate::cache::Cache;
 use crate::diagnosis::{Diagnosis, Refused};
 use crate::framework::Profile;
+use crate::preemption::DryRun;
 
 /// Nodes `a` and `b` with a device each, a class, and these claims.
 fn cache(claims: Vec<Value>) -> Cache {
@@ -241,14 +242,14 @@ fn post_filter(cache: &Cache, pod: PodInfo, diagnosis: &Diagnosis) -> PostFilter
         diagnosis,
         random: 3,
     };
-    DynamicResources::default().post_filter(&context).unwrap()
+    DynamicResources::default().post_filter(&context, &mut DryRun).unwrap()
 }
 
 #[test]
 fn idle_claims_that_are_in_the_way_are_given_free() {
     let refused = |node: usize| {
         let rejection = Rejection::unresolvable("resourceclaim not available on the node");
-        let refused = vec![Refused { node, plugin: PluginName::DynamicResources, rejection }];
+        let refused = vec![Refused { node, plugin: Some(PluginName::DynamicResources), rejection }];
         let plugins = [PluginName::DynamicResources].into_iter().collect();
         Diagnosis { node_count: 2, refused, plugins, ..Diagnosis::default() }
     };
@@ -271,7 +272,7 @@ fn idle_claims_that_are_in_the_way_are_given_free() {
                 assert!(!freed);
                 assert_eq!(message, "still not schedulable");
             }
-            PostFilter::Preempt(_) => panic!("not its business"),
+            other => panic!("not its business: {other:?}"),
         }
     }
 }
@@ -281,15 +282,12 @@ fn post_filter_says_what_upstream_says() {
     let say =
         |pod: PodInfo, diagnosis: &Diagnosis| match post_filter(&cache(vec![]), pod, diagnosis) {
             PostFilter::Unhelped(message) => (false, message),
-            PostFilter::Write(message, steps) => (steps.is_empty(), message),
-            PostFilter::Preempt(_) => panic!("not its business"),
+            PostFilter::Failed(message) => (true, message),
+            other => panic!("not its business: {other:?}"),
         };
     let nodes = Diagnosis { node_count: 2, ..Diagnosis::default() };
     assert_eq!(say(using(&[]), &nodes), (false, "no new claims to deallocate".into()));
-    let by = |plugin| {
-        let plugins = [plugin].into_iter().collect();
-        Diagnosis::refused_by_pre_filter(2, plugins, Rejection::unresolvable("x"))
-    };
+    let by = |plugin| Diagnosis::refused_by_pre_filter(2, &[plugin], Rejection::unresolvable("x"));
     let own = by(PluginName::DynamicResources);
     assert_eq!(say(using(&["nope"]), &own), (false, "no new claims to deallocate".into()));
     // Upstream does not get to its state, and ends PostFilter.
