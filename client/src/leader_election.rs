@@ -284,7 +284,7 @@ fn status(daemon: &Daemon, component: &str) -> Gauge {
         "leader_election_master_status",
         "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 \
          indicates master. 'name' is the string used to identify the lease. Please make sure to \
-         group by name.",
+         group by name",
         family.clone(),
     );
     let gauge = family.get_or_create_owned(&[("name", component.to_owned())]);

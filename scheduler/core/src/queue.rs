@@ -22,6 +22,7 @@
 
 mod backoff;
 mod in_flight;
+mod incoming;
 mod pod_change;
 #[cfg(test)]
 mod tests;
@@ -41,8 +42,10 @@ use crate::time::Time;
 
 use backoff::{Backoff, Window};
 use in_flight::InFlight;
+use incoming::Incoming;
 use waiting::{Slot, Waiting, WaitingPods};
 
+pub use incoming::Cause;
 pub use pod_change::scheduling_change;
 
 /// How long pods wait.
@@ -134,6 +137,7 @@ pub struct Queue {
     unschedulable: BTreeSet<(Time, u64, PodUid)>,
     gated: usize,
     in_flight: InFlight,
+    incoming: Incoming,
     leftovers_checked_at: Time,
     sequence: u64,
 }
@@ -159,6 +163,7 @@ impl Queue {
             unschedulable: BTreeSet::new(),
             gated: 0,
             in_flight: InFlight::default(),
+            incoming: Incoming::default(),
             leftovers_checked_at: Time::default(),
             sequence: 0,
         }
@@ -172,6 +177,16 @@ impl Queue {
             unschedulable: self.unschedulable.len() - self.gated,
             gated: self.gated,
         }
+    }
+
+    /// How many pods entered which part (`active`, `backoff`, `unschedulable`), and why.
+    pub fn incoming(&self) -> impl Iterator<Item = (&'static str, Cause, u64)> {
+        self.incoming.counts()
+    }
+
+    /// The waiting pods that were refused, or are held back.
+    pub fn refused(&self) -> impl Iterator<Item = &QueuedPod> {
+        self.unschedulable.iter().filter_map(|(.., uid)| self.get(uid))
     }
 
     /// The waiting pod.
@@ -195,6 +210,7 @@ impl Queue {
             gated_by: None,
             sequence: self.next_sequence(),
         };
+        self.incoming.because(Cause::PodAdd);
         self.enqueue(pod, snapshot, now);
     }
 
@@ -212,6 +228,7 @@ impl Queue {
         let occurrence = Occurrence { event, subject: Subject::Pod(Some(old), Some(info)) };
         let wakes = waiting.place == Place::Unschedulable
             && self.is_worth_requeuing(&waiting.pod, &occurrence, snapshot);
+        self.incoming.because(wakes.then_some(Cause::PodUpdate));
         if wakes {
             self.requeue(waiting.pod, snapshot, now);
         } else {
@@ -298,6 +315,7 @@ impl Queue {
                 events.iter().any(|occurrence| self.is_worth_requeuing(&pod, occurrence, snapshot))
             }
         };
+        self.incoming.because(Cause::ScheduleAttemptFailure);
         if refused_by.is_empty() || missed {
             self.requeue(pod, snapshot, now);
         } else {
@@ -342,6 +360,7 @@ impl Queue {
             })
             .map(|(_, _, uid)| uid.clone())
             .collect();
+        self.incoming.because(Cause::Event(event));
         for uid in woken {
             if let Some(waiting) = self.take(&uid) {
                 self.requeue(waiting.pod, snapshot, now);
@@ -369,6 +388,7 @@ impl Queue {
     /// Moves what has waited long enough: back-off that is over, and every 30 s what no event woke
     /// for 5 minutes.
     pub fn flush(&mut self, snapshot: &Snapshot, now: Time) {
+        self.incoming.because(Cause::BackoffComplete);
         while let Some(uid) = self.first_completed(now) {
             if let Some(waiting) = self.take(&uid) {
                 self.enqueue(waiting.pod, snapshot, now);
@@ -381,6 +401,7 @@ impl Queue {
         let max = self.options.unschedulable_max;
         let left = self.unschedulable.iter().take_while(|(since, ..)| now.since(*since) > max);
         let left: Vec<PodUid> = left.map(|(_, _, uid)| uid.clone()).collect();
+        self.incoming.because(Cause::UnschedulableTimeout);
         for uid in left {
             if let Some(waiting) = self.take(&uid) {
                 self.requeue(waiting.pod, snapshot, now);
@@ -467,6 +488,7 @@ impl Queue {
         let uid = pod.info.uid.clone();
         let (key, gated_by) = (pod.active_key(), pod.gated_by);
         let refused = (pod.queued_at, pod.sequence);
+        self.incoming.count(place);
         let slot = self.waiting.insert(Waiting { pod, place });
         match place {
             Place::Active => {

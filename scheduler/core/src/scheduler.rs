@@ -5,6 +5,7 @@
 
 mod gang;
 mod node_change;
+mod statistics;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,8 @@ use crate::framework::{
 use crate::pod::{PodInfo, PodUid, Templates};
 use crate::queue::{Counts, Options, Queue, QueuedPod, scheduling_change};
 use crate::time::Time;
+
+pub use statistics::Statistics;
 
 /// Cache, queue and engine.
 pub struct Scheduler {

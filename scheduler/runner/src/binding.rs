@@ -1,15 +1,62 @@
-//! The binding of a pod to a node, as DefaultBinder writes it.
+//! The binding of a pod to a node: by an extender that binds, or as DefaultBinder writes it.
+
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use pintle_scheduler_core::PodInfo;
+use pintle_scheduler_core::framework::{Extender as _, ExtenderError};
 use serde::de::IgnoredAny;
+
+use crate::HttpExtender;
+
+/// Who binds pods.
+#[derive(Clone)]
+pub(crate) struct Binder {
+    pub(crate) client: Client,
+    /// It binds the pods it is interested in.
+    pub(crate) extender: Option<Arc<HttpExtender>>,
+}
+
+/// Why a pod is not bound.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    /// The API server refused, or could not be reached.
+    #[error("running Bind plugin \"DefaultBinder\": {0}")]
+    Default(kube::Error),
+    /// The extender refused, or could not be reached.
+    #[error("{0}")]
+    Extender(ExtenderError),
+}
+
+impl BindError {
+    /// Whether there is no such pod any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Default(kube::Error::Api(status)) if status.is_not_found())
+    }
+}
+
+impl Binder {
+    /// Binds the pod. One that the extender fails to bind, if that may be ignored, is bound here.
+    pub(crate) async fn bind(&self, pod: &PodInfo, node: &str) -> Result<(), BindError> {
+        if let Some(extender) = self.extender.as_ref().filter(|it| it.is_interested(pod)) {
+            match extender.bind(pod, node).await {
+                Err(error) if extender.is_ignorable() => {
+                    let extender = extender.name();
+                    tracing::warn!(extender, %error, "bind without an extender that failed");
+                }
+                bound => return bound.map_err(BindError::Extender),
+            }
+        }
+        write(&self.client, pod, node).await.map_err(BindError::Default)
+    }
+}
 
 /// POSTs `pods/NAME/binding`. The pod's uid goes with it, so that a pod created again under the
 /// same name is not bound by mistake.
-pub(crate) async fn write(client: &Client, pod: &PodInfo, node: &str) -> kube::Result<()> {
+async fn write(client: &Client, pod: &PodInfo, node: &str) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), pod.namespace());
     let (binding, params) = (binding(pod, node), PostParams::default());
     let answer = api.create_subresource("binding", pod.name(), &params, &binding).await;

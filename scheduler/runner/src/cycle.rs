@@ -1,28 +1,37 @@
 //! The scheduling loop: one attempt after another, bindings written beside it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::Client;
 use pintle_client::{EventRecord, EventRecorder, reference_to};
-use pintle_scheduler_core::framework::{Nomination, Preemption, Step};
+use pintle_scheduler_core::cache::Snapshot;
+use pintle_scheduler_core::framework::{
+    Code, ExtensionPoint, Nomination, Preemption, Profiles, Step,
+};
 use pintle_scheduler_core::queue::QueuedPod;
-use pintle_scheduler_core::{Attempt, Outcome, Time};
+use pintle_scheduler_core::{Attempt, Outcome, PodInfo, Time};
 use rand::rngs::SmallRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::binding::Binder;
 use crate::condition::Report;
 use crate::metrics::{AttemptResult, Metrics};
 use crate::shared::Shared;
-use crate::{binding, condition, eviction, prebind};
+use crate::{condition, eviction, prebind, sample};
 
 /// What the loop and its writers need. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Cycle {
     pub(crate) shared: Shared,
     pub(crate) client: Client,
-    pub(crate) events: EventRecorder,
+    /// By the name of the profile.
+    pub(crate) recorders: Arc<BTreeMap<String, EventRecorder>>,
+    pub(crate) binder: Binder,
+    pub(crate) profiles: Arc<Profiles>,
+    pub(crate) samples: sample::Schedule,
     pub(crate) metrics: Metrics,
     /// One permit for each write under way.
     pub(crate) writes: Arc<Semaphore>,
@@ -36,12 +45,20 @@ impl Cycle {
         loop {
             let Some(permit) = self.permit(&shutdown).await else { return };
             let started = self.shared.now();
-            let (attempt, counts, next_flush) = {
+            let (attempt, sample, next_flush) = {
                 let mut scheduler = self.shared.lock();
                 let attempt = scheduler.schedule_next(started, &mut random);
-                (attempt, scheduler.counts(), scheduler.next_flush())
+                let sample = attempt.as_ref().filter(|_| self.samples.is_due(started));
+                let sample =
+                    sample.map(|it| (Arc::clone(&it.pod.info), scheduler.snapshot().clone()));
+                (attempt, sample, scheduler.next_flush())
             };
-            self.metrics.pending(counts);
+            if attempt.is_some() {
+                self.metrics.decided(self.shared.now().since(started));
+            }
+            if let Some((pod, snapshot)) = sample {
+                self.sample(pod, snapshot);
+            }
             match attempt {
                 Some(attempt) => self.act(attempt, started, permit),
                 None if self.wait(next_flush, &shutdown).await => {}
@@ -50,6 +67,23 @@ impl Cycle {
             // A long run of attempts must not starve the writers of this thread.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Measures the plugins over the pod, on another thread.
+    fn sample(&self, pod: Arc<PodInfo>, snapshot: Snapshot) {
+        let (metrics, profiles) = (self.metrics.clone(), Arc::clone(&self.profiles));
+        tokio::task::spawn_blocking(move || {
+            if let Some(profile) = profiles.of(&pod) {
+                let measured = sample::measure(profile, &snapshot, &pod);
+                metrics.sampled(&profile.scheduler_name, &measured);
+            }
+        });
+    }
+
+    /// Who reports what happens to the pod.
+    fn events(&self, pod: &PodInfo) -> &EventRecorder {
+        let own = self.recorders.get(pod.scheduler_name());
+        own.or_else(|| self.recorders.values().next()).expect("there is a profile")
     }
 
     async fn permit(&self, shutdown: &CancellationToken) -> Option<OwnedSemaphorePermit> {
@@ -86,7 +120,7 @@ impl Cycle {
             }
             Outcome::Error(message) => {
                 let took = self.shared.now().since(started);
-                self.metrics.attempt(AttemptResult::Error, took);
+                self.metrics.attempt(AttemptResult::Error, pod.info.scheduler_name(), took);
                 self.tasks.spawn(async move {
                     cycle.report(&pod, &Report { message: &message, ..SCHEDULER_ERROR }).await;
                     drop(permit);
@@ -100,7 +134,7 @@ impl Cycle {
                 steps,
             } => {
                 let took = self.shared.now().since(started);
-                self.metrics.attempt(AttemptResult::Unschedulable, took);
+                self.metrics.attempt(AttemptResult::Unschedulable, pod.info.scheduler_name(), took);
                 if tried_preemption {
                     self.metrics.preemption(preemption.as_ref().map(|p| p.victims.len()));
                 }
@@ -126,7 +160,7 @@ impl Cycle {
             let message =
                 format!("skip schedule deleting pod: {}/{}", info.namespace(), info.name());
             let event = EventRecord::warning("FailedScheduling", message);
-            self.events.record(reference_to(&*info.pod), event);
+            self.events(info).record(reference_to(&*info.pod), event);
         }
     }
 
@@ -137,7 +171,7 @@ impl Cycle {
             tracing::warn!(namespace = info.namespace(), pod = info.name(), %error, "help a pod");
         }
         if let Some(preemption) = preemption {
-            let done = eviction::carry_out(&self.client, &self.events, info, preemption).await;
+            let done = eviction::carry_out(&self.client, self.events(info), info, preemption).await;
             self.shared.preempted(&info.uid, done);
         }
     }
@@ -163,18 +197,25 @@ impl Cycle {
         };
         let info = &pod.info;
         let (error, is_gone) = match prepared {
-            Ok(_permit) => match binding::write(&self.client, info, &node).await {
-                Ok(()) => return self.bound(&pod, &node, started),
-                Err(error) => {
-                    let is_gone =
-                        matches!(&error, kube::Error::Api(status) if status.is_not_found());
-                    (format!("running Bind plugin \"DefaultBinder\": {error}"), is_gone)
+            Ok(_permit) => {
+                let asked = self.shared.now();
+                let bound = self.binder.bind(info, &node).await;
+                let code = if bound.is_ok() { Code::Success } else { Code::Error };
+                let took = self.shared.now().since(asked);
+                self.metrics.point(ExtensionPoint::Bind, code, info.scheduler_name(), took);
+                match bound {
+                    Ok(()) => return self.bound(&pod, &node, started),
+                    Err(error) => (error.to_string(), error.is_gone()),
                 }
-            },
+            }
             Err(error) => (error.to_string(), false),
         };
         self.shared.binding_failed(&info.uid);
-        self.metrics.attempt(AttemptResult::Error, self.shared.now().since(started));
+        self.metrics.attempt(
+            AttemptResult::Error,
+            info.scheduler_name(),
+            self.shared.now().since(started),
+        );
         tracing::warn!(namespace = info.namespace(), pod = info.name(), %node, error, "bind pod");
         if !is_gone {
             self.report(&pod, &Report { message: &error, ..SCHEDULER_ERROR }).await;
@@ -184,19 +225,20 @@ impl Cycle {
     fn bound(&self, pod: &QueuedPod, node: &str, started: Time) {
         let (info, now) = (&pod.info, self.shared.now());
         self.shared.bound(&info.uid);
-        self.metrics.attempt(AttemptResult::Scheduled, now.since(started));
+        self.metrics.attempt(AttemptResult::Scheduled, info.scheduler_name(), now.since(started));
         let since = pod.first_active_at.unwrap_or(started);
         self.metrics.scheduled(pod.attempts, now.since(since));
         let message =
             format!("Successfully assigned {}/{} to {node}", info.namespace(), info.name());
-        self.events.record(reference_to(&*info.pod), EventRecord::normal("Scheduled", message));
+        self.events(info)
+            .record(reference_to(&*info.pod), EventRecord::normal("Scheduled", message));
     }
 
     /// Says to the user why the pod waits: the event, the condition, and where it may come to run.
     async fn report(&self, pod: &QueuedPod, report: &Report<'_>) {
         let object = &*pod.info.pod;
         let event = EventRecord::warning("FailedScheduling", truncate(report.message));
-        self.events.record(reference_to(object), event);
+        self.events(&pod.info).record(reference_to(object), event);
         if let Err(error) = condition::write(&self.client, object, report).await {
             let (namespace, name) = (pod.info.namespace(), pod.info.name());
             tracing::warn!(namespace, pod = name, %error, "write the PodScheduled condition");

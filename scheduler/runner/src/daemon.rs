@@ -1,8 +1,10 @@
 //! The daemon: starts the informers and the loop, and stops them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::runtime::watcher;
 use kube::{Api, Client};
@@ -18,10 +20,11 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
 use crate::Config;
+use crate::binding::Binder;
 use crate::cycle::Cycle;
 use crate::metrics::Metrics;
-use crate::objects;
 use crate::shared::Shared;
+use crate::{objects, sample, statistics};
 
 /// Why the daemon stopped before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -47,18 +50,22 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     let nodes: Informer<Node> = Informer::new(&[]);
     subscribe(&shared, &pods, &nodes);
     let objects = objects::informers(&shared, &client);
-    let (events, event_writer) = EventRecorder::new(client.clone(), &config.scheduler_name);
+    let (recorders, event_writers) = recorders(&client, &config);
+    statistics::register(&daemon.registry, &shared);
     let tasks = TaskTracker::new();
     let cycle = Cycle {
         shared,
         client: client.clone(),
-        events,
-        metrics: Metrics::register(&daemon.registry, &config.scheduler_name),
+        recorders,
+        binder: Binder { client: client.clone(), extender: config.binder.clone() },
+        profiles: Arc::clone(&config.profiles),
+        samples: sample::Schedule::default(),
+        metrics: Metrics::register(&daemon.registry),
         writes: Arc::new(Semaphore::new(config.bindings_max.max(1))),
         tasks: tasks.clone(),
     };
     let random = SmallRng::seed_from_u64(config.seed.unwrap_or_else(rand::random));
-    let event_writer = tokio::spawn(event_writer);
+    let event_writer = tokio::spawn(event_writers);
     let watch_pods = tokio::spawn(
         pods.clone()
             .run(Api::all(client.clone()), watcher::Config::default().fields(PODS_THAT_COUNT)),
@@ -100,6 +107,21 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     let mut event_writer = AbortOnDrop(event_writer);
     let _ = tokio::time::timeout(DRAIN, &mut event_writer.0).await;
     result
+}
+
+/// A recorder for each profile, and what writes for all of them.
+fn recorders(
+    client: &Client,
+    config: &Config,
+) -> (Arc<BTreeMap<String, EventRecorder>>, impl Future<Output = ()> + Send + use<>) {
+    let (mut recorders, mut writers) = (BTreeMap::new(), Vec::new());
+    for profile in config.profiles.iter() {
+        let (recorder, writer) = EventRecorder::new(client.clone(), &profile.scheduler_name);
+        recorders.insert(profile.scheduler_name.clone(), recorder);
+        writers.push(writer);
+    }
+    let writers = futures::future::join_all(writers).map(|_| ());
+    (Arc::new(recorders), writers)
 }
 
 fn scheduler(config: &Config) -> Scheduler {

@@ -17,7 +17,9 @@ mod extender;
 mod metrics;
 mod objects;
 mod prebind;
+mod sample;
 mod shared;
+mod statistics;
 
 pub use config::Config;
 pub use daemon::{Error, run};

@@ -253,3 +253,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_enters_is_counted_by_its_cause() {
+    let mut queue = queue();
+    queue.add(pod("a", 0, 9, false), &none(), at(0));
+    refuse_next(&mut queue, by_fit(), 0);
+    assert_eq!(queue.refused().count(), 1);
+    queue.wake(&node_added(16), &none(), at(10));
+    queue.flush(&none(), at(5_000));
+    let mut counts: Vec<(&str, String, u64)> =
+        queue.incoming().map(|(part, cause, count)| (part, cause.label(), count)).collect();
+    counts.sort();
+    let expected = [
+        ("active", "BackoffComplete", 1),
+        ("active", "PodAdd", 1),
+        ("backoff", "NodeAdd", 1),
+        ("unschedulable", "ScheduleAttemptFailure", 1),
+    ];
+    assert_eq!(counts, expected.map(|(part, cause, count)| (part, cause.to_owned(), count)));
+}

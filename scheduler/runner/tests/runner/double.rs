@@ -34,6 +34,10 @@ struct State {
     bindings: usize,
     /// Watches that started before this revision end.
     cut: u64,
+    /// How often all connections broke.
+    breaks: usize,
+    /// Lists by plural.
+    lists: BTreeMap<String, usize>,
     /// Pods that clients deleted, as they were.
     deleted: Vec<Value>,
     /// Whether pods that clients delete stay, with a deletionTimestamp.
@@ -105,6 +109,19 @@ impl Double {
         self.log(&mut state, "cuts", "ADDED", revision);
     }
 
+    /// Breaks all watches; what they would have told is told to those that resume them.
+    pub(crate) fn break_watches(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.breaks += 1;
+        let revision = json!({"metadata": {"name": "break"}});
+        self.log(&mut state, "cuts", "ADDED", revision);
+    }
+
+    /// How often a kind was listed.
+    pub(crate) fn lists(&self, plural: &str) -> usize {
+        self.state.lock().unwrap().lists.get(plural).copied().unwrap_or(0)
+    }
+
     fn log(&self, state: &mut State, plural: &str, kind: &'static str, object: Value) {
         state.log.push((plural.to_owned(), kind, object));
         self.revision.send_replace(state.log.len() as u64);
@@ -122,7 +139,10 @@ impl Double {
                 if of("watch") == Some("true") {
                     self.watch(plural, of("resourceVersion").unwrap_or("0").parse().unwrap())
                 } else {
-                    let revision = self.state.lock().unwrap().log.len().to_string();
+                    let mut state = self.state.lock().unwrap();
+                    *state.lists.entry((*plural).to_owned()).or_default() += 1;
+                    let revision = state.log.len().to_string();
+                    drop(state);
                     let items = self.list(plural);
                     reply(200, &json!({"metadata": {"resourceVersion": revision}, "items": items}))
                 }
@@ -216,11 +236,15 @@ impl Double {
     fn watch(&self, plural: &str, from: u64) -> Response<Answer> {
         let (double, plural) = (self.clone(), plural.to_owned());
         let changed = self.revision.subscribe();
+        let born = self.state.lock().unwrap().breaks;
         let events = stream::unfold((Some(from), changed), move |(at, mut changed)| {
             let (double, plural) = (double.clone(), plural.clone());
             async move {
                 let at = at?;
                 loop {
+                    if double.state.lock().unwrap().breaks != born {
+                        return None;
+                    }
                     let (end, lines) = double.events(&plural, at);
                     let Some(lines) = lines else { return Some((expired(), (None, changed))) };
                     if !lines.is_empty() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use double::Double;
 use pintle_component::{Daemon, encode_metrics};
+use pintle_scheduler_runner::configuration::KubeSchedulerConfiguration;
 use pintle_scheduler_runner::{Config, Error, run};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -23,8 +24,11 @@ struct Cluster {
 
 impl Cluster {
     fn start(api: Double) -> Self {
+        Self::start_with(api, Config { seed: Some(1), ..Config::default() })
+    }
+
+    fn start_with(api: Double, config: Config) -> Self {
         let daemon = Daemon::default();
-        let config = Config { seed: Some(1), ..Config::default() };
         let running = tokio::spawn(run(api.client(), config, daemon.clone()));
         Self { api, daemon, running }
     }
@@ -89,7 +93,19 @@ async fn two_hundred_pods_are_spread_over_five_nodes() {
     let metrics = encode_metrics(&cluster.daemon.registry);
     let attempts = "scheduler_schedule_attempts_total{result=\"scheduled\",\
                     profile=\"default-scheduler\"} 200";
-    assert!(metrics.contains(attempts), "{metrics}");
+    for line in [
+        attempts,
+        "scheduler_pending_pods{queue=\"active\"} 0",
+        "scheduler_cache_size{type=\"nodes\"} 5",
+        "scheduler_cache_size{type=\"pods\"} 200",
+        "scheduler_queue_incoming_pods_total{queue=\"active\",event=\"PodAdd\"} 200",
+        "scheduler_pod_scheduling_attempts_count 200",
+        "scheduler_scheduling_algorithm_duration_seconds_count 200",
+        "scheduler_framework_extension_point_duration_seconds_count{extension_point=\"Bind\",\
+         status=\"Success\",profile=\"default-scheduler\"} 200",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
     assert!(cluster.daemon.health.is_ready());
     cluster.stop().await;
 }
@@ -235,10 +251,79 @@ async fn room_that_a_deleted_pod_or_a_broken_watch_leaves_is_found() {
     cluster.api.delete("pods", "default/first");
     cluster.until("the second is bound", |api| node_of(api, "second").is_some()).await;
     // What happens while no watch stands is seen by the next list.
+    let lists = cluster.api.lists("pods");
     cluster.api.cut_watches();
     cluster.api.delete("pods", "default/second");
     cluster.api.put("pods", pod("third", "1"));
     cluster.until("the third is bound", |api| node_of(api, "third").is_some()).await;
+    assert!(cluster.api.lists("pods") > lists, "410 makes it list again");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn broken_connections_are_resumed_where_they_were() {
+    let api = Double::new();
+    api.put("nodes", node("a", "1"));
+    api.put("pods", pod("first", "1"));
+    let cluster = Cluster::start(api);
+    cluster.until("the first is bound", |api| node_of(api, "first").is_some()).await;
+    let lists = cluster.api.lists("pods");
+    cluster.api.break_watches();
+    cluster.api.delete("pods", "default/first");
+    cluster.api.put("pods", pod("second", "1"));
+    cluster.until("the second is bound", |api| node_of(api, "second").is_some()).await;
+    assert_eq!(cluster.api.lists("pods"), lists, "a resumed watch needs no list");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn profiles_have_pods_events_and_metrics_of_their_own() {
+    let api = Double::new();
+    api.put("nodes", node("a", "4"));
+    let mut other = pod("other", "1");
+    other["spec"]["schedulerName"] = json!("packer");
+    api.put("pods", other);
+    api.put("pods", pod("plain", "1"));
+    let file = b"apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n\
+        profiles: [{schedulerName: default-scheduler}, {schedulerName: packer}]";
+    let checked = KubeSchedulerConfiguration::parse(file).unwrap().check().unwrap();
+    let config = Config { seed: Some(1), ..Config::try_from(&checked).unwrap() };
+    let cluster = Cluster::start_with(api, config);
+    for (pod, reporter) in [("other", "packer"), ("plain", "default-scheduler")] {
+        cluster.until("it says so", |api| event(api, "Scheduled", pod).is_some()).await;
+        let event = event(&cluster.api, "Scheduled", pod).unwrap();
+        assert_eq!(event["source"]["component"], reporter);
+    }
+    let metrics = encode_metrics(&cluster.daemon.registry);
+    for profile in ["packer", "default-scheduler"] {
+        let line = format!(
+            "scheduler_schedule_attempts_total{{result=\"scheduled\",profile=\"{profile}\"}} 1"
+        );
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_scheduled_before_the_leadership() {
+    let api = Double::new();
+    api.put("nodes", node("a", "4"));
+    api.put("pods", pod("p", "1"));
+    let leading = tokio_util::sync::CancellationToken::new();
+    let config = Config { leading: Some(leading.clone()), ..Config::default() };
+    let cluster = Cluster::start_with(api, config);
+    let ready = "/readyz/scheduler-informer-sync";
+    cluster
+        .until("it is ready", |_| {
+            cluster.daemon.health.answer(ready, "").is_some_and(|reply| reply.status == 200)
+        })
+        .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(cluster.api.bindings(), 0);
+    let metrics = encode_metrics(&cluster.daemon.registry);
+    assert!(metrics.contains("scheduler_pending_pods{queue=\"active\"} 1"), "{metrics}");
+    leading.cancel();
+    cluster.until("it is bound", |api| node_of(api, "p").is_some()).await;
     cluster.stop().await;
 }
 
