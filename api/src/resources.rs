@@ -84,11 +84,28 @@ pub fn pod_requests(pod: &Pod) -> Resources {
 /// As [`pod_requests`], with 100m CPU and 200Mi memory for each container that requests none:
 /// some scores count this.
 pub fn pod_requests_nonzero(pod: &Pod) -> Resources {
-    let missing = Amounts::from([
+    Resources::from(&pod_request_amounts(pod, &missing_requests()))
+}
+
+/// What a pod that requests something as a whole (`spec.resources`) counts on its node instead of
+/// [`pod_requests_nonzero`]: a default stands in only for what no part of it requests. `None` for
+/// other pods.
+pub fn placed_pod_requests_nonzero(pod: &Pod) -> Option<Resources> {
+    let whole = pod.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    if !whole.keys().any(|name| is_pod_level(name)) {
+        return None;
+    }
+    let requested = pod_request_amounts(pod, &Amounts::new());
+    let mut missing = missing_requests();
+    missing.retain(|name, _| !requested.contains_key(name));
+    Some(Resources::from(&pod_request_amounts(pod, &missing)))
+}
+
+fn missing_requests() -> Amounts {
+    Amounts::from([
         (CPU.to_owned(), Quantity::from_milli(DEFAULT_MILLI_CPU)),
         (MEMORY.to_owned(), Quantity::from_units(DEFAULT_MEMORY_BYTES, Format::BinarySi)),
-    ]);
-    Resources::from(&pod_request_amounts(pod, &missing))
+    ])
 }
 
 /// The exact requests of a pod; `missing` stands in for what a container does not request.

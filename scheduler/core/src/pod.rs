@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
-use pintle_api::resources::Resources;
+use pintle_api::resources::{Resources, placed_pod_requests_nonzero};
 use rustc_hash::FxHasher;
 
 pub use affinity::{AffinityTerm, AffinityTerms, WeightedTerm};
@@ -89,6 +89,8 @@ pub struct PodInfo {
     /// What it has in common with others made from the same template.
     pub template: Arc<Template>,
     affinity: Option<Box<AffinityTerms>>,
+    /// `None` if it is what `requests_nonzero` is.
+    placed_nonzero: Option<Box<Resources>>,
     is_terminating: bool,
 }
 
@@ -113,6 +115,7 @@ impl PodInfo {
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             template: Arc::new(Template::new(&pod)),
             affinity: AffinityTerms::of(&pod),
+            placed_nonzero: placed_pod_requests_nonzero(&pod).map(not_negative).map(Box::new),
             is_terminating: pod.metadata.deletion_timestamp.is_some(),
             pod,
         }
@@ -123,6 +126,11 @@ impl PodInfo {
         let mut info = Self::new(pod);
         info.template = templates.share(info.template);
         info
+    }
+
+    /// What the pod adds to the [`Template::requests_nonzero`] of its node.
+    pub fn placed_nonzero(&self) -> &Resources {
+        self.placed_nonzero.as_deref().unwrap_or(&self.requests_nonzero)
     }
 
     /// `metadata.namespace`.

@@ -86,7 +86,7 @@ impl NodeInfo {
         &self.requested
     }
 
-    /// What its pods ask for, with a minimum for each container; see [`PodInfo::requests_nonzero`].
+    /// What its pods ask for, with a minimum for each container; see [`PodInfo::placed_nonzero`].
     pub fn requested_nonzero(&self) -> &Resources {
         &self.requested_nonzero
     }
@@ -151,7 +151,7 @@ impl NodeInfo {
     /// Puts a pod on the node.
     pub fn add_pod(&mut self, info: Arc<PodInfo>) {
         add(&mut self.requested, &info.requests, 1);
-        add(&mut self.requested_nonzero, &info.requests_nonzero, 1);
+        add(&mut self.requested_nonzero, info.placed_nonzero(), 1);
         self.used_ports.extend(info.host_ports.iter().cloned());
         if !info.affinity().is_empty() {
             self.pods_with_affinity.push(Arc::clone(&info));
@@ -165,7 +165,7 @@ impl NodeInfo {
         let info = self.pods.swap_remove(at);
         self.pods_with_affinity.retain(|pod| !Arc::ptr_eq(pod, &info));
         add(&mut self.requested, &info.requests, -1);
-        add(&mut self.requested_nonzero, &info.requests_nonzero, -1);
+        add(&mut self.requested_nonzero, info.placed_nonzero(), -1);
         for port in &info.host_ports {
             if let Some(at) = self.used_ports.iter().position(|used| used == port) {
                 self.used_ports.swap_remove(at);

@@ -26,10 +26,14 @@ pub(super) fn node() -> Part {
         .boxed()
 }
 
-/// One or two containers.
+/// One or two containers; some pods ask for CPU as a whole.
 pub(super) fn pod() -> Part {
-    vec(container(), 1..3)
-        .prop_map(|containers| json!({"spec": {"containers": containers}}))
+    let whole = option::weighted(0.1, 0_u32..30);
+    (vec(container(), 1..3), whole)
+        .prop_map(|(containers, whole)| {
+            let cpu = |cpu| json!({"requests": {"cpu": format!("{}m", cpu * 100)}});
+            json!({"spec": {"containers": containers, "resources": whole.map(cpu)}})
+        })
         .boxed()
 }
 
