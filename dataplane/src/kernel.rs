@@ -5,6 +5,7 @@
 //! frees the maps; with them everything stays, and the next process takes it over ([`pins`]). All
 //! unsafe code of the crate is in [`slots`] and [`syscall`].
 
+mod dry_run;
 mod error;
 mod inventory;
 mod links;
@@ -19,6 +20,7 @@ mod slots;
 mod syscall;
 mod update;
 
+pub use dry_run::{DryRun, PacketHook};
 pub use error::{ApplyError, LoadError};
 pub use links::LinkError;
 pub use load::{Dataplane, Events};

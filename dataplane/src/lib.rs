@@ -17,6 +17,6 @@ pub mod plan;
 pub use config::{Config, Limits};
 pub use daemon::{Error, run};
 pub use kernel::{
-    ApplyError, Dataplane, Events, Link, LinkError, LoadError, NamespaceError, NodeNamespace, Pins,
-    PinsError, ProgramCost,
+    ApplyError, Dataplane, DryRun, Events, Link, LinkError, LoadError, NamespaceError,
+    NodeNamespace, PacketHook, Pins, PinsError, ProgramCost,
 };

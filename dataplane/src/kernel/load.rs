@@ -67,7 +67,7 @@ pub struct Dataplane {
     /// Until the tables are whole for the first time.
     taken_over: Option<Pins>,
     /// Holds the programs and, without pins, their attachments.
-    _ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
 }
 
 /// What the programs have counted since they were loaded.
@@ -201,7 +201,7 @@ impl Dataplane {
             cpus: nr_cpus().map_or(1, |cpus| cpus),
             limits,
             taken_over: None,
-            _ebpf: ebpf,
+            ebpf,
         })
     }
 }

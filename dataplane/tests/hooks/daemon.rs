@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use kube::client::Body;
 use parking_lot::Mutex;
 use pintle_component::{Daemon, encode_metrics};
-use pintle_dataplane::{Config, run};
+use pintle_dataplane::{Config, Pins, run};
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
@@ -152,6 +152,68 @@ async fn two_nodes_of_one_process_follow_the_api() {
     drop(agents);
     std::thread::sleep(Duration::from_millis(50));
     std::fs::remove_dir(node_1).unwrap();
+}
+
+/// A daemon ends and the API goes on without it; the next finds the tables as they were, and brings
+/// them to where the API is.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root"]
+async fn services_answer_between_two_daemons_and_the_next_one_catches_up() {
+    let service = service(1, 80);
+    let (first, second) = (Backend::tcp(), Backend::tcp());
+    let api = Api::default();
+    api.0.lock().services.push(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web", "namespace": "default", "resourceVersion": "1" },
+        "spec": {
+            "clusterIP": service.ip().to_string(), "clusterIPs": [service.ip().to_string()],
+            "ports": [{ "protocol": "TCP", "port": 80 }],
+        },
+    }));
+    api.0.lock().slices.push(slice_of(&first, 1));
+    let cgroup = Cgroup::new();
+    let pins = Pins::of(&format!("test-{}", std::process::id()), "daemon");
+    let config = Config {
+        pins: Some(pins.clone()),
+        keep_pins: true,
+        ..Config::new("node-0", cgroup.path())
+    };
+    let start = |config: Config| {
+        let daemon = Daemon::default();
+        (tokio::spawn(run(api.client(), config, daemon.clone())), daemon)
+    };
+    let ready = |daemon: &Daemon| {
+        let reply = daemon.health.answer("/readyz/dataplane/node-0", "");
+        reply.is_some_and(|reply| reply.status == 200)
+    };
+    let mut agent = Agent::start(cgroup.path());
+    let (running, daemon) = start(config.clone());
+    until(|| ready(&daemon)).await;
+    let from = |backend: &Backend| format!("{} peer {service}", backend.name());
+    assert_eq!(agent.ask(format!("tcp {service}")), from(&first));
+    // As killed: nothing is given the time to clean up.
+    running.abort();
+    let _ = running.await;
+    assert_eq!(agent.ask(format!("tcp {service}")), from(&first));
+
+    api.0.lock().slices[0] = slice_of(&second, 2);
+    let (running, daemon) = start(config.clone());
+    while !ready(&daemon) {
+        let answer = agent.ask(format!("tcp {service}"));
+        assert!(answer == from(&first) || answer == from(&second), "{answer}");
+    }
+    assert_eq!(agent.ask(format!("tcp {service}")), from(&second));
+    daemon.shutdown.cancel();
+    running.await.unwrap().unwrap();
+    assert_eq!(agent.ask(format!("tcp {service}")), from(&second), "kept");
+
+    // One that does not keep its pins takes all with it.
+    let (running, daemon) = start(Config { keep_pins: false, ..config });
+    until(|| ready(&daemon)).await;
+    daemon.shutdown.cancel();
+    running.await.unwrap().unwrap();
+    until(|| agent.ask(format!("tcp {service}")) == "errno 111").await;
+    assert!(!pins.exist());
 }
 
 /// Wait for at most five seconds.

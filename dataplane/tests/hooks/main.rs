@@ -12,6 +12,7 @@ mod fixture;
 mod forward;
 mod ipv6;
 mod node_port;
+mod packet;
 mod pins;
 mod tcp;
 mod udp;

@@ -38,7 +38,7 @@ pub struct Work {
 pub fn ingress(ctx: &TcContext) -> i32 {
     let Some(work) = work() else { return NEXT };
     work.from.hook = hook::INGRESS;
-    let Some(packet) = packet::parse(ctx, &mut work.from) else { return NEXT };
+    let Some(packet) = packet::parse(ctx, &mut work.from) else { return error(ctx, work) };
     let known = find(work);
     // A client may open a new connection from the port of an old one.
     if known && (work.entry.flags & tracked::REPLY != 0 || !packet.is_syn(ctx)) {
@@ -58,7 +58,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
 pub fn egress(ctx: &TcContext) -> i32 {
     let Some(work) = work() else { return NEXT };
     work.from.hook = hook::EGRESS;
-    let Some(packet) = packet::parse(ctx, &mut work.from) else { return NEXT };
+    let Some(packet) = packet::parse(ctx, &mut work.from) else { return error(ctx, work) };
     if !find(work) {
         return NEXT;
     }
@@ -91,6 +91,25 @@ fn find(work: &mut Work) -> bool {
     work.entry = *entry;
     work.to = entry.to;
     true
+}
+
+/// A packet that may be an error about one that was translated: it goes the way of that one's answers,
+/// and is to quote what whoever sent it knows.
+#[inline(always)]
+fn error(ctx: &TcContext, work: &mut Work) -> i32 {
+    let Some(quote) = packet::parse_error(ctx, &mut work.from) else { return NEXT };
+    let seen_at = work.from.hook;
+    work.key = Tuple { hook: seen_at, ..work.from.reversed() };
+    // SAFETY: as in `find`.
+    let Some(entry) = (unsafe { TRACKED.get(&work.key) }) else { return NEXT };
+    if entry.flags & tracked::PENDING != 0 {
+        return NEXT;
+    }
+    work.entry = *entry;
+    work.to = entry.to.reversed();
+    let redirected = !quote.is_for(work.key.destination)
+        || quote.redirect(ctx, work.entry.to.destination).is_some();
+    if redirected && quote.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { DROP }
 }
 
 enum Begun {

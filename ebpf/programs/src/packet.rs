@@ -182,10 +182,93 @@ impl Packet {
     }
 }
 
+/// An ICMP error over IPv4 about a packet, which it quotes: where the parts of it begin.
+#[derive(Clone, Copy)]
+pub struct Quote {
+    icmp: usize,
+    header: usize,
+    transport: usize,
+    destination_be: u32,
+}
+
+/// Read an ICMP error, the quoted packet's addresses and ports to `tuple`.
+#[inline(always)]
+pub fn parse_error(ctx: &TcContext, tuple: &mut Tuple) -> Option<Quote> {
+    let outer: [u32; 5] = ctx.load(L3).ok()?;
+    let [version, ..] = outer[0].to_ne_bytes();
+    let [_, number, ..] = outer[2].to_ne_bytes();
+    let icmp = L3 + (version & 15) as usize * 4;
+    if version >> 4 != 4 || number != ICMP || icmp < L3 + 20 {
+        return None;
+    }
+    let kind: u8 = ctx.load(icmp).ok()?;
+    if kind != ICMP_UNREACHABLE && kind != ICMP_TIME_EXCEEDED && kind != ICMP_PARAMETER {
+        return None;
+    }
+    let header = icmp + 8;
+    let quoted: [u32; 5] = ctx.load(header).ok()?;
+    let [version, ..] = quoted[0].to_ne_bytes();
+    let [_, number, ..] = quoted[2].to_ne_bytes();
+    let [_, _, fragment_high, fragment_low] = quoted[1].to_ne_bytes();
+    let transport = header + (version & 15) as usize * 4;
+    let is_later = u16::from_be_bytes([fragment_high, fragment_low]) & 0x1fff != 0;
+    if version >> 4 != 4
+        || transport < header + 20
+        || is_later
+        || number != protocol::TCP && number != protocol::UDP
+    {
+        return None;
+    }
+    tuple.source = Address::from_v4(quoted[3]);
+    tuple.destination = Address::from_v4(quoted[4]);
+    set_ports(tuple, ctx.load(transport).ok()?, number);
+    Some(Quote { icmp, header, transport, destination_be: outer[4] })
+}
+
+impl Quote {
+    /// Whether the error is for this address.
+    #[inline(always)]
+    pub fn is_for(&self, address: Address) -> bool {
+        address.v4() == Some(self.destination_be)
+    }
+
+    /// Quote the packet as it was before it was translated. The checksums of the quoted packet's TCP or
+    /// UDP are left: they are rarely quoted whole, and nobody looks.
+    #[inline(always)]
+    pub fn rewrite(&self, ctx: &TcContext, from: &Tuple, to: &Tuple) -> Option<()> {
+        let [_, _, _, old_source] = from.source.words();
+        let [_, _, _, old_destination] = from.destination.words();
+        let [_, _, _, source] = to.source.words();
+        let [_, _, _, destination] = to.destination.words();
+        let (mut old, mut new) = ([old_source, old_destination], [source, destination]);
+        // SAFETY: two arrays of eight bytes.
+        let difference =
+            unsafe { bpf_csum_diff(old.as_mut_ptr(), 8, new.as_mut_ptr(), 8, 0) } as u64;
+        // A header's sum is always the same, so the error's checksum hears of the ports alone.
+        ctx.l3_csum_replace(self.header + 10, 0, difference, 0).ok()?;
+        ctx.store(self.header + 12, &new, 0).ok()?;
+        let (old, new) = (ports(from), ports(to));
+        ctx.l4_csum_replace(self.icmp + 2, old as u64, new as u64, 4).ok()?;
+        ctx.store(self.transport, &new, 0).ok()
+    }
+
+    /// Send the error to another address.
+    #[inline(always)]
+    pub fn redirect(&self, ctx: &TcContext, to: Address) -> Option<()> {
+        let new = to.v4()?;
+        ctx.l3_csum_replace(L3 + 10, self.destination_be as u64, new as u64, 4).ok()?;
+        ctx.store(L3 + 16, &new, 0).ok()
+    }
+}
+
 /// Behind an Ethernet header.
 const L3: usize = 14;
 const ETH_IPV4: u16 = 0x0800;
 const ETH_IPV6: u16 = 0x86dd;
+const ICMP: u8 = 1;
+const ICMP_UNREACHABLE: u8 = 3;
+const ICMP_TIME_EXCEEDED: u8 = 11;
+const ICMP_PARAMETER: u8 = 12;
 const TCP_FLAGS: usize = 13;
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;
