@@ -210,6 +210,7 @@ impl Cycle {
             }
             Err(error) => (error.to_string(), false),
         };
+        prebind::unreserve(&self.client, info, &steps).await;
         self.shared.binding_failed(&info.uid);
         self.metrics.attempt(
             AttemptResult::Error,

@@ -17,6 +17,10 @@ use serde::de::DeserializeOwned;
 
 use crate::shared::Shared;
 
+mod claims;
+
+pub(crate) use claims::unreserve;
+
 /// How long a volume may take to be bound (`bindTimeoutSeconds`).
 const BIND_TIMEOUT: Duration = Duration::from_secs(600);
 

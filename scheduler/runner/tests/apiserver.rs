@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use pintle_apiserver::{ApiServer, UserInfo};
@@ -163,5 +165,71 @@ async fn a_pod_that_does_not_fit_says_so_until_there_is_room() {
             (node == Some("d") && scheduled(&pod)?.0 == "True").then_some(())
         })
         .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gang_gets_its_devices_together_once_there_are_enough() {
+    let cluster = Cluster::start().await;
+    let post = PostParams::default();
+    cluster.add_node("a", "4").await;
+    let classes: Api<DeviceClass> = Api::all(cluster.client.clone());
+    let class = json!({"metadata": {"name": "gpu"}, "spec": {"selectors": [
+        {"cel": {"expression": "device.driver == 'd.example.com'"}}]}});
+    classes.create(&post, &serde_json::from_value(class).unwrap()).await.unwrap();
+    let slices: Api<ResourceSlice> = Api::all(cluster.client.clone());
+    let slice = |pool: &str| {
+        let slice = json!({"metadata": {"name": pool}, "spec": {"driver": "d.example.com",
+            "nodeName": "a", "pool": {"name": pool, "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": "x"}]}});
+        serde_json::from_value(slice).unwrap()
+    };
+    slices.create(&post, &slice("first")).await.unwrap();
+    let workloads: Api<Workload> = Api::namespaced(cluster.client.clone(), "default");
+    let workload = json!({"metadata": {"name": "w"}, "spec": {"podGroups": [
+        {"name": "g", "policy": {"gang": {"minCount": 2}}}]}});
+    workloads.create(&post, &serde_json::from_value(workload).unwrap()).await.unwrap();
+    let claims: Api<ResourceClaim> = Api::namespaced(cluster.client.clone(), "default");
+    for name in ["p0", "p1"] {
+        let claim = json!({"metadata": {"name": name}, "spec": {"devices": {"requests": [
+            {"name": "r", "exactly": {"deviceClassName": "gpu"}}]}}});
+        claims.create(&post, &serde_json::from_value(claim).unwrap()).await.unwrap();
+        let pod = json!({"metadata": {"name": name}, "spec": {
+            "containers": [{"name": "c", "image": "i"}],
+            "workloadRef": {"name": "w", "podGroup": "g"},
+            "resourceClaims": [{"name": "gpu", "resourceClaimName": name}]}});
+        cluster.pods().create(&post, &serde_json::from_value(pod).unwrap()).await.unwrap();
+    }
+    let said = cluster.until("one event", async |c| c.event("FailedScheduling", "p0").await).await;
+    let also = cluster.until("the other", async |c| c.event("FailedScheduling", "p1").await).await;
+    let mut said = [said.message.unwrap(), also.message.unwrap()];
+    said.sort_unstable();
+    assert!(
+        said[0].starts_with("0/1 nodes are available: 1 cannot allocate all claims."),
+        "{said:?}"
+    );
+    assert_eq!(
+        said[1],
+        "pod group is unschedulable, minCount (2) cannot be satisfied: 1 scheduled, 0 remaining"
+    );
+    assert_eq!(cluster.pods_by_node().await[""], 2);
+    slices.create(&post, &slice("second")).await.unwrap();
+    cluster
+        .until("both are bound", async |cluster| {
+            (cluster.pods_by_node().await.get("a") == Some(&2)).then_some(())
+        })
+        .await;
+    let mut pools = Vec::new();
+    for name in ["p0", "p1"] {
+        let claim = claims.get(name).await.unwrap();
+        let finalizers = claim.metadata.finalizers.unwrap_or_default();
+        assert_eq!(finalizers, ["resource.kubernetes.io/delete-protection"]);
+        let status = claim.status.unwrap();
+        let consumers = status.reserved_for.unwrap();
+        assert_eq!((consumers.len(), consumers[0].name.as_str()), (1, name));
+        pools.push(status.allocation.unwrap().devices.unwrap().results.unwrap()[0].pool.clone());
+    }
+    pools.sort_unstable();
+    assert_eq!(pools, ["first", "second"]);
     cluster.stop().await;
 }
