@@ -32,8 +32,17 @@ pub(crate) async fn write(client: &Client, pod: &Pod, report: &Report<'_>) -> ku
 
 /// Takes the pod's nomination away.
 pub(crate) async fn clear_nomination(client: &Client, pod: &Pod) -> kube::Result<()> {
+    set_nomination(client, pod, &Nomination::Clear).await
+}
+
+/// Says on the pod which node it is nominated for, and no more.
+pub(crate) async fn set_nomination(
+    client: &Client,
+    pod: &Pod,
+    nomination: &Nomination,
+) -> kube::Result<()> {
     write_patch(client, pod, |latest| {
-        let nominated = nomination_patch(latest, &Nomination::Clear)?;
+        let nominated = nomination_patch(latest, nomination)?;
         Some(json!({"metadata": identity(latest), "status": {"nominatedNodeName": nominated}}))
     })
     .await

@@ -1,5 +1,6 @@
 //! What the scheduler daemon can be told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,9 @@ pub struct Config {
     pub unschedulable_max: Duration,
     /// The extender that binds the pods it is interested in; the others are bound by DefaultBinder.
     pub binder: Option<Arc<HttpExtender>>,
+    /// How long the volumes of a pod may take to be bound (VolumeBinding's `bindTimeoutSeconds`), by
+    /// scheduler name; ten minutes for others.
+    pub bind_timeouts: Arc<BTreeMap<String, Duration>>,
     /// Bindings under way at once.
     pub bindings_max: usize,
     /// Seed of the choice among equally good nodes; `None` takes one from the operating system.
@@ -44,6 +48,7 @@ impl Default for Config {
             backoff_max: Duration::from_secs(10),
             unschedulable_max: Duration::from_secs(300),
             binder: None,
+            bind_timeouts: Arc::default(),
             bindings_max: BINDINGS_MAX,
             seed: None,
             leading: None,
@@ -65,8 +70,13 @@ impl TryFrom<&CheckedConfiguration> for Config {
         let in_core: Vec<Arc<dyn Extender>> =
             extenders.iter().map(|extender| Arc::clone(extender) as _).collect();
         let seconds = |seconds: i64| Duration::from_secs(seconds.unsigned_abs());
+        let bind_timeouts = it.profiles.iter().map(|profile| {
+            let timeout = profile.arguments.volume_binding.bind_timeout_seconds();
+            (profile.scheduler_name.clone(), seconds(timeout))
+        });
         Ok(Self {
             profiles: Arc::new(checked.build(&in_core)),
+            bind_timeouts: Arc::new(bind_timeouts.collect()),
             scheduler_name: it.profiles[0].scheduler_name.clone(),
             binder: extenders.into_iter().find(|extender| extender.is_binder()),
             backoff_initial: seconds(it.pod_initial_backoff_seconds),

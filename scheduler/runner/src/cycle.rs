@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use pintle_client::{EventRecord, EventRecorder, reference_to};
@@ -33,6 +34,8 @@ pub(crate) struct Cycle {
     pub(crate) profiles: Arc<Profiles>,
     pub(crate) samples: sample::Schedule,
     pub(crate) metrics: Metrics,
+    /// How long volumes may take to be bound, by scheduler name.
+    pub(crate) bind_timeouts: Arc<BTreeMap<String, Duration>>,
     /// One permit for each write under way.
     pub(crate) writes: Arc<Semaphore>,
     /// The writes under way.
@@ -186,10 +189,14 @@ impl Cycle {
         started: Time,
         permit: OwnedSemaphorePermit,
     ) {
+        if !steps.is_empty() {
+            self.nominate(&pod, &node).await;
+        }
         let prepared = match prebind::write(&self.client, &steps).await {
             Ok(()) if prebind::must_wait(&steps) => {
                 drop(permit);
-                let waited = prebind::wait(&self.shared, &steps).await;
+                let timeout = self.bind_timeout(&pod.info);
+                let waited = prebind::wait(&self.shared, &pod.info, &node, &steps, timeout).await;
                 let permit = Arc::clone(&self.writes).acquire_owned().await;
                 waited.map(|()| permit.ok())
             }
@@ -223,6 +230,20 @@ impl Cycle {
         }
     }
 
+    /// Says where the pod will be while that takes a while (NominatedNodeNameForExpectation).
+    async fn nominate(&self, pod: &QueuedPod, node: &Arc<str>) {
+        let nomination = Nomination::Set(Arc::clone(node));
+        let written = condition::set_nomination(&self.client, &pod.info.pod, &nomination).await;
+        if let Err(error) = written {
+            let (namespace, name) = (pod.info.namespace(), pod.info.name());
+            tracing::warn!(namespace, pod = name, %error, "write the pod's nomination");
+        }
+    }
+
+    fn bind_timeout(&self, pod: &PodInfo) -> Duration {
+        self.bind_timeouts.get(pod.scheduler_name()).copied().unwrap_or(BIND_TIMEOUT)
+    }
+
     fn bound(&self, pod: &QueuedPod, node: &str, started: Time) {
         let (info, now) = (&pod.info, self.shared.now());
         self.shared.bound(&info.uid);
@@ -250,6 +271,9 @@ impl Cycle {
 /// Something went wrong: the pod loses its nomination.
 const SCHEDULER_ERROR: Report<'static> =
     Report { reason: "SchedulerError", message: "", nomination: &Nomination::Clear };
+
+/// The default of VolumeBinding's `bindTimeoutSeconds`.
+const BIND_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Upstream's limit of an event's note, in bytes.
 const NOTE_LENGTH_MAX: usize = 1024;

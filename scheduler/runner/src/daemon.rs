@@ -56,6 +56,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     let cycle = Cycle {
         shared,
         client: client.clone(),
+        bind_timeouts: Arc::clone(&config.bind_timeouts),
         recorders,
         binder: Binder { client: client.clone(), extender: config.binder.clone() },
         profiles: Arc::clone(&config.profiles),

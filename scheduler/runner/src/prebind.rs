@@ -8,24 +8,19 @@ use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
+use pintle_scheduler_core::PodInfo;
 use pintle_scheduler_core::framework::Step;
 use serde::de::DeserializeOwned;
 
 use crate::shared::Shared;
 
 mod claims;
+mod volumes;
 
 pub(crate) use claims::unreserve;
-
-/// How long a volume may take to be bound (`bindTimeoutSeconds`).
-const BIND_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// How often it is looked whether a claim is bound, among what the informer saw.
-const BIND_POLL: Duration = Duration::from_millis(200);
 
 /// Tries to write a claim that others write too.
 const CLAIM_TRIES_MAX: usize = 5;
@@ -41,8 +36,8 @@ pub(crate) enum Error {
         #[source]
         source: kube::Error,
     },
-    /// Waiting was in vain.
-    #[error("running PreBind plugin \"VolumeBinding\": binding volumes: {0}")]
+    /// A volume was refused, or waited for in vain.
+    #[error("running PreBind plugin \"VolumeBinding\": {0}")]
     Volume(String),
 }
 
@@ -50,17 +45,11 @@ pub(crate) enum Error {
 pub(crate) async fn write(client: &Client, steps: &[Step]) -> Result<(), Error> {
     for step in steps {
         match step {
-            Step::BindVolume { volume, .. } => {
-                let api: Api<PersistentVolume> = Api::all(client.clone());
-                replace(&api, volume)
-                    .await
-                    .map_err(|source| volume_error("bind a volume", source))?;
+            Step::BindVolume { volume, claim } => {
+                volumes::bind(client, volume, claim).await.map_err(volume_error)?;
             }
             Step::ProvisionVolume { claim } => {
-                let api = in_namespace_of::<PersistentVolumeClaim>(client, claim);
-                replace(&api, claim)
-                    .await
-                    .map_err(|source| volume_error("select a node for a claim", source))?;
+                volumes::provision(client, claim).await.map_err(volume_error)?;
             }
             Step::AwaitVolume { .. } => {}
             Step::WriteClaim { old, new } => {
@@ -75,60 +64,28 @@ pub(crate) async fn write(client: &Client, steps: &[Step]) -> Result<(), Error> 
     Ok(())
 }
 
-fn volume_error(act: &'static str, source: kube::Error) -> Error {
-    Error::Write { plugin: "VolumeBinding", act, source }
+fn volume_error(error: kube::Error) -> Error {
+    Error::Volume(match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    })
 }
 
 /// Whether [`wait`] has anything to wait for.
 pub(crate) fn must_wait(steps: &[Step]) -> bool {
-    claims(steps).next().is_some()
+    steps.iter().any(volumes::must_wait)
 }
 
-/// The claims that have to be bound.
-fn claims(steps: &[Step]) -> impl Iterator<Item = &PersistentVolumeClaim> {
-    steps.iter().filter_map(|step| match step {
-        Step::BindVolume { claim, .. }
-        | Step::ProvisionVolume { claim }
-        | Step::AwaitVolume { claim } => Some(&**claim),
-        Step::WriteClaim { .. } => None,
-    })
-}
-
-/// Waits until every claim is bound.
-pub(crate) async fn wait(shared: &Shared, steps: &[Step]) -> Result<(), Error> {
-    let all = async {
-        for claim in claims(steps) {
-            while !is_bound(shared, claim)? {
-                tokio::time::sleep(BIND_POLL).await;
-            }
-        }
-        Ok(())
-    };
-    let late = |_| Error::Volume("context deadline exceeded".to_owned());
-    tokio::time::timeout(BIND_TIMEOUT, all).await.map_err(late)?
-}
-
-/// Whether the claim is bound, or why it never will be as the scheduler wanted.
-fn is_bound(shared: &Shared, wanted: &PersistentVolumeClaim) -> Result<bool, Error> {
-    let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
-    let scheduler = shared.lock();
-    let claims = &scheduler.snapshot().objects().persistent_volume_claims;
-    let Some(claim) = claims.get(&namespace, &name) else {
-        return Err(Error::Volume(format!("persistentvolumeclaim \"{name}\" not found")));
-    };
-    let selected = |claim: &PersistentVolumeClaim| {
-        claim.annotations().get("volume.kubernetes.io/selected-node").cloned()
-    };
-    let volume = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
-    let is_bound = volume.is_some_and(|volume| !volume.is_empty())
-        && claim.annotations().contains_key("pv.kubernetes.io/bind-completed");
-    if !is_bound && selected(wanted).is_some_and(|node| selected(claim) != Some(node)) {
-        let message = format!(
-            "provisioning failed for PVC \"{name}\": selectedNode annotation was reset or changed"
-        );
-        return Err(Error::Volume(message));
-    }
-    Ok(is_bound)
+/// Waits until every claim is bound, at most so long.
+pub(crate) async fn wait(
+    shared: &Shared,
+    pod: &PodInfo,
+    node: &str,
+    steps: &[Step],
+    timeout: Duration,
+) -> Result<(), Error> {
+    let waited = volumes::wait(shared, pod, node, steps, timeout).await;
+    waited.map_err(|why| Error::Volume(format!("binding volumes: {why}")))
 }
 
 fn in_namespace_of<T>(client: &Client, object: &T) -> Api<T>

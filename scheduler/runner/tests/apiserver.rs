@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -27,13 +27,17 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
+        Self::start_with(Config::default()).await
+    }
+
+    async fn start_with(config: Config) -> Self {
+        let config = Config { seed: Some(1), ..config };
         let data = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(data.path(), pintle_store::Options::default()).unwrap();
         let daemon = Daemon::default();
-        let config = pintle_apiserver::Config::default();
-        let server = ApiServer::new(store, config, &daemon).await.unwrap();
+        let server_config = pintle_apiserver::Config::default();
+        let server = ApiServer::new(store, server_config, &daemon).await.unwrap();
         let client = pintle_client::in_process(server.in_process(UserInfo::admin()));
-        let config = Config { seed: Some(1), ..Config::default() };
         let running = pintle_scheduler_runner::run(client.clone(), config, daemon.clone());
         Self { client, daemon, running: tokio::spawn(running), _data: data }
     }
@@ -231,5 +235,124 @@ async fn a_gang_gets_its_devices_together_once_there_are_enough() {
     }
     pools.sort_unstable();
     assert_eq!(pools, ["first", "second"]);
+    cluster.stop().await;
+}
+
+/// Creates an object where its path says.
+async fn post(client: &Client, path: &str, object: serde_json::Value) {
+    let request = http::Request::post(path).body(serde_json::to_vec(&object).unwrap()).unwrap();
+    client.request::<serde_json::Value>(request).await.unwrap();
+}
+
+/// A class that waits for pods, and a claim of it.
+async fn add_claim(cluster: &Cluster, provisioner: &str) {
+    let client = &cluster.client;
+    let class = json!({"metadata": {"name": "s"}, "provisioner": provisioner,
+        "volumeBindingMode": "WaitForFirstConsumer"});
+    post(client, "/apis/storage.k8s.io/v1/storageclasses", class).await;
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"storageClassName": "s",
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    post(client, "/api/v1/namespaces/default/persistentvolumeclaims", claim).await;
+}
+
+async fn add_pod_with_claim(cluster: &Cluster) {
+    let pod = json!({"metadata": {"name": "p"}, "spec": {
+        "containers": [{"name": "c", "image": "i"}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}});
+    post(&cluster.client, "/api/v1/namespaces/default/pods", pod).await;
+}
+
+/// What a volume controller writes once the claim has its volume.
+async fn bind_claim(cluster: &Cluster) {
+    let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(cluster.client.clone());
+    let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"volumeName": "v"}});
+    claims.patch("c", &PatchParams::default(), &Patch::Merge(bound)).await.unwrap();
+}
+
+async fn node_of(cluster: &Cluster) -> Option<String> {
+    cluster.pods().get("p").await.unwrap().spec?.node_name
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_waits_for_its_volume_to_be_bound() {
+    let cluster = Cluster::start().await;
+    cluster.add_node("a", "4").await;
+    add_claim(&cluster, "kubernetes.io/no-provisioner").await;
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"storageClassName": "s",
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+        "hostPath": {"path": "/x"}}});
+    post(&cluster.client, "/api/v1/persistentvolumes", volume).await;
+    add_pod_with_claim(&cluster).await;
+    // A volume is not taken before a controller says that it is available.
+    let event = cluster.until("event", async |c| c.event("FailedScheduling", "p").await).await;
+    let message = "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to \
+                   bind.";
+    assert!(event.message.unwrap().starts_with(message));
+    let volumes: Api<PersistentVolume> = Api::all(cluster.client.clone());
+    let available = Patch::Merge(json!({"status": {"phase": "Available"}}));
+    volumes.patch_status("v", &PatchParams::default(), &available).await.unwrap();
+    let chosen = async |_: &Cluster| volumes.get("v").await.unwrap().spec?.claim_ref;
+    let reference = cluster.until("the volume is chosen", chosen).await;
+    assert_eq!(reference.name.as_deref(), Some("c"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let waiting = cluster.pods().get("p").await.unwrap();
+    assert_eq!(waiting.spec.unwrap().node_name, None);
+    assert_eq!(waiting.status.unwrap().nominated_node_name.as_deref(), Some("a"));
+    bind_claim(&cluster).await;
+    let node = cluster.until("the pod is bound", async |c| node_of(c).await).await;
+    assert_eq!(node, "a");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_is_tried_again_when_its_volume_cannot_be_made() {
+    let cluster = Cluster::start().await;
+    cluster.add_node("a", "4").await;
+    add_claim(&cluster, "csi.example.com").await;
+    add_pod_with_claim(&cluster).await;
+    let claims: Api<PersistentVolumeClaim> = Api::default_namespaced(cluster.client.clone());
+    const SELECTED: &str = "volume.kubernetes.io/selected-node";
+    let selected = async |_: &Cluster| {
+        claims.get("c").await.unwrap().metadata.annotations?.get(SELECTED).cloned()
+    };
+    assert_eq!(cluster.until("a node is selected", selected).await, "a");
+    // The provisioner gives up.
+    let rejected = Patch::Merge(json!({"metadata": {"annotations": {SELECTED: null, "x": "y"}}}));
+    claims.patch("c", &PatchParams::default(), &rejected).await.unwrap();
+    let event = cluster.until("event", async |c| c.event("FailedScheduling", "p").await).await;
+    assert_eq!(
+        event.message.as_deref(),
+        Some(
+            "running PreBind plugin \"VolumeBinding\": binding volumes: provisioning failed for \
+             PVC \"c\""
+        )
+    );
+    assert_eq!(cluster.until("selected again", selected).await, "a");
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"storageClassName": "s",
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+        "csi": {"driver": "csi.example.com", "volumeHandle": "h"}}});
+    post(&cluster.client, "/api/v1/persistentvolumes", volume).await;
+    bind_claim(&cluster).await;
+    cluster.until("the pod is bound", async |c| node_of(c).await).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_that_is_late_is_not_waited_for_any_longer() {
+    let timeouts = [("default-scheduler".to_owned(), Duration::from_millis(300))];
+    let config =
+        Config { bind_timeouts: std::sync::Arc::new(timeouts.into()), ..Config::default() };
+    let cluster = Cluster::start_with(config).await;
+    cluster.add_node("a", "4").await;
+    add_claim(&cluster, "csi.example.com").await;
+    add_pod_with_claim(&cluster).await;
+    let event = cluster.until("event", async |c| c.event("FailedScheduling", "p").await).await;
+    assert_eq!(
+        event.message.as_deref(),
+        Some(
+            "running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded"
+        )
+    );
     cluster.stop().await;
 }
