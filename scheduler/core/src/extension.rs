@@ -131,3 +131,132 @@ fn note(
     }
     left
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::cache::Cache;
+    use crate::framework::PreemptionCandidate;
+    use crate::reference::{self, NodeVerdict};
+
+    type Answer = Result<ExtenderFilter, ExtenderError>;
+
+    /// Answers as it is told.
+    #[derive(Debug)]
+    struct Scripted {
+        filter: Answer,
+        scores: BTreeMap<Box<str>, i64>,
+        is_ignorable: bool,
+    }
+
+    impl Extender for Scripted {
+        fn name(&self) -> &str {
+            "http://scripted"
+        }
+
+        fn is_interested(&self, _pod: &PodInfo) -> bool {
+            true
+        }
+
+        fn is_filter(&self) -> bool {
+            true
+        }
+
+        fn is_prioritizer(&self) -> bool {
+            true
+        }
+
+        fn supports_preemption(&self) -> bool {
+            false
+        }
+
+        fn is_ignorable(&self) -> bool {
+            self.is_ignorable
+        }
+
+        fn filter(&self, _pod: &PodInfo, _nodes: &[Arc<NodeInfo>]) -> Answer {
+            self.filter.clone()
+        }
+
+        fn prioritize(
+            &self,
+            _pod: &PodInfo,
+            _nodes: &[Arc<NodeInfo>],
+        ) -> Result<(BTreeMap<Box<str>, i64>, i64), ExtenderError> {
+            Ok((self.scores.clone(), 3))
+        }
+
+        fn process_preemption(
+            &self,
+            _pod: &PodInfo,
+            candidates: Vec<PreemptionCandidate>,
+        ) -> Result<Vec<PreemptionCandidate>, ExtenderError> {
+            Ok(candidates)
+        }
+    }
+
+    /// Best nodes or message, by the reference, of a pod that fits a, b and c alike.
+    fn decided(filter: Answer, is_ignorable: bool) -> Result<Vec<String>, String> {
+        let mut cache = Cache::default();
+        for name in ["a", "b", "c"] {
+            let object = json!({"metadata": {"name": name}, "status": {"allocatable": {
+                "cpu": "4", "memory": "8Gi", "pods": "10"}}});
+            cache.set_node(Arc::new(serde_json::from_value(object).unwrap()));
+        }
+        let mut profile = Profile::default_plugins("default-scheduler");
+        let scores = BTreeMap::from([("b".into(), 1), ("c".into(), 10)]);
+        profile.extenders = vec![Arc::new(Scripted { filter, scores, is_ignorable })];
+        let pod = Arc::new(PodInfo::new(Arc::default()));
+        let snapshot = cache.snapshot();
+        let evaluation = reference::evaluate(&profile, snapshot, &pod);
+        let name = |&node: &usize| snapshot.nodes()[node].name().to_string();
+        let expected: Vec<String> = evaluation.best.iter().map(name).collect();
+        match crate::engine::Scan::default().best(&profile, snapshot, &pod) {
+            Ok(best) => assert_eq!(best.iter().map(name).collect::<Vec<_>>(), expected),
+            Err(diagnosis) => {
+                assert_eq!(diagnosis.to_string(), evaluation.diagnosis.to_string());
+                assert_eq!(diagnosis.plugins, evaluation.diagnosis.plugins);
+            }
+        }
+        if let [NodeVerdict::Feasible { total: a, .. }, _, NodeVerdict::Feasible { total: c, .. }] =
+            evaluation.nodes.as_slice()
+        {
+            assert_eq!(c - a, 10 * 3 * 10, "score, weight, and the scale");
+        }
+        if expected.is_empty() { Err(evaluation.diagnosis.to_string()) } else { Ok(expected) }
+    }
+
+    fn leaving(feasible: &[&str]) -> ExtenderFilter {
+        let feasible = feasible.iter().map(|name| Box::from(*name)).collect();
+        ExtenderFilter { feasible, ..ExtenderFilter::default() }
+    }
+
+    #[test]
+    fn extenders_filter_and_score_after_the_plugins() {
+        let named = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(decided(Ok(leaving(&["a", "b", "c"])), false), named(&["c"]));
+        assert_eq!(decided(Ok(leaving(&["a", "b"])), false), named(&["b"]));
+        let refusing = ExtenderFilter {
+            failed: BTreeMap::from([("a".into(), "busy".into()), ("b".into(), "busy".into())]),
+            failed_and_unresolvable: BTreeMap::from([("b".into(), "broken".into())]),
+            ..leaving(&[])
+        };
+        let message = "0/3 nodes are available: 1 broken, 1 busy.";
+        assert_eq!(decided(Ok(refusing), false), Err(message.to_owned()));
+    }
+
+    #[test]
+    fn one_that_fails_or_lies_counts_as_it_is_ignorable() {
+        let broken = || Err(ExtenderError("connection refused".to_owned()));
+        assert_eq!(decided(broken(), true), Ok(vec!["c".to_owned()]));
+        assert_eq!(decided(broken(), false), Err("connection refused".to_owned()));
+        let message = "extender \"http://scripted\" claims a filtered node \"z\" which is not found \
+                       in the input node list";
+        assert_eq!(decided(Ok(leaving(&["z"])), false), Err(message.to_owned()));
+        assert_eq!(decided(Ok(leaving(&["z"])), true), Ok(vec!["c".to_owned()]));
+    }
+}

@@ -134,8 +134,8 @@ impl Metrics {
     /// A pod was bound, so long after it first became active.
     pub(crate) fn scheduled(&self, attempts: u32, took: Duration) {
         self.pod_attempts.observe(f64::from(attempts));
-        // Upstream's label: the number itself up to 15.
-        let attempts = if attempts >= 16 { "16+".to_owned() } else { attempts.to_string() };
+        // Upstream's label: the number itself below 15.
+        let attempts = if attempts >= 15 { "15+".to_owned() } else { attempts.to_string() };
         self.sli_seconds.get_or_create(&[("attempts", attempts)]).observe(took.as_secs_f64());
     }
 

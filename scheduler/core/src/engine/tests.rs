@@ -17,6 +17,8 @@ enum Step {
     SetNode(Arc<Node>),
     RemoveNode(usize),
     SetObject(Object),
+    /// A pod comes to wait, nominated for a node.
+    Nominate(Box<Pod>, u8),
     Schedule(Box<Pod>),
     Bound(usize),
     Forget(usize),
@@ -28,6 +30,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..6).prop_flat_map(|n| testing::node(format!("n{n}"))).prop_map(Step::SetNode),
         1 => (0..6_usize).prop_map(Step::RemoveNode),
         6 => testing::other().prop_map(Step::SetObject),
+        1 => ((0..30).prop_flat_map(|n| testing::pod(format!("p{n}"))), 0..6_u8)
+            .prop_map(|(pod, node)| Step::Nominate(Box::new(pod), node)),
         8 => (0..30).prop_flat_map(|n| testing::pod(format!("p{n}"))).prop_map(|pod| Step::Schedule(Box::new(pod))),
         2 => any::<usize>().prop_map(Step::Bound),
         1 => any::<usize>().prop_map(Step::Forget),
@@ -41,6 +45,7 @@ struct Objects {
     nodes: Vec<Arc<Node>>,
     pods: Vec<(Pod, String)>,
     others: Vec<Object>,
+    nominated: Vec<(Arc<PodInfo>, String)>,
 }
 
 impl Objects {
@@ -49,6 +54,7 @@ impl Objects {
         self.nodes.iter().for_each(|node| cache.set_node(Arc::clone(node)));
         self.others.iter().for_each(|object| cache.apply(object));
         self.pods.iter().for_each(|(pod, node)| cache.set_pod(testing::bound(pod, node)));
+        self.nominated.iter().for_each(|(info, node)| cache.nominate(info, node));
         cache
     }
 
@@ -122,6 +128,15 @@ proptest! {
                     cache.apply(&object);
                     objects.others.push(object);
                 }
+                Step::Nominate(pod, n) => {
+                    let info = Arc::new(PodInfo::new(Arc::new(*pod)));
+                    if cache.pod(&info.uid).is_none() {
+                        let name = format!("n{n}");
+                        cache.nominate(&info, &name);
+                        objects.nominated.retain(|(other, _)| other.uid != info.uid);
+                        objects.nominated.push((info, name));
+                    }
+                }
                 Step::Schedule(pod) => {
                     let info = Arc::new(PodInfo::new(Arc::new((*pod).clone())));
                     if cache.pod(&info.uid).is_some() {
@@ -149,6 +164,8 @@ proptest! {
                     let node = scan.decide(&profile, cache.snapshot(), &info, &mut random).unwrap();
                     let name = cache.snapshot().nodes()[node].name().to_string();
                     cache.assume(&info, &name).unwrap();
+                    cache.end_nomination(&info.uid);
+                    objects.nominated.retain(|(other, _)| other.uid != info.uid);
                     objects.pods.push((*pod, name));
                 }
                 Step::Bound(at) => {
