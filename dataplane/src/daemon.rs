@@ -4,6 +4,7 @@
 //! published before both kinds were listed once, and events that come together are one update.
 
 mod follow;
+mod health_check;
 mod inbox;
 mod metrics;
 mod node;
@@ -20,6 +21,7 @@ use crate::config::Config;
 use crate::kernel::{Dataplane, LoadError, make_cgroup};
 use crate::plan::{LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, Planner};
 use follow::{Events, Follower, Watches};
+use health_check::HealthChecks;
 use metrics::Metrics;
 use node::NodePorts;
 use status::Status;
@@ -90,9 +92,11 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
     };
     let engine = Engine::new(tables, planner);
     let metrics = Metrics::of(&daemon.registry, &node);
+    let health_checks = HealthChecks::new(config.node_namespace.clone(), status.clone());
     let node_ports = NodePorts::new(config.node_namespace, config.node_port_addresses);
     let period = config.min_sync_period;
-    let follower = Follower::new(&node, engine, metrics, status, node_ports, period);
+    let follower =
+        Follower::new(&node, engine, metrics, status, node_ports, period).asked_by(health_checks);
     let outcome = follower.run(watches(&client, &node), &daemon.shutdown).await;
     if let Some(pins) = config.pins.filter(|_| !config.keep_pins) {
         pins.remove().map_err(|error| Error::Load { node, source: LoadError::Pins(error) })?;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Error;
+use super::health_check::HealthChecks;
 use super::inbox::Inbox;
 use super::metrics::Metrics;
 use super::node::NodePorts;
@@ -26,6 +27,8 @@ pub(super) struct Follower<T> {
     metrics: Metrics,
     status: Status,
     node_ports: NodePorts,
+    /// Whom the load balancers ask, if anyone.
+    health_checks: Option<HealthChecks>,
     schedule: Schedule,
 }
 
@@ -58,8 +61,15 @@ impl<T: Tables> Follower<T> {
             metrics,
             status,
             node_ports,
+            health_checks: None,
             schedule: Schedule { min_sync_period, earliest: Instant::now(), due: None },
         }
+    }
+
+    /// Answer load balancers' health checks too.
+    pub(super) fn asked_by(mut self, health_checks: HealthChecks) -> Self {
+        self.health_checks = Some(health_checks);
+        self
     }
 
     /// Follow the watches until `shutdown`.
@@ -139,6 +149,9 @@ impl<T: Tables> Follower<T> {
             let (service, reason) = (&rejected.service, &rejected.reason);
             let address = rejected.address();
             tracing::warn!(node = self.node, %service, %address, %reason, "not published");
+        }
+        if let Some(checks) = &mut self.health_checks {
+            checks.set(self.inbox.catalog().health_checks());
         }
         if synced.waiting {
             self.schedule.look_again(Instant::now());

@@ -35,6 +35,11 @@ impl Status {
         *self.0.lock() = State { synced: true, behind_since: None };
     }
 
+    /// Whether no update waits for long.
+    pub(super) fn is_keeping_up(&self) -> bool {
+        self.live().is_ok()
+    }
+
     fn ready(&self) -> Result<(), String> {
         if self.0.lock().synced {
             Ok(())

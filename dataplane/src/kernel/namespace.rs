@@ -62,7 +62,7 @@ impl NodeNamespace {
         self.run(netns_cookie)?.map_err(|source| NamespaceError::Ask("the cookie", source))
     }
 
-    pub(super) fn run<T: Send + 'static>(
+    pub(crate) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, NamespaceError> {

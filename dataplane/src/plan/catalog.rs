@@ -27,6 +27,8 @@ pub struct Catalog {
     slices: FxHashMap<ServiceName, ServiceName>,
     node: NodeSpec,
     changed: BTreeSet<ServiceName>,
+    /// The Services with a health check's port.
+    health_checked: BTreeSet<ServiceName>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +41,11 @@ impl Catalog {
     /// A Service was added or changed, or (`None`) removed or is none of ours. Returns whether that
     /// is news.
     pub fn set_service(&mut self, name: &ServiceName, spec: Option<ServiceSpec>) -> bool {
+        if spec.as_ref().is_some_and(|spec| spec.health_check_node_port != 0) {
+            self.health_checked.insert(name.clone());
+        } else {
+            self.health_checked.remove(name);
+        }
         let entry = self.services.entry(name.clone()).or_default();
         let news = entry.spec != spec;
         entry.spec = spec;
@@ -139,7 +146,8 @@ impl Catalog {
     /// The Services whose load balancers ask for their endpoints on this node: the port to answer
     /// at, and how many ready ones there are. Kubernetes' `healthCheckNodePort`.
     pub fn health_checks(&self) -> impl Iterator<Item = (&ServiceName, u16, usize)> {
-        self.services.iter().filter_map(|(name, Entry { spec, slices })| {
+        self.health_checked.iter().filter_map(|name| {
+            let Entry { spec, slices } = self.services.get(name)?;
             let spec = spec.as_ref().filter(|spec| spec.health_check_node_port != 0)?;
             let mut local: Vec<_> = ports(spec)
                 .flat_map(|(port, family)| {

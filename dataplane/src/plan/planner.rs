@@ -294,9 +294,15 @@ impl Planner {
             return Err(Rejection::FrontendsFull(frontends_max));
         }
         let known = self.ports.get_key_value(&name);
-        let current = known.map(|(_, port)| (port.table, port.ranges)).unwrap_or_default();
+        let (latest, ranges) = known.map(|(_, port)| (port.table, port.ranges)).unwrap_or_default();
         let frontend = claim.port.frontends[claim.index];
-        let (table, ranges) = self.hold(&claim.port, frontend.checks_source, current, draft)?;
+        let own = self.published.get(&key).map(|old| old.record.table);
+        let ranges = if frontend.checks_source {
+            self.ranges.hold(ranges, &claim.port.source_ranges, &mut draft.writes)?
+        } else {
+            0
+        };
+        let table = self.tables.hold([own, latest], &claim.port, &frontend, &mut draft.writes)?;
         let (name, number) = match self.ports.get_key_value(&name) {
             Some((name, port)) => (Arc::clone(name), port.number),
             None => self.number(name, draft),
@@ -318,22 +324,6 @@ impl Planner {
         draft.puts.push(MapOp::PutFrontend { key, frontend: record });
         self.enter(key, name, record, frontend.checks_source);
         Ok(())
-    }
-
-    /// The table and source ranges for a frontend of `port`.
-    fn hold(
-        &mut self,
-        port: &DesiredPort,
-        checks_source: bool,
-        (table, ranges): (Option<u64>, Option<u32>),
-        draft: &mut Draft,
-    ) -> Result<(u64, u32), Rejection> {
-        let ranges = if checks_source {
-            self.ranges.hold(ranges, &port.source_ranges, &mut draft.writes)?
-        } else {
-            0
-        };
-        Ok((self.tables.hold(table, port, &mut draft.writes)?, ranges))
     }
 
     /// A number for a port that has none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pintle_ebpf_common::{Endpoint, SlotRun};
 use rustc_hash::FxHashMap;
 
-use super::desired::DesiredPort;
+use super::desired::{DesiredFrontend, DesiredPort};
 use super::op::{MapOp, Rejection};
 use super::slots::{Run, SlotAllocator};
 
@@ -64,23 +64,26 @@ impl Tables {
         self.slots.begin(now_ms, grace_ms);
     }
 
-    /// The id of a table of `port`'s endpoints: `current` if it holds them.
+    /// The id of a table with the endpoints that `frontend`, one of `port`'s, answers with: the first
+    /// of `known` that has them, else a new one of all the port's.
     pub(super) fn hold(
         &mut self,
-        current: Option<u64>,
+        known: [Option<u64>; 2],
         port: &DesiredPort,
+        frontend: &DesiredFrontend,
         writes: &mut Vec<MapOp>,
     ) -> Result<u64, Rejection> {
+        let needed = [frontend.internal, frontend.external].map(|policy| port.endpoints(policy));
+        let has_all =
+            |table: &Table| needed.iter().all(|set| set.is_empty() || table.find(set).is_some());
+        let fits = |id: &u64| self.tables.get(id).is_some_and(has_all);
+        if let Some(id) = known.into_iter().flatten().find(fits) {
+            return Ok(id);
+        }
         let mut wanted = vec![&port.cluster, &port.local];
         wanted.retain(|set| !set.is_empty());
         if wanted.len() == 2 && wanted[0] == wanted[1] {
             wanted.pop();
-        }
-        if let Some(id) = current
-            && let Some(table) = self.tables.get(&id)
-            && wanted.iter().all(|set| table.find(set).is_some())
-        {
-            return Ok(id);
         }
         let mut sets = Vec::with_capacity(wanted.len());
         for backends in wanted {

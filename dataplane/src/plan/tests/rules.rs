@@ -205,3 +205,32 @@ fn a_new_list_removes_what_is_not_in_it() {
     assert!(changes[0].1.ports.is_empty());
     assert!(changes[1].1.ports[0].cluster.is_empty());
 }
+
+#[test]
+fn load_balancers_hear_of_ready_endpoints_on_this_node_alone() {
+    let mut service = web();
+    let spec = service.spec.as_mut().unwrap();
+    spec.type_ = Some("LoadBalancer".to_owned());
+    spec.external_traffic_policy = Some("Local".to_owned());
+    spec.health_check_node_port = Some(31_000);
+    let name = ServiceName::new("default", "web");
+    let mut catalog = Catalog::default();
+    catalog.set_service(&name, ServiceSpec::from_object(&service));
+    let (mut here, mut there, mut leaving) =
+        (ready("10.244.0.1"), ready("10.244.1.1"), endpoint("10.244.0.2", Some(false), None, None));
+    leaving.conditions.as_mut().unwrap().terminating = Some(true);
+    for (endpoint, node) in
+        [(&mut here, "node-0"), (&mut there, "node-1"), (&mut leaving, "node-0")]
+    {
+        endpoint.node_name = Some(node.to_owned());
+    }
+    let of = |endpoints| SliceSpec::from_object(&slice("one", "web", HTTP, endpoints), "node-0");
+    let slice_name = ServiceName::new("default", "one");
+    catalog.set_slice(&slice_name, of(vec![here, there.clone(), leaving.clone()]));
+    assert_eq!(catalog.health_checks().collect::<Vec<_>>(), [(&name, 31_000, 1)]);
+    catalog.set_slice(&slice_name, of(vec![there, leaving]));
+    assert_eq!(catalog.health_checks().collect::<Vec<_>>(), [(&name, 31_000, 0)]);
+    service.spec.as_mut().unwrap().external_traffic_policy = Some("Cluster".to_owned());
+    catalog.set_service(&name, ServiceSpec::from_object(&service));
+    assert_eq!(catalog.health_checks().count(), 0);
+}
