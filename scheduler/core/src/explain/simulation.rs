@@ -101,7 +101,6 @@ impl Simulation {
         let explanation = explain(profile, before, pod);
         match attempt.outcome {
             Outcome::Bind { node, .. } => {
-                debug_assert!(explanation.best.iter().any(|best| **best == *node));
                 Explanation { node: Some(node.to_string()), ..explanation }
             }
             Outcome::Unschedulable { diagnosis, preemption, .. } => {
