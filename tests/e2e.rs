@@ -7,4 +7,3 @@ mod kubectl;
 mod manifests;
 mod parts;
 mod schedulers;
-mod simulate;
