@@ -48,7 +48,11 @@ pub struct Asks {
 
 impl PartialEq for Signature {
     fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.fixed == other.fixed && self.bytes == other.bytes
+        // What the pod asks for is not in the bytes, and pods share whole signatures.
+        self.hash == other.hash
+            && self.asks == other.asks
+            && self.fixed == other.fixed
+            && self.bytes == other.bytes
     }
 }
 

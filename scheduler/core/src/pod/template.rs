@@ -106,4 +106,25 @@ mod tests {
         assert!(!Arc::ptr_eq(&a.template, &shared(pod("a", "2", "s")).template));
         assert!(!Arc::ptr_eq(&a.template, &shared(pod("a", "1", "t")).template));
     }
+
+    #[test]
+    fn what_a_pod_asks_of_plugins_of_wider_view_is_its_own() {
+        let constraint = json!({"maxSkew": 1, "topologyKey": "zone",
+            "whenUnsatisfiable": "DoNotSchedule"});
+        let anti_affinity = json!({"podAntiAffinity": {}});
+        let mut templates = Templates::default();
+        let mut asks = |spec: serde_json::Value| {
+            let pod = json!({"metadata": {"name": "p"}, "spec": spec});
+            let pod = Arc::new(serde_json::from_value(pod).unwrap());
+            PodInfo::shared(pod, &mut templates).signature.asks
+        };
+        let plain = asks(json!({"containers": []}));
+        assert!(!plain.spread && !plain.pod_affinity && !plain.volumes);
+        let spread = json!({"containers": [], "topologySpreadConstraints": [constraint]});
+        assert!(asks(spread).spread);
+        assert!(asks(json!({"containers": [], "affinity": anti_affinity})).pod_affinity);
+        let claim = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+        assert!(asks(json!({"containers": [], "volumes": claim})).volumes);
+        assert!(!asks(json!({"containers": []})).spread);
+    }
 }
