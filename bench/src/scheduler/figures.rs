@@ -27,9 +27,6 @@ pub(crate) struct Figures {
     /// The standard deviation over nodes of the share in use.
     pub(crate) cpu_deviation: f64,
     pub(crate) memory_deviation: f64,
-    /// How many decisions the index made, and how many a scan.
-    pub(crate) indexed: u64,
-    pub(crate) scanned: u64,
 }
 
 impl Figures {
@@ -61,8 +58,6 @@ impl Figures {
         add("nodes_overcommitted", "nodes", self.overcommitted as f64);
         add("balance_cpu", "stddev", self.cpu_deviation);
         add("balance_memory", "stddev", self.memory_deviation);
-        add("decisions_indexed", "pods", self.indexed as f64);
-        add("decisions_scanned", "pods", self.scanned as f64);
         outcomes
     }
 
