@@ -7,3 +7,4 @@ mod kubectl;
 mod manifests;
 mod parts;
 mod schedulers;
+mod simulate;
