@@ -69,6 +69,9 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
         return Err(Error::NoNodeName);
     }
     let node = config.node_name.clone();
+    // Before anything that takes time: until then nobody is to be told that the node is served.
+    let status = Status::default();
+    status.add_checks(&daemon.health, &node);
     let loading = tokio::task::spawn_blocking({
         let config = config.clone();
         move || load(&config)
@@ -82,8 +85,6 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
     }
     tracing::info!(node, cgroup = %config.cgroup.display(), "the dataplane is attached");
 
-    let status = Status::default();
-    status.add_checks(&daemon.health, &node);
     let tables = NodeTables {
         dataplane,
         namespace: config.node_namespace.clone(),

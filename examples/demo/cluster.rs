@@ -166,13 +166,21 @@ pub(crate) async fn apply(client: &Client, manifest: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-/// Wait until so many nodes are Ready.
+/// Wait until so many nodes are Ready, and every part says that it is, the nodes' dataplanes too.
 pub(crate) async fn nodes_ready(client: &Client, count: usize) -> anyhow::Result<()> {
     let nodes = Api::<Node>::all(client.clone());
     poll("nodes are ready", || async {
         let list = nodes.list(&ListParams::default()).await?;
         let ready = list.iter().filter(|node| node_is_ready(node)).count();
         Ok((ready >= count, format!("{ready} of {count}")))
+    })
+    .await?;
+    poll("parts are ready", || async {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        Ok(match client.request_text(request).await {
+            Ok(_) => (true, "all".to_owned()),
+            Err(error) => (false, format!("some ({error})")),
+        })
     })
     .await
 }
