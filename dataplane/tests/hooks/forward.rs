@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pintle_dataplane::plan::{
     DesiredFrontend, DesiredPort, DesiredService, LocalDetector, NodeSpec, Planner, Policy,
@@ -54,6 +54,9 @@ impl World {
             .replace("POD", &names[2]);
         let made = Command::new("sh").args(["-ec", &script]).status().unwrap();
         assert!(made.success());
+        for pod in POD {
+            wait_for_the_way(&client, at(pod, UNUSED_PORT));
+        }
 
         let cgroup = Cgroup::new();
         let mut dataplane = Dataplane::load(cgroup.path(), Limits::default())
@@ -142,6 +145,22 @@ impl Drop for World {
 fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
 }
+
+/// The kernel takes up to a second to make use of IPv6 on a link that came up.
+fn wait_for_the_way(client: &NetNs, closed: SocketAddr) {
+    let refused = move || {
+        let connected = TcpStream::connect_timeout(&closed, Duration::from_millis(200));
+        connected.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !client.run_in(refused).unwrap() {
+        assert!(Instant::now() < deadline, "no way to {closed}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Where no server listens.
+const UNUSED_PORT: u16 = 9;
 
 fn ask(to: SocketAddr) -> Result<String, std::io::ErrorKind> {
     let mut stream =
