@@ -1,5 +1,6 @@
 //! The whole daemon: an API of two scripted kinds on one side, sockets on the other.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,20 +93,24 @@ fn slice_of(backend: &Backend, revision: u32) -> Value {
     })
 }
 
+fn service_at(ip: IpAddr) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "web", "namespace": "default", "resourceVersion": "1" },
+        "spec": {
+            "clusterIP": ip.to_string(), "clusterIPs": [ip.to_string()],
+            "ports": [{ "protocol": "TCP", "port": 80 }],
+        },
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root"]
 async fn two_nodes_of_one_process_follow_the_api() {
     let service = service(1, 80);
     let (first, second) = (Backend::tcp(), Backend::tcp());
     let api = Api::default();
-    api.0.lock().services.push(json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": { "name": "web", "namespace": "default", "resourceVersion": "1" },
-        "spec": {
-            "clusterIP": service.ip().to_string(), "clusterIPs": [service.ip().to_string()],
-            "ports": [{ "protocol": "TCP", "port": 80 }],
-        },
-    }));
+    api.0.lock().services.push(service_at(service.ip()));
     api.0.lock().slices.push(slice_of(&first, 1));
 
     // The second node's cgroup is not there yet: the daemon makes it.
@@ -162,14 +167,7 @@ async fn services_answer_between_two_daemons_and_the_next_one_catches_up() {
     let service = service(1, 80);
     let (first, second) = (Backend::tcp(), Backend::tcp());
     let api = Api::default();
-    api.0.lock().services.push(json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": { "name": "web", "namespace": "default", "resourceVersion": "1" },
-        "spec": {
-            "clusterIP": service.ip().to_string(), "clusterIPs": [service.ip().to_string()],
-            "ports": [{ "protocol": "TCP", "port": 80 }],
-        },
-    }));
+    api.0.lock().services.push(service_at(service.ip()));
     api.0.lock().slices.push(slice_of(&first, 1));
     let cgroup = Cgroup::new();
     let pins = Pins::of(&format!("test-{}", std::process::id()), "daemon");

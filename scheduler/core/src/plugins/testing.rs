@@ -45,6 +45,23 @@ pub(crate) fn filter(plugin: &dyn Plugin, pod: &PodInfo, node: &NodeInfo) -> Ver
     }
 }
 
+/// Raw and normalised scores of all nodes; `None` if the plugin has nothing to say.
+pub(crate) fn all_scores(
+    plugin: &dyn Plugin,
+    cache: &Cache,
+    pod: &PodInfo,
+) -> Option<(Vec<i64>, Vec<i64>)> {
+    let nodes = cache.snapshot().nodes();
+    let feasible: Vec<usize> = (0..nodes.len()).collect();
+    let PreScore::Score(score) = plugin.pre_score(pod, cache.snapshot(), &feasible) else {
+        return None;
+    };
+    let raw: Vec<i64> = nodes.iter().map(|node| score.score(node)).collect();
+    let mut normalized = raw.clone();
+    score.normalize(&mut normalized);
+    Some((raw, normalized))
+}
+
 /// The names of nodes to which PreFilter narrows the choice, or why it refuses the pod.
 pub(crate) fn pre_filter_nodes<'a>(
     plugin: &'a dyn Plugin,

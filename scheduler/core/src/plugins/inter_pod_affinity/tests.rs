@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cache::{Cache, Object};
 use crate::framework::{Action, Code, NodeScore as _, Resource, Subject};
+use crate::plugins::testing::all_scores;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -220,35 +221,22 @@ fn selectors_that_do_not_parse_are_named() {
     assert_eq!(verdicts(&cache, &pod("p", "p", json!({}))), "----");
 }
 
-/// Raw and normalised scores of all nodes; `None` if the plugin has nothing to say.
-fn scores(plugin: InterPodAffinity, cache: &Cache, pod: &PodInfo) -> Option<(Vec<i64>, Vec<i64>)> {
-    let nodes = cache.snapshot().nodes();
-    let feasible: Vec<usize> = (0..nodes.len()).collect();
-    let PreScore::Score(score) = plugin.pre_score(pod, cache.snapshot(), &feasible) else {
-        return None;
-    };
-    let raw: Vec<i64> = nodes.iter().map(|node| score.score(node)).collect();
-    let mut normalized = raw.clone();
-    score.normalize(&mut normalized);
-    Some((raw, normalized))
-}
-
 #[test]
 fn preferences_of_both_sides_add_up() {
     let plugin = InterPodAffinity::default();
     let mut cache = cluster(ZONES);
-    assert_eq!(scores(plugin, &cache, &pod("p", "p", json!({}))), None);
+    assert_eq!(all_scores(&plugin, &cache, &pod("p", "p", json!({}))), None);
     place(&mut cache, "1", pod("x1", "x", json!({})));
     place(&mut cache, "2", pod("x2", "x", json!({})));
     place(&mut cache, "3", pod("x3", "x", json!({})));
     let likes = json!({"podAffinity": preferring(5, by("x", "zone"))});
     assert_eq!(
-        scores(plugin, &cache, &pod("p", "p", likes)),
+        all_scores(&plugin, &cache, &pod("p", "p", likes)),
         Some((vec![10, 10, 5, 0], vec![100, 100, 50, 0]))
     );
     let avoids = json!({"podAntiAffinity": preferring(5, by("x", "zone"))});
     assert_eq!(
-        scores(plugin, &cache, &pod("p", "p", avoids)),
+        all_scores(&plugin, &cache, &pod("p", "p", avoids)),
         Some((vec![-10, -10, -5, 0], vec![0, 0, 50, 100]))
     );
     // What those that are there prefer or require counts as well.
@@ -257,13 +245,16 @@ fn preferences_of_both_sides_add_up() {
     let dislikes = json!({"podAntiAffinity": preferring(3, by("p", "kubernetes.io/hostname"))});
     place(&mut cache, "4", pod("h", "h", dislikes));
     let plain = pod("p", "p", json!({}));
-    assert_eq!(scores(plugin, &cache, &plain), Some((vec![0, 0, 8, -3], vec![27, 27, 100, 0])));
+    assert_eq!(
+        all_scores(&plugin, &cache, &plain),
+        Some((vec![0, 0, 8, -3], vec![27, 27, 100, 0]))
+    );
     let hard = InterPodAffinity { hard_pod_affinity_weight: 100, ..plugin };
-    assert_eq!(scores(hard, &cache, &plain).unwrap().0, [0, 0, 107, -3]);
+    assert_eq!(all_scores(&hard, &cache, &plain).unwrap().0, [0, 0, 107, -3]);
     let soft = InterPodAffinity { hard_pod_affinity_weight: 0, ..plugin };
-    assert_eq!(scores(soft, &cache, &plain).unwrap().0, [0, 0, 7, -3]);
+    assert_eq!(all_scores(&soft, &cache, &plain).unwrap().0, [0, 0, 7, -3]);
     let ignoring = InterPodAffinity { ignore_preferred_terms_of_existing_pods: true, ..plugin };
-    assert_eq!(scores(ignoring, &cache, &plain), None);
+    assert_eq!(all_scores(&ignoring, &cache, &plain), None);
 }
 
 #[test]

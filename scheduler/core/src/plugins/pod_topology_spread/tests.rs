@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cache::{Cache, Object};
 use crate::framework::{Action, Code, Resource, Subject};
+use crate::plugins::testing::all_scores;
 
 /// Nodes by name and zone (`-` for none), with so many pods labelled `app: x` on each.
 fn cluster(nodes: &[(&str, &str, usize)]) -> Cache {
@@ -165,23 +166,7 @@ fn other_namespaces_and_leaving_pods_do_not_count() {
 
 /// Raw and normalised scores of all nodes.
 fn scores(cache: &Cache, pod: &PodInfo) -> Option<(Vec<i64>, Vec<i64>)> {
-    scores_of(&PodTopologySpread::default(), cache, pod)
-}
-
-fn scores_of(
-    plugin: &PodTopologySpread,
-    cache: &Cache,
-    pod: &PodInfo,
-) -> Option<(Vec<i64>, Vec<i64>)> {
-    let nodes = cache.snapshot().nodes();
-    let feasible: Vec<usize> = (0..nodes.len()).collect();
-    let PreScore::Score(score) = plugin.pre_score(pod, cache.snapshot(), &feasible) else {
-        return None;
-    };
-    let raw: Vec<i64> = nodes.iter().map(|node| score.score(node)).collect();
-    let mut normalized = raw.clone();
-    score.normalize(&mut normalized);
-    Some((raw, normalized))
+    all_scores(&PodTopologySpread::default(), cache, pod)
 }
 
 #[test]
@@ -266,7 +251,7 @@ fn the_list_of_the_configuration_may_refuse() {
     let plain = pod(json!([]));
     assert_eq!(verdicts_of(&list(DO_NOT_SCHEDULE), &cache, &plain), "u.!");
     // Unlike the system's, these want all keys: node 3 is left out.
-    let scored = scores_of(&list(SCHEDULE_ANYWAY), &cache, &plain);
+    let scored = all_scores(&list(SCHEDULE_ANYWAY), &cache, &plain);
     assert_eq!(scored, Some((vec![1, 0, 0], vec![0, 100, 0])));
 }
 
