@@ -7,7 +7,8 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use pintle_ebpf_common::{
-    Address, Device, Frontend, FrontendKey, ServiceLabel, Settings, SourceRange, event,
+    Address, Counters, Device, Drop, Frontend, FrontendKey, ServiceLabel, Settings, SourceRange,
+    event,
 };
 
 use super::error::LoadError;
@@ -59,7 +60,8 @@ pub struct Dataplane {
     pub(super) devices: HashMap<MapData, u32, Device>,
     pub(super) attachments: Attachments,
     pub(super) services: HashMap<MapData, u32, ServiceLabel>,
-    pub(super) connections: PerCpuArray<MapData, u64>,
+    pub(super) counters: PerCpuArray<MapData, Counters>,
+    pub(super) drops: PerCpuArray<MapData, Drop>,
     events: PerCpuArray<MapData, u64>,
     costs: Vec<ProgramCost>,
     pub(super) cpus: usize,
@@ -83,6 +85,12 @@ pub struct Events {
     pub dropped_source: u64,
     /// Packets from outside dropped because no port was left to masquerade them with.
     pub dropped_no_port: u64,
+    /// Packets from outside dropped because they were cut short, or are SCTP's and their port would
+    /// have changed.
+    pub dropped_unfit: u64,
+    /// Drops and refusals that [`Dataplane::drops`] never shows, because there were too many in a
+    /// second.
+    pub unrecorded: u64,
 }
 
 impl Dataplane {
@@ -144,10 +152,27 @@ impl Dataplane {
         set.map_err(|source| LoadError::Map { map: "SETTINGS", source })
     }
 
-    /// How many connections and datagram flows went through the Service port of this number (see
+    /// What went through the Service port of this number (see
     /// [`crate::plan::Planner::published`]).
+    pub fn counters(&self, service: u32) -> Result<Counters, MapError> {
+        Ok(self.counters.get(&service, 0)?.iter().copied().sum())
+    }
+
+    /// How many connections and datagram flows went through the Service port of this number.
     pub fn connections(&self, service: u32) -> Result<u64, MapError> {
-        Ok(self.connections.get(&service, 0)?.iter().sum())
+        Ok(self.counters(service)?.connections)
+    }
+
+    /// The latest drops and refusals, the oldest first: [`Drop::RING`] a CPU at most. Reading takes
+    /// nothing away.
+    pub fn drops(&self) -> Result<Vec<Drop>, MapError> {
+        let mut found = Vec::new();
+        for entry in 0..Drop::RING {
+            let of_cpus = self.drops.get(&entry, 0)?;
+            found.extend(of_cpus.iter().filter(|drop| drop.is_whole()).copied());
+        }
+        found.sort_unstable_by_key(|drop| drop.at_ns);
+        Ok(found)
     }
 
     /// What the programs have counted.
@@ -159,6 +184,8 @@ impl Dataplane {
             dropped_no_backend: count(event::DROPPED_NO_BACKEND)?,
             dropped_source: count(event::DROPPED_SOURCE)?,
             dropped_no_port: count(event::DROPPED_NO_PORT)?,
+            dropped_unfit: count(event::DROPPED_UNFIT)?,
+            unrecorded: count(event::UNRECORDED)?,
         })
     }
 
@@ -195,7 +222,8 @@ impl Dataplane {
             devices: take(&mut ebpf, "DEVICES")?,
             attachments: Attachments::new(ingress, egress, pins),
             services: take(&mut ebpf, "SERVICES")?,
-            connections: take(&mut ebpf, "CONNECTIONS")?,
+            counters: take(&mut ebpf, "COUNTERS")?,
+            drops: take(&mut ebpf, "DROPS")?,
             events: take(&mut ebpf, "EVENTS")?,
             costs,
             cpus: nr_cpus().map_or(1, |cpus| cpus),
@@ -228,7 +256,7 @@ fn sizes(limits: Limits) -> [(&'static str, u32); 9] {
         ("FLOWS", limits.flows_max),
         // One more than there are addresses: see the planner's numbers.
         ("SERVICES", limits.frontends_max.saturating_add(1)),
-        ("CONNECTIONS", limits.frontends_max.saturating_add(1)),
+        ("COUNTERS", limits.frontends_max.saturating_add(1)),
     ]
 }
 
@@ -262,7 +290,7 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(taken).map_err(|source| LoadError::Map { map, source })
 }
 
-const MAPS: [&str; 15] = [
+const MAPS: [&str; 17] = [
     "DEVICES",
     "FRAGMENTS",
     "TRACKED",
@@ -276,7 +304,9 @@ const MAPS: [&str; 15] = [
     "UDP_PEERS",
     "FLOWS",
     "SERVICES",
-    "CONNECTIONS",
+    "COUNTERS",
+    "DROPS",
+    "DROP_CURSOR",
     "EVENTS",
 ];
 

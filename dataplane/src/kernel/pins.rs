@@ -1,7 +1,7 @@
 //! Maps and links that outlive the process: pinned in a directory of a bpf file system.
 //!
 //! ```text
-//! /sys/fs/bpf/pintle/CLUSTER/NODE/v2/FRONTENDS, SLOTS, ...     the maps
+//! /sys/fs/bpf/pintle/CLUSTER/NODE/v3/FRONTENDS, SLOTS, ...     the maps
 //!                                   /link_pintle_connect4, ... the attachments
 //! ```
 //!
@@ -141,4 +141,4 @@ const BPF_FS: &str = "/sys/fs/bpf";
 const DIRECTORY: &str = "pintle";
 
 /// Changes with any key or value of a map.
-const LAYOUT: &str = "v2";
+const LAYOUT: &str = "v3";

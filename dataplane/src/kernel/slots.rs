@@ -53,11 +53,29 @@ impl MappedSlots {
     ///
     /// If the run does not lie within the array. The planner gives out slots that do.
     pub(super) fn write(&mut self, base: u32, table: u64, backends: &[Endpoint]) {
+        self.write_slots(base, backends.iter().map(|backend| Slot::new(*backend, table)));
+    }
+
+    /// Write the places of a ring of `table` from the slot `base` on.
+    ///
+    /// # Panics
+    ///
+    /// As [`MappedSlots::write`].
+    pub(super) fn write_ring(&mut self, base: u32, table: u64, places: &[u16]) {
+        let slots = places.chunks(Slot::PLACES as usize).map(|some| {
+            let mut all = [0; Slot::PLACES as usize];
+            all[..some.len()].copy_from_slice(some);
+            Slot::of_ring(all, table)
+        });
+        self.write_slots(base, slots);
+    }
+
+    fn write_slots(&mut self, base: u32, slots: impl ExactSizeIterator<Item = Slot>) {
         let base = base as usize;
-        let fits = base.checked_add(backends.len()).is_some_and(|end| end <= self.len);
+        let fits = base.checked_add(slots.len()).is_some_and(|end| end <= self.len);
         assert!(fits, "the planner and the maps were made with the same limits");
-        for (index, backend) in backends.iter().enumerate() {
-            let Slot { address, port_be, seal } = Slot::new(*backend, table);
+        for (index, slot) in slots.enumerate() {
+            let Slot { address, port_be, seal } = slot;
             let words = [address.high_be, address.low_be, port_be, seal];
             // SAFETY: the slot lies within the mapping, by the check above, is four words long and
             // aligned to 32 bytes from the start of a page. Programs in the kernel read it meanwhile,

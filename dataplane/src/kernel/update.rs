@@ -2,7 +2,7 @@
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{MapError, PerCpuValues};
-use pintle_ebpf_common::{ServiceLabel, SourceRange, flag, setting};
+use pintle_ebpf_common::{Counters, ServiceLabel, SourceRange, flag, setting};
 
 use super::error::ApplyError;
 use super::load::Dataplane;
@@ -27,7 +27,7 @@ impl Dataplane {
         let of = |map| move |source| (map, source);
         match op {
             MapOp::PutService { service, port } => {
-                self.reset_counter(*service).map_err(of("CONNECTIONS"))?;
+                self.reset_counters(*service).map_err(of("COUNTERS"))?;
                 self.services.insert(service, label(port), 0).map_err(of("SERVICES"))
             }
             MapOp::RemoveService { service } => {
@@ -35,6 +35,10 @@ impl Dataplane {
             }
             MapOp::WriteSlots { base, table, backends } => {
                 self.slots.write(*base, *table, backends);
+                Ok(())
+            }
+            MapOp::WriteRing { base, table, places } => {
+                self.slots.write_ring(*base, *table, places);
                 Ok(())
             }
             MapOp::PutSourceRange { ranges, cidr } => {
@@ -64,9 +68,9 @@ impl Dataplane {
         }
     }
 
-    fn reset_counter(&mut self, service: u32) -> Result<(), MapError> {
-        let zeros = PerCpuValues::try_from(vec![0; self.cpus])?;
-        self.connections.set(service, zeros, 0)
+    fn reset_counters(&mut self, service: u32) -> Result<(), MapError> {
+        let zeros = PerCpuValues::try_from(vec![Counters::default(); self.cpus])?;
+        self.counters.set(service, zeros, 0)
     }
 
     /// From the first node port on, every address that is no frontend's is looked up once more.

@@ -32,6 +32,16 @@ pub enum MapOp {
         /// The backends, one a slot.
         backends: Arc<[Endpoint]>,
     },
+    /// Write a ring of places into slots that no frontend names, [`pintle_ebpf_common::Slot::PLACES`]
+    /// to a slot.
+    WriteRing {
+        /// The first slot.
+        base: u32,
+        /// The id of the table that it is of.
+        table: u64,
+        /// Which of the run's backends has each place.
+        places: Arc<[u16]>,
+    },
     /// Let clients of a range in.
     PutSourceRange {
         /// [`Frontend::ranges`].

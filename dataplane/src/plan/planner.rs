@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pintle_ebpf_common::{Address, Frontend, FrontendKey};
+use pintle_ebpf_common::{Address, Frontend, FrontendKey, SlotRun};
 use rustc_hash::FxHashMap;
 
 use super::desired::{DesiredPort, DesiredService};
@@ -311,6 +311,8 @@ impl Planner {
             table,
             internal: self.tables.run(table, claim.port.endpoints(frontend.internal)),
             external: self.tables.run(table, claim.port.endpoints(frontend.external)),
+            internal_ring: SlotRun::default(),
+            external_ring: SlotRun::default(),
             service: number,
             ranges,
             affinity_seconds: claim.port.affinity_seconds,

@@ -7,8 +7,8 @@ use crate::cgroup::Cgroup;
 /// Instructions that the verifier may follow, by program: half as many again as when they were last
 /// looked at. `docs/dataplane.md` says how to read them.
 const INSTRUCTIONS_MAX: [(&str, u32); 13] = [
-    ("pintle_ingress", 572_014),
-    ("pintle_egress", 11_295),
+    ("pintle_ingress", 700_000),
+    ("pintle_egress", 28_000),
     ("pintle_release", 12),
     ("pintle_recvmsg4", 245),
     ("pintle_recvmsg6", 287),
@@ -16,10 +16,10 @@ const INSTRUCTIONS_MAX: [(&str, u32); 13] = [
     ("pintle_peer6", 158),
     ("pintle_bind4", 144),
     ("pintle_bind6", 504),
-    ("pintle_sendmsg4", 30_057),
-    ("pintle_sendmsg6", 64_475),
-    ("pintle_connect4", 30_311),
-    ("pintle_connect6", 33_927),
+    ("pintle_sendmsg4", 36_130),
+    ("pintle_sendmsg6", 75_484),
+    ("pintle_connect4", 38_055),
+    ("pintle_connect6", 49_032),
 ];
 
 #[test]

@@ -59,11 +59,45 @@ impl Slot {
         }
     }
 
+    /// A slot of a ring of places (see [`Frontend::internal_ring`](crate::Frontend)): which of its
+    /// table's run of backends has each.
+    #[must_use]
+    pub fn of_ring(places: [u16; Self::PLACES as usize], table: u64) -> Self {
+        let word = |at: usize| {
+            (0..4).fold(0, |word, place| word | (places[4 * at + place] as u64) << (16 * place))
+        };
+        let address = Address { high_be: word(0), low_be: word(1) };
+        let mut slot = Self { address, port_be: word(2), seal: 0 };
+        slot.seal = slot.seal_for(table ^ RING);
+        slot
+    }
+
+    /// A place of a ring's slot, if the slot is whole and belongs to `table`.
+    #[must_use]
+    #[inline(always)]
+    pub fn place(self, table: u64, place: u32) -> Option<u16> {
+        if self.seal_for(table ^ RING) != self.seal {
+            return None;
+        }
+        let word = match place >> 2 {
+            0 => self.address.high_be,
+            1 => self.address.low_be,
+            _ => self.port_be,
+        };
+        Some((word >> (16 * (place & 3))) as u16)
+    }
+
+    /// Places in a slot of a ring.
+    pub const PLACES: u32 = 12;
+
     #[inline(always)]
     fn seal_for(&self, table: u64) -> u64 {
         seal([self.address.high_be, self.address.low_be, self.port_be, table])
     }
 }
+
+/// Tells a table's slots of places from its slots of backends; ids of tables are far below.
+const RING: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {
@@ -79,5 +113,18 @@ mod tests {
         let other = Address { high_be: 1, ..slot.address };
         assert_eq!(Slot { address: other, ..slot }.open(7), None);
         assert_eq!(Slot::default().open(0), None);
+    }
+
+    #[test]
+    fn places_stand_in_their_order() {
+        let places = core::array::from_fn(|place| 1000 + place as u16);
+        let slot = Slot::of_ring(places, 7);
+        for place in 0..Slot::PLACES {
+            assert_eq!(slot.place(7, place), Some(1000 + place as u16));
+            assert_eq!(slot.place(8, place), None);
+        }
+        assert_eq!(slot.open(7), None, "no backend");
+        let backend = Slot::new(Endpoint::default(), 7);
+        assert_eq!(backend.place(7, 0), None, "no ring");
     }
 }

@@ -55,8 +55,8 @@ impl Tuple {
 pub struct Tracked {
     /// What the packets become.
     pub to: Tuple,
-    /// When the other direction's entry was last seen to be there, on the kernel's clock since boot.
-    pub paired_ns: u64,
+    /// When the other direction's entry was last seen to be there, in the kernel's ticks.
+    pub paired_ticks: u64,
     /// Bits of [`crate::tracked`].
     pub flags: u32,
     /// [`crate::Frontend::service`].
@@ -80,17 +80,15 @@ impl Tracked {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FragmentKey {
     /// Where it comes from.
-    pub source_be: u32,
+    pub source: Address,
     /// Where it goes.
-    pub destination_be: u32,
-    /// The packet's number.
-    pub id_be: u16,
+    pub destination: Address,
+    /// The packet's number; of IPv4 the last 16 bits alone.
+    pub id_be: u32,
     /// One of [`crate::protocol`].
-    pub protocol: u8,
-    /// Zero.
-    pub padding: u8,
+    pub protocol: u32,
 }
-const _: () = assert!(size_of::<FragmentKey>() == 12);
+const _: () = assert!(size_of::<FragmentKey>() == 40);
 
 /// A link of the node whose packets are translated.
 #[repr(C)]
@@ -124,7 +122,7 @@ mod tests {
             padding: [0; 2],
         };
         let to = Tuple { source: address(3), destination: address(4), source_port_be: 3, ..client };
-        let forward = Tracked { to, paired_ns: 5, flags: 0, service: 7 };
+        let forward = Tracked { to, paired_ticks: 5, flags: 0, service: 7 };
         let (key, reply) = forward.other(client);
         assert_eq!((key.source, key.destination), (address(4), address(3)));
         assert_eq!((reply.to.source, reply.to.destination), (address(2), address(1)));

@@ -79,6 +79,12 @@ pub struct Frontend {
     pub internal: SlotRun,
     /// Who answers clients of [`Scope::External`].
     pub external: SlotRun,
+    /// With consistent hashing, where the ring of [`Frontend::internal`] begins among the slots, and
+    /// how many places it has, [`crate::Slot::PLACES`] to a slot: each says which backend of the run
+    /// has the flows whose number falls on it. No places: every backend has an equal chance.
+    pub internal_ring: SlotRun,
+    /// Likewise of [`Frontend::external`].
+    pub external_ring: SlotRun,
     /// The number of the Service's port: its counters, its clients' affinity, its name.
     pub service: u32,
     /// The number of the source ranges that clients are checked against; 0: everyone may.
@@ -90,7 +96,7 @@ pub struct Frontend {
     /// Over the key and all fields above.
     pub seal: u64,
 }
-const _: () = assert!(size_of::<Frontend>() == 48);
+const _: () = assert!(size_of::<Frontend>() == 64);
 
 impl Frontend {
     /// The record for `key`, sealed, whatever its seal was.
@@ -117,6 +123,16 @@ impl Frontend {
         }
     }
 
+    /// The ring of who answers a client.
+    #[must_use]
+    #[inline(always)]
+    pub const fn ring(&self, scope: Scope) -> SlotRun {
+        match scope {
+            Scope::Internal => self.internal_ring,
+            Scope::External => self.external_ring,
+        }
+    }
+
     /// Where nobody answers: whether to drop the client's packets, as kube-proxy does where a traffic
     /// policy leaves no endpoint, and not to reject them, as it does where there is none at all.
     #[must_use]
@@ -140,6 +156,8 @@ impl Frontend {
             self.table,
             self.internal.word(),
             self.external.word(),
+            self.internal_ring.word(),
+            self.external_ring.word(),
             ids,
             rest,
         ])
@@ -164,6 +182,8 @@ mod tests {
         for other in [
             Frontend { internal: one_less, ..frontend },
             Frontend { external: one_less, ..frontend },
+            Frontend { internal_ring: one_less, ..frontend },
+            Frontend { external_ring: one_less, ..frontend },
             Frontend { table: 4, ..frontend },
             Frontend { service: 1, ..frontend },
             Frontend { ranges: 1, ..frontend },

@@ -17,6 +17,7 @@ mod address;
 mod affinity;
 mod backend;
 mod connection;
+mod counter;
 mod frontend;
 mod node;
 mod seal;
@@ -26,6 +27,7 @@ pub use address::Address;
 pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Endpoint, Slot};
 pub use connection::{Device, FragmentKey, Tracked, Tuple};
+pub use counter::{Counters, Drop, DropCursor};
 pub use frontend::{Frontend, FrontendKey, Scope, SlotRun};
 pub use node::{ServiceLabel, Settings, SourceRange};
 pub use seal::seal;
@@ -53,8 +55,12 @@ pub mod event {
     pub const DROPPED_SOURCE: u32 = 3;
     /// A packet from outside was dropped: no port was left to masquerade it with.
     pub const DROPPED_NO_PORT: u32 = 4;
+    /// A packet from outside was dropped: it is cut short, or it is SCTP's and its port would change.
+    pub const DROPPED_UNFIT: u32 = 6;
+    /// A drop that is not in the ring of drops: there were too many in that second.
+    pub const UNRECORDED: u32 = 5;
     /// The number of kinds.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 7;
 }
 
 /// Bits of [`Frontend::flags`].
@@ -93,6 +99,9 @@ pub mod tracked {
     pub const PENDING: u32 = 2;
     /// Only if they leave by the link that they came in by.
     pub const IF_TURNING_BACK: u32 = 4;
+    /// The checksums of those of the two directions' packets that come in were found right, so they are
+    /// not left to a device: the packets may leave without the kernel's help.
+    pub const CHECKED: u32 = 8;
 }
 
 /// Where a packet is seen.
@@ -101,12 +110,16 @@ pub mod hook {
     pub const INGRESS: u8 = 0;
     /// Where it leaves by a link.
     pub const EGRESS: u8 = 1;
+    /// A socket's call, of a [`crate::Drop`] alone.
+    pub const SOCKET: u8 = 2;
 }
 
 /// Bits of [`Device::flags`].
 pub mod device {
     /// All that comes in by it is from the cluster's pods.
     pub const LOCAL: u32 = 1;
+    /// Packets that turn back need not pass the kernel: its driver sends what a program hands it.
+    pub const TURNS_BACK: u32 = 2;
 }
 
 /// What the map of the node's addresses says of one.
@@ -122,8 +135,9 @@ mod pod {
     //! The types' promise to aya that any bytes of their size are a value of theirs.
 
     use crate::{
-        Address, Affinity, AffinityKey, Device, Endpoint, Flow, FragmentKey, Frontend, FrontendKey,
-        Peer, ServiceLabel, Settings, Slot, SourceRange, Tracked, Translation, Tuple,
+        Address, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint, Flow,
+        FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot, SourceRange,
+        Tracked, Translation, Tuple,
     };
 
     macro_rules! pod {
@@ -135,5 +149,5 @@ mod pod {
     }
     pod!(Address Affinity AffinityKey Endpoint Flow Frontend FrontendKey Peer ServiceLabel);
     pod!(Settings Slot SourceRange Translation);
-    pod!(Device FragmentKey Tracked Tuple);
+    pod!(Counters Device Drop DropCursor FragmentKey Tracked Tuple);
 }

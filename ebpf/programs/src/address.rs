@@ -4,7 +4,7 @@ use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie};
 use aya_ebpf::programs::SockAddrContext;
-use pintle_ebpf_common::{Address, AffinityKey, Endpoint, Scope, Settings};
+use pintle_ebpf_common::{Address, AffinityKey, Endpoint, FrontendKey, Scope, Settings};
 
 use crate::lookup::Client;
 
@@ -42,15 +42,7 @@ impl Family for V6 {
     #[inline(always)]
     fn address(ctx: &SockAddrContext) -> Address {
         // SAFETY: as for IPv4.
-        unsafe {
-            let words = addr_of!((*ctx.sock_addr).user_ip6).cast::<u32>();
-            Address::from_words([
-                words.read_volatile(),
-                words.add(1).read_volatile(),
-                words.add(2).read_volatile(),
-                words.add(3).read_volatile(),
-            ])
-        }
+        unsafe { read_v6(addr_of!((*ctx.sock_addr).user_ip6).cast()) }
     }
 
     #[inline(always)]
@@ -64,6 +56,24 @@ impl Family for V6 {
             words.add(2).write_volatile(c);
             words.add(3).write_volatile(d);
         }
+    }
+}
+
+/// The IPv6 address at `words` of a hook's context.
+///
+/// # Safety
+///
+/// Four words of a context that the kernel has given to the program.
+#[inline(always)]
+pub unsafe fn read_v6(words: *const u32) -> Address {
+    // SAFETY: by the caller's promise. Volatile, since the verifier takes loads of single fields alone.
+    unsafe {
+        Address::from_words([
+            words.read_volatile(),
+            words.add(1).read_volatile(),
+            words.add(2).read_volatile(),
+            words.add(3).read_volatile(),
+        ])
     }
 }
 
@@ -119,8 +129,10 @@ impl Client for Socket<'_> {
         AffinityKey::namespace(self.namespace())
     }
 
+    const HAS_FLOWS: bool = false;
+
     #[inline(always)]
-    fn flow(&self) -> u64 {
+    fn flow(&self, _key: FrontendKey) -> u64 {
         cookie(self.0)
     }
 

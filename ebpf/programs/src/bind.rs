@@ -6,7 +6,7 @@ use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_ret
 use aya_ebpf::programs::SockContext;
 use pintle_ebpf_common::{Address, FrontendKey, setting};
 
-use crate::address::{V4, V6};
+use crate::address::{V4, V6, read_v6};
 use crate::lookup;
 use crate::maps::{FRONTENDS, NODE_ADDRESSES, TCP_PEERS};
 
@@ -29,15 +29,7 @@ impl Bound for V6 {
     #[inline(always)]
     fn address(ctx: &SockContext) -> Address {
         // SAFETY: as above.
-        unsafe {
-            let words = addr_of!((*ctx.sock).src_ip6).cast::<u32>();
-            Address::from_words([
-                words.read_volatile(),
-                words.add(1).read_volatile(),
-                words.add(2).read_volatile(),
-                words.add(3).read_volatile(),
-            ])
-        }
+        unsafe { read_v6(addr_of!((*ctx.sock).src_ip6).cast()) }
     }
 }
 
@@ -69,9 +61,8 @@ fn is_node_port<F: Bound>(ctx: &SockContext) -> bool {
     };
     let any_v6 = address == Address::ANY_V6;
     // SAFETY: the value is not read.
-    let of_node = address == Address::ANY_V4
-        || any_v6
-        || unsafe { NODE_ADDRESSES.get(address) }.is_some();
+    let of_node =
+        address == Address::ANY_V4 || any_v6 || unsafe { NODE_ADDRESSES.get(address) }.is_some();
     let taken = |address| {
         // SAFETY: the value is not read.
         unsafe { FRONTENDS.get(FrontendKey::new(address, port, protocol)) }.is_some()

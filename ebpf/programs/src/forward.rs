@@ -8,16 +8,20 @@ use core::ptr::addr_of;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::lpm_trie::Key;
-use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_jiffies64};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use pintle_ebpf_common::{
-    Address, Endpoint, FrontendKey, Scope, Settings, SourceRange, Tracked, Tuple, device, event, flag,
-    hook, seal, setting, tracked,
+    Address, Endpoint, FrontendKey, Scope, Settings, SourceRange, Tracked, Tuple, device, event,
+    flag, hook, seal, setting, tracked,
 };
 
+use crate::count;
 use crate::lookup::{self, Answer, Client};
 use crate::maps::{DEVICES, SOURCE_RANGES, TRACKED, WORK};
 use crate::packet::{self, Packet};
+use crate::quote;
+use crate::route;
+use crate::view::{View, is_checked};
 
 /// What the programs work with beside the packet: more than the stack of a program has room for. Each
 /// CPU has its own, and a program for packets is not interrupted by another.
@@ -42,15 +46,18 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     let known = find(work);
     // A client may open a new connection from the port of an old one.
     if known && (work.entry.flags & tracked::REPLY != 0 || !packet.is_syn(ctx)) {
-        keep_pair(work);
+        keep_pair(Some(ctx), work);
     } else {
-        match begin(ctx, work, known) {
+        match begin(ctx, &packet, work, known) {
             Begun::Tracked => {}
             Begun::Drop => return DROP,
             Begun::NotService => return NEXT,
         }
     }
-    if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { DROP }
+    if work.entry.flags & tracked::REPLY == 0 {
+        count::packet_to(work.entry.service, ctx.length());
+    }
+    if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { drop_unfit(ctx, work) }
 }
 
 /// A packet that goes out.
@@ -67,13 +74,58 @@ pub fn egress(ctx: &TcContext) -> i32 {
             return NEXT;
         }
         if !masquerade(ctx, &packet, work) {
-            lookup::count_event(event::DROPPED_NO_PORT);
-            return DROP;
+            return drop(ctx, work, event::DROPPED_NO_PORT, work.entry.service);
         }
     } else {
-        keep_pair(work);
+        keep_pair(None, work);
     }
-    if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { DROP }
+    if work.entry.flags & tracked::REPLY != 0 {
+        count::packet_from(work.entry.service, ctx.length());
+    }
+    if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { drop_unfit(ctx, work) }
+}
+
+/// A packet that comes in by a link whose driver asks a program before it makes a packet for the
+/// kernel of it: one of a known connection that leaves by the same link is translated in both steps at
+/// once and sent back. All else is the kernel's, and then [`ingress`]'s and [`egress`]'s: new
+/// connections, errors, fragments, packets that are too long or at their last hop, and those whose way
+/// the kernel does not know yet.
+#[inline(always)]
+pub fn express(ctx: &XdpContext) -> u32 {
+    turn_back(ctx).unwrap_or(XDP_PASS)
+}
+
+#[inline(always)]
+fn turn_back(ctx: &XdpContext) -> Option<u32> {
+    let work = work()?;
+    work.from.hook = hook::INGRESS;
+    let mut packet = packet::parse(ctx, &mut work.from)?;
+    if !packet.is_whole() || packet.is_syn(ctx) || !find(work) {
+        return None;
+    }
+    let Tracked { flags, service, paired_ticks, .. } = work.entry;
+    if flags & tracked::CHECKED == 0 || is_stale(paired_ticks) {
+        return None;
+    }
+    // Where it is to be routed to, then what it is to leave as.
+    work.key = Tuple { hook: hook::EGRESS, ..work.to };
+    // SAFETY: as in `find`.
+    let entry = unsafe { TRACKED.get(&work.key) }?;
+    if entry.flags & tracked::PENDING != 0 || is_stale(entry.paired_ticks) {
+        return None;
+    }
+    work.to = entry.to;
+    let length = ctx.length();
+    let hop = route::back(ctx, packet.is_v4(), &work.key, length)?;
+    packet.hop(ctx)?;
+    packet.rewrite(ctx, &work.from, &work.to)?;
+    View::store(ctx, 0, &hop)?;
+    if flags & tracked::REPLY == 0 {
+        count::packet_to(service, length);
+    } else {
+        count::packet_from(service, length);
+    }
+    Some(XDP_TX)
 }
 
 #[inline(always)]
@@ -97,7 +149,7 @@ fn find(work: &mut Work) -> bool {
 /// and is to quote what whoever sent it knows.
 #[inline(always)]
 fn error(ctx: &TcContext, work: &mut Work) -> i32 {
-    let Some(quote) = packet::parse_error(ctx, &mut work.from) else { return NEXT };
+    let Some(quote) = quote::parse(ctx, &mut work.from) else { return NEXT };
     let seen_at = work.from.hook;
     work.key = Tuple { hook: seen_at, ..work.from.reversed() };
     // SAFETY: as in `find`.
@@ -107,9 +159,23 @@ fn error(ctx: &TcContext, work: &mut Work) -> i32 {
     }
     work.entry = *entry;
     work.to = entry.to.reversed();
-    let redirected = !quote.is_for(work.key.destination)
-        || quote.redirect(ctx, work.entry.to.destination).is_some();
-    if redirected && quote.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { DROP }
+    let quoted = quote.rewrite(ctx, &work.from, &work.to).is_some();
+    let whole = quoted
+        && (!quote.is_for(work.key.destination)
+            || quote.redirect(ctx, work.entry.to.destination).is_some());
+    if whole { NEXT } else { drop_unfit(ctx, work) }
+}
+
+/// A packet that was cut short where that was not to be seen before, or whose ports cannot be changed.
+#[inline(always)]
+fn drop_unfit(ctx: &TcContext, work: &Work) -> i32 {
+    drop(ctx, work, event::DROPPED_UNFIT, work.entry.service)
+}
+
+#[inline(always)]
+fn drop(ctx: &TcContext, work: &Work, reason: u32, service: u32) -> i32 {
+    count::drop(reason, &work.from, service, ctx.link(), ctx.length());
+    DROP
 }
 
 enum Begun {
@@ -120,7 +186,7 @@ enum Begun {
 
 /// The first packet of a connection, or one whose connection is forgotten.
 #[inline(always)]
-fn begin(ctx: &TcContext, work: &mut Work, known: bool) -> Begun {
+fn begin(ctx: &TcContext, packet: &Packet, work: &mut Work, known: bool) -> Begun {
     let Some(settings) = lookup::settings() else { return Begun::NotService };
     let source = work.from.source;
     let is_local = is_local(ctx, settings, source);
@@ -131,51 +197,51 @@ fn begin(ctx: &TcContext, work: &mut Work, known: bool) -> Begun {
     let (backend, service, flags) = match lookup::resolve(&client, key) {
         Answer::Backend { endpoint, service, flags, ranges } => {
             if ranges != 0 && !is_in(ranges, source) {
-                lookup::count_event(event::DROPPED_SOURCE);
+                drop(ctx, work, event::DROPPED_SOURCE, service);
                 return Begun::Drop;
             }
             (endpoint, service, flags)
         }
         // Nobody listens at the node's own address, so the kernel itself rejects the packet.
-        Answer::NoBackend { drop: false, flags } if flags & flag::NODE_PORT != 0 => {
+        Answer::NoBackend { drop: false, flags, .. } if flags & flag::NODE_PORT != 0 => {
             return Begun::NotService;
         }
-        Answer::NoBackend { .. } => {
-            lookup::count_event(event::DROPPED_NO_BACKEND);
+        Answer::NoBackend { service, .. } => {
+            drop(ctx, work, event::DROPPED_NO_BACKEND, service);
             return Begun::Drop;
         }
         Answer::NotService => return Begun::NotService,
     };
+    if packet.keeps_ports() && backend.port_be != destination_port_be {
+        drop(ctx, work, event::DROPPED_UNFIT, service);
+        return Begun::Drop;
+    }
     if known {
         // A packet that opens a connection and is sent again: to the same backend as before.
         let before = Endpoint::new(work.to.destination, work.to.destination_port_be);
         if lookup::is_backend(&client, key, before) {
-            keep_pair(work);
+            keep_pair(Some(ctx), work);
             return Begun::Tracked;
         }
     }
-    work.to = Tuple {
-        destination: backend.address,
-        destination_port_be: backend.port_be,
-        ..work.from
-    };
+    work.to =
+        Tuple { destination: backend.address, destination_port_be: backend.port_be, ..work.from };
     let masquerade = flags & flag::MASQUERADE != 0
         || flags & flag::CLUSTER_IP != 0 && !is_local && settings.flags & MASQUERADES != 0
         || source == backend.address;
-    track(work, service, masquerade);
-    lookup::count_connection(service);
+    track(ctx, work, service, masquerade);
+    count::connection(service);
     Begun::Tracked
 }
 
 /// Note a new connection.
 #[inline(always)]
-fn track(work: &mut Work, service: u32, masquerade: bool) {
-    // SAFETY: the helper takes no arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    work.entry = Tracked { to: work.to, paired_ns: now, flags: 0, service };
+fn track(ctx: &TcContext, work: &mut Work, service: u32, masquerade: bool) {
+    let checked = if is_checked(ctx) { tracked::CHECKED } else { 0 };
+    work.entry = Tracked { to: work.to, paired_ticks: ticks(), flags: checked, service };
     note_pair(work, 0);
     work.entry.to = work.to;
-    work.entry.flags = 0;
+    work.entry.flags = checked;
     let _ = TRACKED.insert(&work.from, &work.entry, 0);
     // What is to become of it where it leaves. Where the backend answers by the link that the client's
     // packets come in by, it may answer the client itself, past this node.
@@ -185,6 +251,7 @@ fn track(work: &mut Work, service: u32, masquerade: bool) {
     work.entry.flags = tracked::PENDING | condition;
     // An earlier connection between the same two may have an entry; its port is as good.
     let _ = TRACKED.insert(&work.key, &work.entry, BPF_NOEXIST as u64);
+    work.entry.flags = checked;
 }
 
 /// Give a connection the address of the link that it leaves by, and a port that is free: neither one
@@ -192,14 +259,16 @@ fn track(work: &mut Work, service: u32, masquerade: bool) {
 #[inline(always)]
 fn masquerade(ctx: &TcContext, packet: &Packet, work: &mut Work) -> bool {
     // SAFETY: copied at once; written when the node's addresses change.
-    let Some(device) = (unsafe { DEVICES.get(link(ctx)) }) else { return false };
+    let Some(device) = (unsafe { DEVICES.get(ctx.link()) }) else { return false };
     work.to.source = if packet.is_v4() { device.v4 } else { device.v6 };
     // SAFETY: the helper takes no arguments.
-    let (now, mut number) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_prandom_u32()) };
-    work.entry.paired_ns = now;
+    let mut number = unsafe { bpf_get_prandom_u32() };
+    work.entry.paired_ticks = ticks();
     for _ in 0..PORT_TRIES {
-        let port = PORT_FIRST + ((number as u64 * PORTS as u64) >> 32) as u16;
-        work.to.source_port_be = port.to_be();
+        if !packet.keeps_ports() {
+            let port = PORT_FIRST + ((number as u64 * PORTS as u64) >> 32) as u16;
+            work.to.source_port_be = port.to_be();
+        }
         if note_pair(work, BPF_NOEXIST as u64) {
             work.entry.to = work.to;
             work.entry.flags = 0;
@@ -216,20 +285,23 @@ fn masquerade(ctx: &TcContext, packet: &Packet, work: &mut Work) -> bool {
 fn note_pair(work: &mut Work, how: u64) -> bool {
     work.key = work.to.reversed();
     work.entry.to = work.from.reversed();
-    work.entry.flags = tracked::REPLY;
+    work.entry.flags = work.entry.flags & tracked::CHECKED | tracked::REPLY;
     TRACKED.insert(&work.key, &work.entry, how).is_ok()
 }
 
-/// From time to time, make sure that the other direction's entry is there.
+/// From time to time, make sure that the other direction's entry is there. Of a packet that comes in,
+/// note whether its checksum was found right.
 #[inline(always)]
-fn keep_pair(work: &mut Work) {
-    // SAFETY: the helper takes no arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
-    if now.wrapping_sub(work.entry.paired_ns) < PAIR_NS {
+fn keep_pair(comes_in: Option<&TcContext>, work: &mut Work) {
+    if !is_stale(work.entry.paired_ticks) {
         return;
     }
-    let flags = work.entry.flags;
-    work.entry.paired_ns = now;
+    let mut flags = work.entry.flags;
+    if let Some(ctx) = comes_in {
+        flags &= !tracked::CHECKED;
+        flags |= if is_checked(ctx) { tracked::CHECKED } else { 0 };
+    }
+    work.entry.paired_ticks = ticks();
     work.key = work.to.reversed();
     work.entry.to = work.from.reversed();
     work.entry.flags = flags ^ tracked::REPLY;
@@ -239,13 +311,25 @@ fn keep_pair(work: &mut Work) {
     let _ = TRACKED.insert(&work.from, &work.entry, 0);
 }
 
+/// The kernel's ticks: far cheaper to ask for than the time.
+#[inline(always)]
+fn ticks() -> u64 {
+    // SAFETY: the helper takes no arguments.
+    unsafe { bpf_jiffies64() }
+}
+
+#[inline(always)]
+fn is_stale(paired_ticks: u64) -> bool {
+    ticks().wrapping_sub(paired_ticks) >= PAIR_TICKS
+}
+
 #[inline(always)]
 fn is_local(ctx: &TcContext, settings: &Settings, source: Address) -> bool {
     if settings.flags & setting::DETECTS_LOCAL == 0 {
         return false;
     }
     // SAFETY: copied at once.
-    let device = unsafe { DEVICES.get(link(ctx)) }.copied();
+    let device = unsafe { DEVICES.get(ctx.link()) }.copied();
     device.is_some_and(|device| device.flags & device::LOCAL != 0)
         || is_in(SourceRange::LOCAL, source)
 }
@@ -256,18 +340,11 @@ fn is_in(ranges: u32, source: Address) -> bool {
     SOURCE_RANGES.get(&Key::new(SourceRange::BITS + 128, range)).is_some()
 }
 
-/// The link that the packet comes in or leaves by.
-#[inline(always)]
-fn link(ctx: &TcContext) -> u32 {
-    // SAFETY: the kernel's context.
-    unsafe { addr_of!((*ctx.skb.skb).ifindex).read_volatile() }
-}
-
 /// Whether a packet that leaves has come in by the same link.
 #[inline(always)]
 fn turns_back(ctx: &TcContext) -> bool {
     // SAFETY: the kernel's context.
-    unsafe { addr_of!((*ctx.skb.skb).ingress_ifindex).read_volatile() == link(ctx) }
+    unsafe { addr_of!((*ctx.skb.skb).ingress_ifindex).read_volatile() == ctx.link() }
 }
 
 /// A client that is known by its packets.
@@ -288,9 +365,13 @@ impl Client for Outside {
         self.source
     }
 
+    const HAS_FLOWS: bool = true;
+
+    /// The same on every node, whichever of them the client's packets come by.
     #[inline(always)]
-    fn flow(&self) -> u64 {
-        seal([self.source.high_be, self.source.low_be, self.port_be as u64])
+    fn flow(&self, key: FrontendKey) -> u64 {
+        let high = self.source.high_be ^ key.address.high_be;
+        seal([high, self.source.low_be, self.port_be as u64])
     }
 
     #[inline(always)]
@@ -308,10 +389,13 @@ const PORT_FIRST: u16 = 1024;
 const PORTS: u32 = 28_976;
 const PORT_TRIES: u32 = 16;
 
-/// How long an entry may have been without its pair: far less than the least recently used take to be
-/// evicted.
-const PAIR_NS: u64 = 1_000_000_000;
+/// How long an entry may have been without its pair, in the kernel's ticks (0.25 to 2.5 s, by how many
+/// there are in a second): far less than the least recently used take to be evicted.
+const PAIR_TICKS: u64 = 250;
 
 /// Let the next program on the link have the packet, or the kernel.
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
+
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;

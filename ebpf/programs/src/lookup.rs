@@ -4,11 +4,12 @@ use core::ptr;
 
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
 use pintle_ebpf_common::{
-    Address, Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, Scope, Settings, SlotRun,
-    event, node_address, protocol, seal, setting,
+    Address, Affinity, AffinityKey, Drop, Endpoint, Frontend, FrontendKey, Scope, Settings, Slot,
+    SlotRun, event, node_address, protocol, seal, setting,
 };
 
-use crate::maps::{AFFINITY, CONNECTIONS, EVENTS, FRONTENDS, NODE_ADDRESSES, SETTINGS, SLOTS};
+use crate::count;
+use crate::maps::{AFFINITY, FRONTENDS, NODE_ADDRESSES, SETTINGS, SLOTS};
 
 /// Who asks for a Service.
 pub trait Client {
@@ -16,8 +17,10 @@ pub trait Client {
     fn scope(&self) -> Scope;
     /// What session affinity remembers the client by.
     fn affinity(&self) -> Address;
-    /// A number that is the same for all datagrams of a flow.
-    fn flow(&self) -> u64;
+    /// A number that is the same for all packets of a flow.
+    fn flow(&self, key: FrontendKey) -> u64;
+    /// Whether a connection has such a number too.
+    const HAS_FLOWS: bool;
     /// Whether it is in the node's own network namespace.
     fn is_node(&self, settings: &Settings) -> bool;
 }
@@ -28,7 +31,7 @@ pub enum Answer {
     Backend { endpoint: Endpoint, service: u32, flags: u32, ranges: u32 },
     /// It is a Service's that has no backend for this client, who is to be turned away as
     /// [`Frontend::drops`] says.
-    NoBackend { drop: bool, flags: u32 },
+    NoBackend { drop: bool, flags: u32, service: u32 },
     /// It is no Service's.
     NotService,
 }
@@ -47,17 +50,18 @@ pub fn resolve(client: &impl Client, key: FrontendKey) -> Answer {
             let run = frontend.run(client.scope());
             if run.count == 0 {
                 let drop = frontend.drops(client.scope());
-                return Answer::NoBackend { drop, flags: frontend.flags };
+                let Frontend { flags, service, .. } = frontend;
+                return Answer::NoBackend { drop, flags, service };
             }
             if let Some(endpoint) = choose(client, key, &frontend, run) {
                 chosen = Some((frontend, run, endpoint));
                 break;
             }
         }
-        count_event(event::RETRIED);
+        count::event(event::RETRIED);
     }
     let Some((frontend, run, fresh)) = chosen else {
-        return Answer::NoBackend { drop: false, flags: 0 };
+        return Answer::NoBackend { drop: false, flags: 0, service: Drop::NO_SERVICE };
     };
     let Frontend { service, flags, ranges, affinity_seconds, .. } = frontend;
     let endpoint =
@@ -127,7 +131,10 @@ pub fn settings() -> Option<&'static Settings> {
 }
 
 /// Every backend with an equal chance, as kube-proxy's rules: a new one for each TCP connection, the
-/// same one for all datagrams of a socket (where kube-proxy has its connection tracking).
+/// same one for all datagrams of a socket (where kube-proxy has its connection tracking). With a ring
+/// the place that a flow's number falls on: every node's tables say the same of it, and that a backend
+/// came or went changes it for few. With session affinity the number is the client's. (A socket's TCP
+/// connection has no number before it is made, and takes any place.)
 #[inline(always)]
 fn choose(
     client: &impl Client,
@@ -135,25 +142,41 @@ fn choose(
     frontend: &Frontend,
     run: SlotRun,
 ) -> Option<Endpoint> {
-    let random = if key.protocol == protocol::UDP {
-        seal([client.flow(), key.address.low_be, key.port_word()]) as u32
+    let ring = frontend.ring(client.scope());
+    let is_datagram = key.protocol == protocol::UDP;
+    let number = if ring.count != 0 && frontend.affinity_seconds != 0 {
+        let address = client.affinity();
+        seal([address.high_be, address.low_be]) as u32
+    } else if is_datagram || ring.count != 0 && has_flows(client) {
+        seal([client.flow(key), key.address.low_be, key.port_word()]) as u32
     } else {
         // SAFETY: the helper takes no arguments.
         unsafe { bpf_get_prandom_u32() }
     };
-    // The high half of the product is uniform over 0..count, to within count / 2^32.
-    let offset = ((random as u64 * run.count as u64) >> 32) as u32;
+    let offset = if ring.count != 0 {
+        let place = spread(number, ring.count);
+        let slot = raw_slot(ring.base.wrapping_add(place / Slot::PLACES))?;
+        slot.place(frontend.table, place % Slot::PLACES)? as u32
+    } else {
+        spread(number, run.count)
+    };
     slot(run.base.wrapping_add(offset), frontend.table)
+}
+
+#[inline(always)]
+fn has_flows<C: Client>(_: &C) -> bool {
+    C::HAS_FLOWS
+}
+
+/// The high half of the product is uniform over 0..count, to within count / 2^32.
+#[inline(always)]
+fn spread(number: u32, count: u32) -> u32 {
+    ((number as u64 * count as u64) >> 32) as u32
 }
 
 /// The backend of the client's latest connection if it still counts, else `fresh`; noted either way.
 #[inline(always)]
-fn come_back(
-    client: &impl Client,
-    frontend: &Frontend,
-    run: SlotRun,
-    fresh: Endpoint,
-) -> Endpoint {
+fn come_back(client: &impl Client, frontend: &Frontend, run: SlotRun, fresh: Endpoint) -> Endpoint {
     let id = AffinityKey { client: client.affinity(), service: frontend.service, padding: 0 };
     // SAFETY: the helper takes no arguments.
     let now = unsafe { bpf_ktime_get_boot_ns() };
@@ -211,29 +234,15 @@ fn is_below(one: Endpoint, other: Endpoint) -> bool {
 
 #[inline(always)]
 fn slot(number: u32, table: u64) -> Option<Endpoint> {
+    raw_slot(number)?.open(table)
+}
+
+#[inline(always)]
+fn raw_slot(number: u32) -> Option<Slot> {
     let slot = SLOTS.get_ptr(number)?;
     // SAFETY: the array's memory lives as long as the map; user space may write it meanwhile, which
     // the seal shows.
-    unsafe { ptr::read_volatile(slot) }.open(table)
-}
-
-/// Count a translated connection or datagram flow.
-#[inline(always)]
-pub fn count_connection(service: u32) {
-    if let Some(number) = CONNECTIONS.get_ptr_mut(service) {
-        // SAFETY: this CPU's own slot, which nothing else writes but a program that interrupts this
-        // one, and a number lost then does no harm.
-        unsafe { *number = (*number).wrapping_add(1) };
-    }
-}
-
-/// Count one of [`event`].
-#[inline(always)]
-pub fn count_event(kind: u32) {
-    if let Some(number) = EVENTS.get_ptr_mut(kind) {
-        // SAFETY: as in `count_connection`.
-        unsafe { *number = (*number).wrapping_add(1) };
-    }
+    Some(unsafe { ptr::read_volatile(slot) })
 }
 
 /// One look finds a whole record unless user space has just replaced it; the second then finds the

@@ -8,15 +8,19 @@
 
 mod address;
 mod bind;
+mod count;
 mod forward;
 mod lookup;
 mod maps;
 mod packet;
+mod quote;
+mod route;
 mod socket;
+mod view;
 
 use address::{V4, V6};
-use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier};
-use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext, XdpContext};
 
 /// Runs in `connect(2)`, for IPv4.
 #[cgroup_sock_addr(connect4)]
@@ -96,10 +100,17 @@ pub fn pintle_egress(ctx: TcContext) -> i32 {
     forward::egress(&ctx)
 }
 
-/// What the kernel shows as the programs' licence; none of the helpers used is for GPL code alone.
+/// Runs for each packet that comes in by a link of the node, before the kernel looks at it.
+#[xdp]
+pub fn pintle_express(ctx: XdpContext) -> u32 {
+    forward::express(&ctx)
+}
+
+/// The programs' licence, as the kernel asks for it: `bpf_fib_lookup` is for code alone that may be
+/// used under the GPL.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

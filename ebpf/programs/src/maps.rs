@@ -15,7 +15,8 @@
 //! | UDP_PEERS | UDP socket | its translations | connect, sendmsg | recvmsg, getpeername |
 //! | FLOWS | socket, backend | service | sendmsg | recvmsg |
 //! | SERVICES | number | a Service's port | user space | user space |
-//! | CONNECTIONS | number | connections | connect, sendmsg | user space |
+//! | COUNTERS | number | connections, packets, bytes | all | user space |
+//! | DROPS, DROP_CURSOR | number in the ring | what was dropped | all | user space |
 //! | EVENTS | kind of event | number | connect, sendmsg | user space |
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
@@ -23,13 +24,15 @@ use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use pintle_ebpf_common::{
-    Address, Affinity, AffinityKey, Endpoint, Flow, Frontend, FrontendKey, Peer, ServiceLabel,
-    Device, FragmentKey, Settings, Slot, SourceRange, Tracked, Translation, Tuple, event,
+    Address, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint, Flow,
+    FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot, SourceRange, Tracked,
+    Translation, Tuple, event,
 };
 
 use crate::forward::Work;
+use crate::route::{ROUTES_MAX, Route};
 
-/// [`FrontendKey`] (24 bytes) -> [`Frontend`] (48 bytes): a Service's address and port to its table.
+/// [`FrontendKey`] (24 bytes) -> [`Frontend`] (64 bytes): a Service's address and port to its table.
 ///
 /// A miss is the way of all traffic that is not to a Service. Not preallocated, so that memory grows
 /// with the Services and not with the limit. Kernel 4.19.
@@ -79,7 +82,7 @@ pub static TRACKED: LruHashMap<Tuple, Tracked, 131_072> = LruHashMap::new();
 #[btf_map]
 pub static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
 
-/// [`FragmentKey`] (12 bytes) -> the source and the destination port (4 bytes): an IPv4 packet's first
+/// [`FragmentKey`] (40 bytes) -> the source and the destination port (4 bytes): a packet's first
 /// fragment has them, the others are found by it. Kernel 4.19.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, u32, 8192> = LruHashMap::new();
@@ -120,11 +123,27 @@ pub static FLOWS: LruHashMap<Flow, Endpoint, 16_384> = LruHashMap::new();
 pub static SERVICES: HashMap<u32, ServiceLabel, 65_536, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
 
-/// [`Frontend::service`] (4 bytes) -> connections and datagram flows translated (8 bytes a CPU).
-/// Kernel 4.18.
+/// [`Frontend::service`] (4 bytes) -> [`Counters`] (40 bytes a CPU). Kernel 4.18.
 #[btf_map]
-pub static CONNECTIONS: PerCpuArray<u64, 65_536> = PerCpuArray::new();
+pub static COUNTERS: PerCpuArray<Counters, 65_536> = PerCpuArray::new();
 
 /// One of [`event`] (4 bytes) -> how often it happened (8 bytes a CPU). Kernel 4.18.
 #[btf_map]
 pub static EVENTS: PerCpuArray<u64, { event::COUNT as usize }> = PerCpuArray::new();
+
+/// Number in the ring (4 bytes) -> [`Drop`] (72 bytes a CPU): what was dropped of late and why.
+///
+/// Each CPU has a ring of its own, and writes over the oldest. An array and not a ring buffer, whose
+/// entries are gone with their first reader and which is full for good without one: here the daemon and
+/// a person may read the same, with or without a daemon. Kernel 4.18.
+#[btf_map]
+pub static DROPS: PerCpuArray<Drop, { Drop::RING as usize }> = PerCpuArray::new();
+
+/// 0 (4 bytes) -> [`DropCursor`] (24 bytes a CPU): where the CPU stands in its ring. Kernel 4.18.
+#[btf_map]
+pub static DROP_CURSOR: PerCpuArray<DropCursor, 1> = PerCpuArray::new();
+
+/// A number of two addresses (4 bytes) -> [`Route`] (64 bytes a CPU): where packets between the two go
+/// that turn back before the kernel sees them. Kernel 4.18.
+#[btf_map]
+pub static ROUTES: PerCpuArray<Route, { ROUTES_MAX as usize }> = PerCpuArray::new();

@@ -1,39 +1,39 @@
 //! A packet's headers: read, and rewritten with their checksums.
 
-use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::bpf_csum_diff;
-use aya_ebpf::programs::TcContext;
 use pintle_ebpf_common::{Address, FragmentKey, Tuple, protocol};
 
 use crate::maps::FRAGMENTS;
+use crate::view::{Change, View, difference, fold, mended};
 
-/// A packet of TCP or UDP, over IPv4 or IPv6, but for its addresses and ports.
+/// A packet of TCP, UDP or SCTP, over IPv4 or IPv6, but for its addresses and ports.
 #[derive(Clone, Copy)]
 pub struct Packet {
     protocol: u8,
-    /// Where the header of TCP or UDP begins, or would.
+    /// Where the header of TCP, UDP or SCTP begins, or would.
     transport: usize,
     v4: bool,
     /// Whether it has that header: a later fragment has not.
     has_transport: bool,
+    /// Whether it is no fragment at all.
+    whole: bool,
+    /// IPv4's third word: time to live, protocol, checksum.
+    third: u32,
 }
 
 /// Read the headers, the addresses and ports to `tuple`; `None` if it is a packet of another kind, or
 /// one that is cut short.
 #[inline(always)]
-pub fn parse(ctx: &TcContext, tuple: &mut Tuple) -> Option<Packet> {
-    // SAFETY: the kernel's context.
-    let kind = unsafe { core::ptr::addr_of!((*ctx.skb.skb).protocol).read_volatile() };
-    match (kind as u16).to_be() {
-        ETH_IPV4 => parse_v4(ctx, tuple),
-        ETH_IPV6 => parse_v6(ctx, tuple),
+pub fn parse(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
+    match view.ethertype() {
+        ETH_IPV4 => parse_v4(view, tuple),
+        ETH_IPV6 => parse_v6(view, tuple),
         _ => None,
     }
 }
 
 #[inline(always)]
-fn parse_v4(ctx: &TcContext, tuple: &mut Tuple) -> Option<Packet> {
-    let header: [u32; 5] = ctx.load(L3).ok()?;
+fn parse_v4(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
+    let header: [u32; 5] = view.load(L3)?;
     let first = header[0].to_ne_bytes();
     let transport = L3 + (first[0] & 15) as usize * 4;
     if first[0] >> 4 != 4 || transport < L3 + 20 {
@@ -41,52 +41,105 @@ fn parse_v4(ctx: &TcContext, tuple: &mut Tuple) -> Option<Packet> {
     }
     let [id_high, id_low, fragment_high, fragment_low] = header[1].to_ne_bytes();
     let [_, number, ..] = header[2].to_ne_bytes();
-    if number != protocol::TCP && number != protocol::UDP {
+    if !is_ours(number) {
         return None;
-    }
-    let offset = u16::from_be_bytes([fragment_high, fragment_low]);
-    let (is_later, is_fragment) = (offset & 0x1fff != 0, offset & 0x3fff != 0);
-    let id = FragmentKey {
-        source_be: header[3],
-        destination_be: header[4],
-        id_be: u16::from_ne_bytes([id_high, id_low]),
-        protocol: number,
-        padding: 0,
-    };
-    let ports: u32 = if is_later {
-        // SAFETY: one aligned word, copied at once.
-        *unsafe { FRAGMENTS.get(id) }?
-    } else {
-        ctx.load(transport).ok()?
-    };
-    if is_fragment && !is_later {
-        // Evicts the least recently used if full; without it the later ones are not translated.
-        let _ = FRAGMENTS.insert(id, ports, 0);
     }
     tuple.source = Address::from_v4(header[3]);
     tuple.destination = Address::from_v4(header[4]);
-    set_ports(tuple, ports, number);
-    Some(Packet { protocol: number, transport, v4: true, has_transport: !is_later })
+    let offset = u16::from_be_bytes([fragment_high, fragment_low]);
+    let piece = Piece {
+        id_be: u16::from_ne_bytes([id_high, id_low]) as u32,
+        is_fragment: offset & 0x3fff != 0,
+        is_later: offset & 0x1fff != 0,
+    };
+    piece.ports(view, tuple, number, transport)?;
+    Some(piece.packet(true, number, transport, header[2]))
 }
 
-/// Packets with extension headers are not translated.
+/// Packets with extension headers are not translated, but for fragments.
 #[inline(always)]
-fn parse_v6(ctx: &TcContext, tuple: &mut Tuple) -> Option<Packet> {
-    let header: [u32; 10] = ctx.load(L3).ok()?;
-    let [_, _, number, _] = header[1].to_ne_bytes();
-    if header[0].to_ne_bytes()[0] >> 4 != 6 || number != protocol::TCP && number != protocol::UDP {
+fn parse_v6(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
+    let header: [u32; 10] = view.load(L3)?;
+    let [_, _, mut number, _] = header[1].to_ne_bytes();
+    if header[0].to_ne_bytes()[0] >> 4 != 6 {
         return None;
     }
-    let transport = L3 + 40;
-    let ports: u32 = ctx.load(transport).ok()?;
+    let mut transport = L3 + 40;
+    let mut piece = Piece { id_be: 0, is_fragment: false, is_later: false };
+    if number == FRAGMENT {
+        let fragment: [u32; 2] = view.load(transport)?;
+        let [next, _, offset_high, offset_low] = fragment[0].to_ne_bytes();
+        let offset = u16::from_be_bytes([offset_high, offset_low]);
+        let (is_later, id_be) = (offset & 0xfff8 != 0, fragment[1]);
+        // A packet in one piece may have the header too (RFC 6946).
+        piece = Piece { id_be, is_fragment: offset & 0xfff9 != 0, is_later };
+        (number, transport) = (next, L3 + 48);
+    }
+    if !is_ours(number) {
+        return None;
+    }
     tuple.source = Address::from_words([header[2], header[3], header[4], header[5]]);
     tuple.destination = Address::from_words([header[6], header[7], header[8], header[9]]);
-    set_ports(tuple, ports, number);
-    Some(Packet { protocol: number, transport, v4: false, has_transport: true })
+    piece.ports(view, tuple, number, transport)?;
+    Some(piece.packet(false, number, transport, 0))
+}
+
+/// Which part of its packet a packet is.
+#[derive(Clone, Copy)]
+struct Piece {
+    id_be: u32,
+    is_fragment: bool,
+    is_later: bool,
+}
+
+impl Piece {
+    #[inline(always)]
+    fn packet(&self, v4: bool, protocol: u8, transport: usize, third: u32) -> Packet {
+        let (has_transport, whole) = (!self.is_later, !self.is_fragment);
+        Packet { protocol, transport, v4, has_transport, whole, third }
+    }
+
+    /// Find the ports: a first fragment has them, the others are found by it.
+    #[inline(always)]
+    fn ports(
+        &self,
+        view: &impl View,
+        tuple: &mut Tuple,
+        number: u8,
+        transport: usize,
+    ) -> Option<()> {
+        if !self.is_fragment {
+            set_ports(tuple, view.load(transport)?, number);
+            return Some(());
+        }
+        let id = FragmentKey {
+            source: tuple.source,
+            destination: tuple.destination,
+            id_be: self.id_be,
+            protocol: number as u32,
+        };
+        let ports: u32 = if self.is_later {
+            // SAFETY: one aligned word, copied at once.
+            *unsafe { FRAGMENTS.get(&id) }?
+        } else {
+            view.load(transport)?
+        };
+        if !self.is_later {
+            // Evicts the least recently used if full; without it the later ones are not translated.
+            let _ = FRAGMENTS.insert(&id, &ports, 0);
+        }
+        set_ports(tuple, ports, number);
+        Some(())
+    }
 }
 
 #[inline(always)]
-fn set_ports(tuple: &mut Tuple, ports: u32, protocol: u8) {
+pub fn is_ours(number: u8) -> bool {
+    number == protocol::TCP || number == protocol::UDP || number == protocol::SCTP
+}
+
+#[inline(always)]
+pub fn set_ports(tuple: &mut Tuple, ports: u32, protocol: u8) {
     let [a, b, c, d] = ports.to_ne_bytes();
     tuple.source_port_be = u16::from_ne_bytes([a, b]);
     tuple.destination_port_be = u16::from_ne_bytes([c, d]);
@@ -94,11 +147,62 @@ fn set_ports(tuple: &mut Tuple, ports: u32, protocol: u8) {
     tuple.padding = [0; 2];
 }
 
+/// The ports as they stand in a packet.
 #[inline(always)]
-fn ports(tuple: &Tuple) -> u32 {
+pub fn ports(tuple: &Tuple) -> u32 {
     let [a, b] = tuple.source_port_be.to_ne_bytes();
     let [c, d] = tuple.destination_port_be.to_ne_bytes();
     u32::from_ne_bytes([a, b, c, d])
+}
+
+/// How the sum of the addresses changes.
+#[inline(always)]
+pub fn addresses_difference(v4: bool, from: &Tuple, to: &Tuple) -> u32 {
+    let word = |sum, old: u64, new: u64| {
+        let sum = difference(sum, old as u32, new as u32);
+        difference(sum, (old >> 32) as u32, (new >> 32) as u32)
+    };
+    // What an IPv4 address has beside its four bytes is always the same.
+    let mut sum = word(0, from.source.low_be, to.source.low_be);
+    sum = word(sum, from.destination.low_be, to.destination.low_be);
+    if !v4 {
+        sum = word(sum, from.source.high_be, to.source.high_be);
+        sum = word(sum, from.destination.high_be, to.destination.high_be);
+    }
+    fold(sum)
+}
+
+/// How the sum of the ports changes.
+#[inline(always)]
+pub fn ports_difference(from: &Tuple, to: &Tuple) -> u32 {
+    let (old, new) = (ports(from), ports(to));
+    if old == new { 0 } else { fold(difference(0, old, new)) }
+}
+
+/// Put other addresses into a header of IPv4, whose third word (time to live, protocol, checksum) is
+/// to be this but for the checksum.
+#[inline(always)]
+pub fn store_v4(
+    view: &impl View,
+    header: usize,
+    third: u32,
+    change: u32,
+    to: &Tuple,
+) -> Option<()> {
+    let [ttl, number, a, b] = third.to_ne_bytes();
+    let [a, b] = mended(u16::from_ne_bytes([a, b]), change).to_ne_bytes();
+    let third = u32::from_ne_bytes([ttl, number, a, b]);
+    let [.., source] = to.source.words();
+    let [.., destination] = to.destination.words();
+    view.store(header + 8, &[third, source, destination])
+}
+
+/// Put other addresses into a header of IPv6. A tuple begins with them as they stand there.
+#[inline(always)]
+pub fn store_v6(view: &impl View, header: usize, to: &Tuple) -> Option<()> {
+    let [a, b, c, d] = to.source.words();
+    let [e, f, g, h] = to.destination.words();
+    view.store(header + 8, &[a, b, c, d, e, f, g, h])
 }
 
 impl Packet {
@@ -108,167 +212,94 @@ impl Packet {
         self.v4
     }
 
+    /// Whether it is no fragment.
+    #[inline(always)]
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether its ports stand under a checksum that cannot be mended: SCTP's is one of the whole
+    /// packet.
+    #[inline(always)]
+    pub fn keeps_ports(&self) -> bool {
+        self.protocol == protocol::SCTP
+    }
+
     /// Whether it opens a TCP connection.
     #[inline(always)]
-    pub fn is_syn(&self, ctx: &TcContext) -> bool {
+    pub fn is_syn(&self, view: &impl View) -> bool {
         if self.protocol != protocol::TCP || !self.has_transport {
             return false;
         }
-        let flags: u8 = ctx.load(self.transport + TCP_FLAGS).unwrap_or(0);
+        let word: u16 = view.load(self.transport + TCP_FLAGS - 1).unwrap_or(0);
+        let [_, flags] = word.to_ne_bytes();
         flags & (TCP_SYN | TCP_ACK) == TCP_SYN
     }
 
-    /// Put other addresses and ports in, and set the checksums right. `None` if the packet turns out
-    /// to be cut short; it may be half rewritten then.
+    /// Count a hop; `None`, and nothing is changed, if it was the last that the packet may make.
     #[inline(always)]
-    pub fn rewrite(&self, ctx: &TcContext, from: &Tuple, to: &Tuple) -> Option<()> {
+    pub fn hop(&mut self, view: &impl View) -> Option<()> {
         if self.v4 {
-            self.rewrite_v4(ctx, from, to)
-        } else {
-            self.rewrite_v6(ctx, from, to)
+            let old = self.third;
+            let [ttl, number, a, b] = old.to_ne_bytes();
+            if ttl <= 1 {
+                return None;
+            }
+            let new = u32::from_ne_bytes([ttl - 1, number, a, b]);
+            let [a, b] =
+                mended(u16::from_ne_bytes([a, b]), fold(difference(0, old, new))).to_ne_bytes();
+            // Written with the addresses.
+            self.third = u32::from_ne_bytes([ttl - 1, number, a, b]);
+            return Some(());
         }
+        let word: u16 = view.load(L3 + 6)?;
+        let [number, limit] = word.to_ne_bytes();
+        if limit <= 1 {
+            return None;
+        }
+        view.store(L3 + 6, &u16::from_ne_bytes([number, limit - 1]))
     }
 
+    /// Put other addresses and ports in, and set the checksums right. `None` if the packet turns out
+    /// to be cut short; it may be half rewritten then. So it is where its ports would change and it
+    /// keeps them.
     #[inline(always)]
-    fn rewrite_v4(&self, ctx: &TcContext, from: &Tuple, to: &Tuple) -> Option<()> {
-        let [_, _, _, old_source] = from.source.words();
-        let [_, _, _, old_destination] = from.destination.words();
-        let [_, _, _, source] = to.source.words();
-        let [_, _, _, destination] = to.destination.words();
-        let (mut old, mut new) = ([old_source, old_destination], [source, destination]);
-        // SAFETY: two arrays of eight bytes.
-        let difference =
-            unsafe { bpf_csum_diff(old.as_mut_ptr(), 8, new.as_mut_ptr(), 8, 0) } as u64;
+    pub fn rewrite(&self, view: &impl View, from: &Tuple, to: &Tuple) -> Option<()> {
+        let addresses = addresses_difference(self.v4, from, to);
+        let body = ports_difference(from, to);
         if self.has_transport {
-            self.rewrite_ports(ctx, from, to, difference)?;
+            self.rewrite_transport(view, to, addresses, body)?;
         }
-        ctx.l3_csum_replace(L3 + 10, 0, difference, 0).ok()?;
-        ctx.store(L3 + 12, &new, 0).ok()
-    }
-
-    /// A tuple begins with the addresses as they stand in this header, one after the other.
-    #[inline(always)]
-    fn rewrite_v6(&self, ctx: &TcContext, from: &Tuple, to: &Tuple) -> Option<()> {
-        let (old, new): (*const Tuple, *const Tuple) = (from, to);
-        // SAFETY: the first 32 bytes of a tuple each, which the helper reads.
-        let difference = unsafe {
-            bpf_csum_diff(old.cast_mut().cast(), 32, new.cast_mut().cast(), 32, 0)
-        } as u64;
-        self.rewrite_ports(ctx, from, to, difference)?;
-        // SAFETY: as above.
-        let addresses = unsafe { &*new.cast::<[u32; 8]>() };
-        ctx.store(L3 + 8, addresses, 0).ok()
+        if self.v4 { store_v4(view, L3, self.third, addresses, to) } else { store_v6(view, L3, to) }
     }
 
     #[inline(always)]
-    fn rewrite_ports(
+    fn rewrite_transport(
         &self,
-        ctx: &TcContext,
-        from: &Tuple,
+        view: &impl View,
         to: &Tuple,
-        addresses: u64,
+        addresses: u32,
+        body: u32,
     ) -> Option<()> {
-        let (old, new) = (ports(from), ports(to));
-        // A UDP packet without a checksum stays without.
-        let (checksum, mark) = if self.protocol == protocol::TCP {
-            (self.transport + 16, 0)
-        } else {
-            (self.transport + 6, BPF_F_MARK_MANGLED_0 as u64)
-        };
-        let pseudo = BPF_F_PSEUDO_HDR as u64 | mark;
-        ctx.l4_csum_replace(checksum, 0, addresses, pseudo).ok()?;
-        ctx.l4_csum_replace(checksum, old as u64, new as u64, mark | 4).ok()?;
-        ctx.store(self.transport, &new, 0).ok()
-    }
-}
-
-/// An ICMP error over IPv4 about a packet, which it quotes: where the parts of it begin.
-#[derive(Clone, Copy)]
-pub struct Quote {
-    icmp: usize,
-    header: usize,
-    transport: usize,
-    destination_be: u32,
-}
-
-/// Read an ICMP error, the quoted packet's addresses and ports to `tuple`.
-#[inline(always)]
-pub fn parse_error(ctx: &TcContext, tuple: &mut Tuple) -> Option<Quote> {
-    let outer: [u32; 5] = ctx.load(L3).ok()?;
-    let [version, ..] = outer[0].to_ne_bytes();
-    let [_, number, ..] = outer[2].to_ne_bytes();
-    let icmp = L3 + (version & 15) as usize * 4;
-    if version >> 4 != 4 || number != ICMP || icmp < L3 + 20 {
-        return None;
-    }
-    let kind: u8 = ctx.load(icmp).ok()?;
-    if kind != ICMP_UNREACHABLE && kind != ICMP_TIME_EXCEEDED && kind != ICMP_PARAMETER {
-        return None;
-    }
-    let header = icmp + 8;
-    let quoted: [u32; 5] = ctx.load(header).ok()?;
-    let [version, ..] = quoted[0].to_ne_bytes();
-    let [_, number, ..] = quoted[2].to_ne_bytes();
-    let [_, _, fragment_high, fragment_low] = quoted[1].to_ne_bytes();
-    let transport = header + (version & 15) as usize * 4;
-    let is_later = u16::from_be_bytes([fragment_high, fragment_low]) & 0x1fff != 0;
-    if version >> 4 != 4
-        || transport < header + 20
-        || is_later
-        || number != protocol::TCP && number != protocol::UDP
-    {
-        return None;
-    }
-    tuple.source = Address::from_v4(quoted[3]);
-    tuple.destination = Address::from_v4(quoted[4]);
-    set_ports(tuple, ctx.load(transport).ok()?, number);
-    Some(Quote { icmp, header, transport, destination_be: outer[4] })
-}
-
-impl Quote {
-    /// Whether the error is for this address.
-    #[inline(always)]
-    pub fn is_for(&self, address: Address) -> bool {
-        address.v4() == Some(self.destination_be)
-    }
-
-    /// Quote the packet as it was before it was translated. The checksums of the quoted packet's TCP or
-    /// UDP are left: they are rarely quoted whole, and nobody looks.
-    #[inline(always)]
-    pub fn rewrite(&self, ctx: &TcContext, from: &Tuple, to: &Tuple) -> Option<()> {
-        let [_, _, _, old_source] = from.source.words();
-        let [_, _, _, old_destination] = from.destination.words();
-        let [_, _, _, source] = to.source.words();
-        let [_, _, _, destination] = to.destination.words();
-        let (mut old, mut new) = ([old_source, old_destination], [source, destination]);
-        // SAFETY: two arrays of eight bytes.
-        let difference =
-            unsafe { bpf_csum_diff(old.as_mut_ptr(), 8, new.as_mut_ptr(), 8, 0) } as u64;
-        // A header's sum is always the same, so the error's checksum hears of the ports alone.
-        ctx.l3_csum_replace(self.header + 10, 0, difference, 0).ok()?;
-        ctx.store(self.header + 12, &new, 0).ok()?;
-        let (old, new) = (ports(from), ports(to));
-        ctx.l4_csum_replace(self.icmp + 2, old as u64, new as u64, 4).ok()?;
-        ctx.store(self.transport, &new, 0).ok()
-    }
-
-    /// Send the error to another address.
-    #[inline(always)]
-    pub fn redirect(&self, ctx: &TcContext, to: Address) -> Option<()> {
-        let new = to.v4()?;
-        ctx.l3_csum_replace(L3 + 10, self.destination_be as u64, new as u64, 4).ok()?;
-        ctx.store(L3 + 16, &new, 0).ok()
+        if self.keeps_ports() {
+            return if body == 0 { Some(()) } else { None };
+        }
+        let may_be_absent = self.protocol == protocol::UDP;
+        let checksum = self.transport + if may_be_absent { 6 } else { 16 };
+        view.mend(checksum, Change { addresses, body, v6: !self.v4, may_be_absent })?;
+        if body == 0 {
+            return Some(());
+        }
+        view.store(self.transport, &ports(to))
     }
 }
 
 /// Behind an Ethernet header.
-const L3: usize = 14;
-const ETH_IPV4: u16 = 0x0800;
-const ETH_IPV6: u16 = 0x86dd;
-const ICMP: u8 = 1;
-const ICMP_UNREACHABLE: u8 = 3;
-const ICMP_TIME_EXCEEDED: u8 = 11;
-const ICMP_PARAMETER: u8 = 12;
+pub const L3: usize = 14;
+pub const ETH_IPV4: u16 = 0x0800;
+pub const ETH_IPV6: u16 = 0x86dd;
+/// IPv6's extension header of fragments.
+const FRAGMENT: u8 = 44;
 const TCP_FLAGS: usize = 13;
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;

@@ -7,9 +7,12 @@
 
 use aya_ebpf::helpers::bpf_set_retval;
 use aya_ebpf::programs::SockAddrContext;
-use pintle_ebpf_common::{Endpoint, Flow, FrontendKey, Peer, Translation, event, protocol};
+use pintle_ebpf_common::{
+    Endpoint, Flow, FrontendKey, Peer, Translation, Tuple, event, hook, protocol,
+};
 
 use crate::address::{Family, Socket, cookie, endpoint, protocol as protocol_of, set_endpoint};
+use crate::count;
 use crate::lookup::{self, Answer};
 use crate::maps::{FLOWS, TCP_PEERS, UDP_PEERS};
 
@@ -24,10 +27,10 @@ pub fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
             if !note_connected(ctx, protocol, Translation { backend, service }) {
                 return refuse(ENOMEM);
             }
-            lookup::count_connection(number);
+            count::connection(number);
             allow::<F>(ctx, backend)
         }
-        Answer::NoBackend { drop, .. } => refuse_service(drop),
+        Answer::NoBackend { drop, service: number, .. } => refuse_service(drop, key, number),
         Answer::NotService => {
             forget_connected(ctx, protocol);
             ALLOW
@@ -44,12 +47,12 @@ pub fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
         Answer::Backend { endpoint: backend, service: number, .. } => {
             match note_latest(ctx, Translation { backend, service }) {
                 Noted::Failed => return refuse(ENOMEM),
-                Noted::New => lookup::count_connection(number),
+                Noted::New => count::connection(number),
                 Noted::Same => {}
             }
             allow::<F>(ctx, backend)
         }
-        Answer::NoBackend { drop, .. } => refuse_service(drop),
+        Answer::NoBackend { drop, service: number, .. } => refuse_service(drop, key, number),
         Answer::NotService => {
             forget_flow(ctx, service);
             ALLOW
@@ -172,8 +175,17 @@ fn peer_or_new(ctx: &SockAddrContext) -> Option<&mut Peer> {
 }
 
 #[inline(always)]
-fn refuse_service(drop: bool) -> i32 {
-    lookup::count_event(event::REFUSED);
+fn refuse_service(drop: bool, key: FrontendKey, service: u32) -> i32 {
+    let tuple = Tuple {
+        source: key.address.any_of_family(),
+        destination: key.address,
+        source_port_be: 0,
+        destination_port_be: key.port_be,
+        protocol: key.protocol,
+        hook: hook::SOCKET,
+        padding: [0; 2],
+    };
+    count::drop(event::REFUSED, &tuple, service, 0, 0);
     // A dropped packet would let the caller wait for its own time limit; say at once what it
     // would find out then.
     refuse(if drop { EHOSTUNREACH } else { ECONNREFUSED })

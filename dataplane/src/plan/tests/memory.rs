@@ -93,6 +93,12 @@ impl MemoryTables {
                     self.slots[*base as usize + index] = Slot::new(*backend, *table);
                 }
             }
+            MapOp::WriteRing { base, table, places } => {
+                for (index, some) in places.chunks(Slot::PLACES as usize).enumerate() {
+                    let places = std::array::from_fn(|at| some.get(at).copied().unwrap_or(0));
+                    self.slots[*base as usize + index] = Slot::of_ring(places, *table);
+                }
+            }
             MapOp::PutSourceRange { ranges, cidr } => {
                 self.ranges.entry(*ranges).or_default().insert(*cidr);
                 let count: usize = self.ranges.values().map(BTreeSet::len).sum();

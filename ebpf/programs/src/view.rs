@@ -1,0 +1,184 @@
+//! A packet in the kernel's hands, before the kernel has looked at it (XDP) or after (tc): the few
+//! things that the two do in their own way.
+
+use core::mem::size_of;
+use core::ptr::addr_of;
+
+use aya_ebpf::bindings::{BPF_CSUM_LEVEL_QUERY, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::bpf_csum_level;
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+/// A packet from its Ethernet header on.
+pub trait View {
+    /// Read so many bytes, at least two (the kernel's verifier does not follow the check of one);
+    /// `None` beyond the end.
+    fn load<T: Copy>(&self, offset: usize) -> Option<T>;
+    /// Write so many bytes; `None` beyond the end.
+    fn store<T: Copy>(&self, offset: usize, value: &T) -> Option<()>;
+    /// Mend the checksum at `offset`, of TCP, UDP or ICMPv6.
+    fn mend(&self, offset: usize, change: Change) -> Option<()>;
+    /// The type in the Ethernet header, or that of the packet behind a tag.
+    fn ethertype(&self) -> u16;
+    /// The link that the packet comes in or leaves by.
+    fn link(&self) -> u32;
+    /// Bytes.
+    fn length(&self) -> u32;
+}
+
+/// What is to become of a checksum. The parts are differences of sums ([`difference`]).
+#[derive(Clone, Copy)]
+pub struct Change {
+    /// Of the addresses, which are summed beside the header.
+    pub addresses: u32,
+    /// Of what stands behind the IP header.
+    pub body: u32,
+    /// Whether the addresses stand in a header of IPv6, which has no checksum of its own.
+    pub v6: bool,
+    /// Whether a checksum of zero means that there is none, as in UDP.
+    pub may_be_absent: bool,
+}
+
+/// Add to the difference of two sums that these words make.
+#[inline(always)]
+pub fn difference(sum: u64, old: u32, new: u32) -> u64 {
+    sum + !old as u64 + new as u64
+}
+
+/// A sum of words as one, to 32 bits.
+#[inline(always)]
+pub fn fold(sum: u64) -> u32 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    ((sum & 0xffff_ffff) + (sum >> 32)) as u32
+}
+
+/// A checksum (RFC 1071) over what has changed by a difference.
+#[inline(always)]
+pub fn mended(checksum: u16, change: u32) -> u16 {
+    let sum = !checksum as u64 & 0xffff;
+    let sum = sum + (change as u64 & 0xffff) + (change as u64 >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+impl View for TcContext {
+    /// Straight from the packet where that lies in one piece as far as needed.
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: usize) -> Option<T> {
+        let start = self.data() + offset;
+        if start + size_of::<T>() <= self.data_end() {
+            // SAFETY: within the packet. Headers lie at multiples of four bytes after the 14 of
+            // Ethernet, which the kernel places so that they are aligned where that matters.
+            return Some(unsafe { (start as *const T).read() });
+        }
+        TcContext::load(self, offset).ok()
+    }
+
+    /// By a call: a program that writes packets itself would have each of a cloned one's copied first,
+    /// which those of the node's own TCP connections are, translated or not.
+    #[inline(always)]
+    fn store<T: Copy>(&self, offset: usize, value: &T) -> Option<()> {
+        TcContext::store(self, offset, value, 0).ok()
+    }
+
+    /// By calls: they alone know whether the checksum is left to a device.
+    #[inline(always)]
+    fn mend(&self, offset: usize, change: Change) -> Option<()> {
+        let mark = if change.may_be_absent { BPF_F_MARK_MANGLED_0 as u64 } else { 0 };
+        if change.addresses != 0 {
+            let flags = mark | BPF_F_PSEUDO_HDR as u64;
+            let addresses = change.addresses as u64;
+            let flagged = if change.v6 { flags | BPF_F_IPV6 } else { flags };
+            if self.l4_csum_replace(offset, 0, addresses, flagged).is_err() {
+                // Kernels before 6.16 do not know the flag.
+                self.l4_csum_replace(offset, 0, addresses, flags).ok()?;
+            }
+        }
+        if change.body != 0 {
+            self.l4_csum_replace(offset, 0, change.body as u64, mark).ok()?;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
+    fn ethertype(&self) -> u16 {
+        // SAFETY: the kernel's context. Volatile, since the verifier takes loads of single fields
+        // alone.
+        let kind = unsafe { addr_of!((*self.skb.skb).protocol).read_volatile() };
+        (kind as u16).to_be()
+    }
+
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { addr_of!((*self.skb.skb).ifindex).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.len()
+    }
+}
+
+/// Whether the link that the packet came in by, or the kernel, has found its checksum right. If not it
+/// may be a packet of this machine, whose checksum is left to the device that it leaves by.
+#[inline(always)]
+pub fn is_checked(ctx: &TcContext) -> bool {
+    // SAFETY: the helper takes this program type's context.
+    unsafe { bpf_csum_level(ctx.skb.skb, BPF_CSUM_LEVEL_QUERY as u64) >= 0 }
+}
+
+impl View for XdpContext {
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: usize) -> Option<T> {
+        let start = self.data() + offset;
+        if start + size_of::<T>() > self.data_end() {
+            return None;
+        }
+        // SAFETY: as for tc.
+        Some(unsafe { (start as *const T).read() })
+    }
+
+    #[inline(always)]
+    fn store<T: Copy>(&self, offset: usize, value: &T) -> Option<()> {
+        let start = self.data() + offset;
+        if start + size_of::<T>() > self.data_end() {
+            return None;
+        }
+        // SAFETY: as for tc.
+        unsafe { (start as *mut T).write(*value) };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn mend(&self, offset: usize, change: Change) -> Option<()> {
+        let checksum: u16 = View::load(self, offset)?;
+        if change.may_be_absent && checksum == 0 {
+            return Some(());
+        }
+        let sum = fold(change.addresses as u64 + change.body as u64);
+        let mut checksum = mended(checksum, sum);
+        if change.may_be_absent && checksum == 0 {
+            checksum = 0xffff;
+        }
+        View::store(self, offset, &checksum)
+    }
+
+    #[inline(always)]
+    fn ethertype(&self) -> u16 {
+        View::load::<u16>(self, 12).unwrap_or(0).to_be()
+    }
+
+    #[inline(always)]
+    fn link(&self) -> u32 {
+        // SAFETY: the kernel's context.
+        unsafe { addr_of!((*self.ctx).ingress_ifindex).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        (self.data_end() - self.data()) as u32
+    }
+}
+
+/// The addresses are of IPv6: the kernel's own sum of the packet stays as it is (uapi/linux/bpf.h).
+const BPF_F_IPV6: u64 = 1 << 7;
