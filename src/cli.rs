@@ -82,26 +82,32 @@ pub(crate) struct StandaloneArgs {
     /// How many nodes the cluster has; 0 is a control plane alone
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) nodes: u32,
-    /// Where the state, the keys and admin.kubeconfig live
-    #[arg(long, default_value = "/var/lib/pintle", value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
-    /// Where the API server listens
-    #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR:PORT")]
-    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// What runs the pods: process (commands as processes on this machine, needs root) or hollow
     /// (status alone)
     #[arg(long, default_value = "process", value_name = "RUNTIME")]
     pub(crate) runtime: RuntimeKind,
 }
 
+/// The API server and its store.
 #[derive(Debug, Args)]
-pub(crate) struct ApiserverArgs {
-    /// Where the state, the keys and the kubeconfigs live
+pub(crate) struct ServerArgs {
+    /// Where the state, the keys and admin.kubeconfig live
     #[arg(long, default_value = "/var/lib/pintle", value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
     /// Where the API server listens
     #[arg(long, default_value = "127.0.0.1:6443", value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
+    /// Bearer tokens, a line each: token,user,uid,"group1,group2"
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_auth_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiserverArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
     /// Write a kubeconfig for the kubelet of this node to DIR/pki/kubelet-NAME.kubeconfig; may be
     /// given several times
     #[arg(long, value_name = "NAME")]

@@ -3,6 +3,7 @@
 mod bad_input;
 mod demo;
 mod disk_full;
+mod extenders;
 mod kubectl;
 mod manifests;
 mod parts;

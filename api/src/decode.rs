@@ -8,7 +8,8 @@
 use std::fmt;
 
 use k8s_openapi::api::{
-    apps, autoscaling, coordination, core, discovery, policy, resource, scheduling, storage,
+    apps, authentication, authorization, autoscaling, coordination, core, discovery, policy,
+    resource, scheduling, storage,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde::de::DeserializeOwned;
@@ -147,6 +148,13 @@ pub fn check(kind: Kind, value: &mut Value) -> Result<Vec<String>, DecodeError> 
         Kind::ResourceClaimTemplate => typed::check::<resource::v1::ResourceClaimTemplate>,
         Kind::ResourceSlice => typed::check::<resource::v1::ResourceSlice>,
         Kind::Workload => typed::check::<scheduling::v1alpha1::Workload>,
+        Kind::TokenReview => typed::check::<authentication::v1::TokenReview>,
+        Kind::SelfSubjectReview => typed::check::<authentication::v1::SelfSubjectReview>,
+        Kind::SubjectAccessReview => typed::check::<authorization::v1::SubjectAccessReview>,
+        Kind::LocalSubjectAccessReview => {
+            typed::check::<authorization::v1::LocalSubjectAccessReview>
+        }
+        Kind::SelfSubjectAccessReview => typed::check::<authorization::v1::SelfSubjectAccessReview>,
         Kind::Binding => typed::check::<core::v1::Binding>,
         Kind::Eviction => typed::check::<policy::v1::Eviction>,
         Kind::Scale => typed::check::<autoscaling::v1::Scale>,

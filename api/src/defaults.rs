@@ -65,6 +65,11 @@ pub fn apply(kind: Kind, object: &mut Value) {
         | Kind::ConfigMap
         | Kind::ServiceAccount
         | Kind::Lease
+        | Kind::TokenReview
+        | Kind::SelfSubjectReview
+        | Kind::SubjectAccessReview
+        | Kind::LocalSubjectAccessReview
+        | Kind::SelfSubjectAccessReview
         | Kind::Binding
         | Kind::Eviction
         | Kind::Scale

@@ -68,6 +68,16 @@ pub enum Kind {
     ResourceSlice,
     /// `scheduling.k8s.io/v1alpha1` Workload.
     Workload,
+    /// `authentication.k8s.io/v1` TokenReview; answered, never kept, as all reviews.
+    TokenReview,
+    /// `authentication.k8s.io/v1` SelfSubjectReview.
+    SelfSubjectReview,
+    /// `authorization.k8s.io/v1` SubjectAccessReview.
+    SubjectAccessReview,
+    /// `authorization.k8s.io/v1` LocalSubjectAccessReview.
+    LocalSubjectAccessReview,
+    /// `authorization.k8s.io/v1` SelfSubjectAccessReview.
+    SelfSubjectAccessReview,
     /// `v1` Binding, the body of `pods/binding`.
     Binding,
     /// `policy/v1` Eviction, the body of `pods/eviction`.
@@ -111,6 +121,15 @@ impl Kind {
             Self::ResourceClaimTemplate => ("resource.k8s.io", "v1", "ResourceClaimTemplate"),
             Self::ResourceSlice => ("resource.k8s.io", "v1", "ResourceSlice"),
             Self::Workload => ("scheduling.k8s.io", "v1alpha1", "Workload"),
+            Self::TokenReview => ("authentication.k8s.io", "v1", "TokenReview"),
+            Self::SelfSubjectReview => ("authentication.k8s.io", "v1", "SelfSubjectReview"),
+            Self::SubjectAccessReview => ("authorization.k8s.io", "v1", "SubjectAccessReview"),
+            Self::LocalSubjectAccessReview => {
+                ("authorization.k8s.io", "v1", "LocalSubjectAccessReview")
+            }
+            Self::SelfSubjectAccessReview => {
+                ("authorization.k8s.io", "v1", "SelfSubjectAccessReview")
+            }
             Self::Binding => ("", "v1", "Binding"),
             Self::Eviction => ("policy", "v1", "Eviction"),
             Self::Scale => ("autoscaling", "v1", "Scale"),
@@ -182,6 +201,11 @@ impl Resource {
     /// The subresource of this name.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+
+    /// Whether objects are stored; reviews are only answered.
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&"get")
     }
 
     /// Whether objects have a status that only `/status` writes.

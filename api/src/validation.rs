@@ -22,6 +22,7 @@ mod meta;
 mod persistent_volume;
 mod pod;
 mod pod_update;
+mod review;
 mod scheduling_group;
 mod scheduling_rule;
 mod selector;
@@ -128,12 +129,17 @@ fn spec(kind: Kind, object: &Value, old: Option<&Value>, errors: &mut Errors) {
         Kind::ResourceClaimTemplate => with(object, errors, device::template),
         Kind::ResourceSlice => with(object, errors, device::slice),
         Kind::Workload => with(object, errors, scheduling_group::workload),
+        Kind::SubjectAccessReview => with(object, errors, review::subject_access),
+        Kind::LocalSubjectAccessReview => with(object, errors, review::local_subject_access),
+        Kind::SelfSubjectAccessReview => with(object, errors, review::self_subject_access),
         Kind::Event if old.is_none() => with(object, errors, cluster::event),
         Kind::Binding => with(object, errors, cluster::binding),
         Kind::Eviction => with(object, errors, |_: &policy::v1::Eviction, _| {}),
         Kind::Event
         | Kind::Namespace
         | Kind::ServiceAccount
+        | Kind::TokenReview
+        | Kind::SelfSubjectReview
         | Kind::Scale
         | Kind::DeleteOptions => {}
     }

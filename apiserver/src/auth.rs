@@ -52,17 +52,26 @@ impl UserInfo {
 
 /// 403, in upstream's words, unless `user` may make this request.
 pub(crate) fn authorize(user: &UserInfo, info: &Info) -> Result<(), Status> {
-    if user.is_in(MASTERS) {
+    match &info.target {
+        None => authorize_path(user, info.verb, &info.path),
+        Some(target) => authorize_target(user, info.verb, target),
+    }
+}
+
+/// 403 unless `user` may do this with a path that is no resource.
+pub(crate) fn authorize_path(user: &UserInfo, verb: &str, path: &str) -> Result<(), Status> {
+    if user.is_in(MASTERS) || policy::may_read_path(path) && matches!(verb, "get" | "head") {
         return Ok(());
     }
-    match &info.target {
-        None if policy::may_read_path(&info.path) && matches!(info.verb, "get" | "head") => Ok(()),
-        None => {
-            let why = format!("User {:?} cannot {} path {:?}", user.name, info.verb, info.path);
-            Err(Status::forbidden(Subject { group: "", kind: "", name: "" }, &why))
-        }
-        Some(target) if policy::allows(user, info.verb, target) => Ok(()),
-        Some(target) => Err(refusal(user, info.verb, target)),
+    let why = format!("User {:?} cannot {verb} path {path:?}", user.name);
+    Err(Status::forbidden(Subject { group: "", kind: "", name: "" }, &why))
+}
+
+/// 403 unless `user` may do this with a resource.
+pub(crate) fn authorize_target(user: &UserInfo, verb: &str, target: &Target) -> Result<(), Status> {
+    match user.is_in(MASTERS) || policy::allows(user, verb, target) {
+        true => Ok(()),
+        false => Err(refusal(user, verb, target)),
     }
 }
 

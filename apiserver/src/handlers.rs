@@ -9,6 +9,7 @@ mod options;
 mod patch;
 mod pod;
 mod render;
+mod review;
 mod scale;
 mod update;
 mod watch;
@@ -19,6 +20,7 @@ use http::{HeaderMap, Response, StatusCode};
 use pintle_api::scheme::{Kind, Resource};
 use pintle_api::status::Status;
 
+use crate::auth::UserInfo;
 use crate::body::Body;
 use crate::query::Query;
 use crate::request::{Info, Target};
@@ -30,6 +32,7 @@ pub(crate) use create::create_object;
 /// A request that may be made.
 pub(crate) struct Call<'a> {
     pub(crate) info: &'a Info,
+    pub(crate) user: &'a UserInfo,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -83,6 +86,7 @@ async fn plain(
         "get" => get::get(core, call, target, resource).await,
         "list" => list::list(core, call, target, resource).await,
         "watch" => watch::watch(core, call, target, resource).await,
+        "create" if !resource.is_stored() => review::answer(core, call, target, resource),
         "create" => create::create(core, call, target, resource).await,
         "update" => update::update(core, call, target, resource, write::Part::Main).await,
         "patch" => patch::patch(core, call, target, resource, write::Part::Main).await,

@@ -42,7 +42,7 @@ pub(crate) struct Core {
     pub(crate) daemon: Daemon,
     pub(crate) metrics: Metrics,
     pub(crate) watches: Arc<Semaphore>,
-    tokens: Tokens,
+    pub(crate) tokens: Tokens,
     inflight: Semaphore,
 }
 
@@ -140,7 +140,7 @@ impl Core {
             return Ok(reply);
         }
         let user = user
-            .or_else(|| self.tokens.user(request.headers()))
+            .or_else(|| self.tokens.user_of(request.headers()))
             .ok_or_else(Status::unauthorized)?;
         auth::authorize(&user, info)?;
         let _permit = match info.is_long_running() {
@@ -153,7 +153,8 @@ impl Core {
             "get" | "list" | "watch" => Bytes::new(),
             _ => read_body(body).await?,
         };
-        handlers::dispatch(self, &handlers::Call { info, query, headers: head.headers, body }).await
+        let call = handlers::Call { info, user: &user, query, headers: head.headers, body };
+        handlers::dispatch(self, &call).await
     }
 }
 

@@ -114,7 +114,15 @@ pub fn columns(kind: Kind) -> &'static [Column] {
         Kind::StatefulSet => workload::STATEFUL_SET_COLUMNS,
         Kind::DaemonSet => workload::DAEMON_SET_COLUMNS,
         Kind::DeviceClass | Kind::ResourceClaimTemplate | Kind::Workload => cell::PLAIN_COLUMNS,
-        Kind::Binding | Kind::Eviction | Kind::Scale | Kind::DeleteOptions => cell::OTHER_COLUMNS,
+        Kind::TokenReview
+        | Kind::SelfSubjectReview
+        | Kind::SubjectAccessReview
+        | Kind::LocalSubjectAccessReview
+        | Kind::SelfSubjectAccessReview
+        | Kind::Binding
+        | Kind::Eviction
+        | Kind::Scale
+        | Kind::DeleteOptions => cell::OTHER_COLUMNS,
     }
 }
 
@@ -149,7 +157,15 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Vec<Value> {
         Kind::DeviceClass | Kind::ResourceClaimTemplate | Kind::Workload => {
             vec![cell::name(object), cell::age(object, now)]
         }
-        Kind::Binding | Kind::Eviction | Kind::Scale | Kind::DeleteOptions => {
+        Kind::TokenReview
+        | Kind::SelfSubjectReview
+        | Kind::SubjectAccessReview
+        | Kind::LocalSubjectAccessReview
+        | Kind::SelfSubjectAccessReview
+        | Kind::Binding
+        | Kind::Eviction
+        | Kind::Scale
+        | Kind::DeleteOptions => {
             vec![cell::name(object), cell::created(object)]
         }
     }

@@ -9,6 +9,8 @@ mod cluster;
 mod objects;
 #[path = "integration/refusals.rs"]
 mod refusals;
+#[path = "integration/reviews.rs"]
+mod reviews;
 #[path = "integration/volumes.rs"]
 mod volumes;
 #[path = "integration/watches.rs"]

@@ -7,7 +7,7 @@ use crate::commands::control_plane::ControlPlane;
 
 pub(crate) async fn run(args: ApiserverArgs) -> anyhow::Result<()> {
     let shutdown = pintle_component::shutdown_on_signal().context("listen for signals")?;
-    let mut plane = ControlPlane::start(&args.data_dir, args.listen).await?;
+    let mut plane = ControlPlane::start(&args.server).await?;
     for node in &args.kubelet_kubeconfig {
         let path = plane.keys().node_kubeconfig(node)?;
         tracing::info!(node, kubeconfig = %path.display(), "wrote a kubelet's kubeconfig");

@@ -12,6 +12,8 @@ use pintle_store::{EmbeddedStore, Options};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::cli::ServerArgs;
+
 /// A running API server.
 pub(crate) struct ControlPlane {
     daemon: Daemon,
@@ -23,12 +25,14 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     /// Open the store in the data directory, make what keys are missing, and listen.
-    pub(crate) async fn start(data_dir: &Path, listen: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn start(args: &ServerArgs) -> anyhow::Result<Self> {
+        let ServerArgs { data_dir, listen, token_auth_file } = args;
         let store = EmbeddedStore::open(&data_dir.join("store"), Options::default())?;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
         let listen = listener.local_addr().context("read the listener's address")?;
-        let config = configure(listen);
+        let token_file = token_auth_file.clone();
+        let config = pintle_apiserver::Config { token_file, ..configure(listen) };
         let keys = ensure_keys(data_dir, listen, &config)?;
         let daemon = Daemon::default();
         let server = ApiServer::new(Arc::clone(&store) as _, config, &daemon).await?;

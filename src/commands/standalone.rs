@@ -21,7 +21,7 @@ use crate::exit::UsageError;
 pub(crate) async fn run(args: StandaloneArgs) -> anyhow::Result<()> {
     check(&args)?;
     let shutdown = pintle_component::shutdown_on_signal().context("listen for signals")?;
-    let mut plane = ControlPlane::start(&args.data_dir, args.listen).await?;
+    let mut plane = ControlPlane::start(&args.server).await?;
     let outcome = run_parts(&args, &mut plane, &shutdown).await;
     outcome.and(plane.stop().await)
 }

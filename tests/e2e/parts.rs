@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::scheduler::Scheduler;
 use crate::server::{Server, pintle};
 
 /// One part as a child, killed on drop.
@@ -132,4 +133,37 @@ async fn nobody_is_anonymous() {
         .unwrap_err();
     let kube::Error::Api(status) = refused else { panic!("{refused}") };
     assert_eq!((status.code, status.reason.as_str()), (401, "Unauthorized"));
+}
+
+/// The scheduler's port over TLS asks the API server whose token it is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_for_those_whom_the_api_server_lets() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    std::fs::write(&tokens, "s3cret,prometheus,1,system:masters\nweak,jane,2\n").unwrap();
+    let tokens = format!("--token-auth-file={}", tokens.display());
+    let server = Server::start(&dir.path().join("data"), &["--nodes=0", &tokens]).await;
+    let configuration = "apiVersion: kubescheduler.config.k8s.io/v1\n\
+                         kind: KubeSchedulerConfiguration\nleaderElection: {leaderElect: false}\n";
+    let scheduler = Scheduler::start(&server, dir.path(), "watched", configuration);
+    let url = format!("https://127.0.0.1:{}", scheduler.secure_port());
+    let get = async |path: &str, token: Option<&str>| {
+        let mut config = kube::Config::new(url.parse().unwrap());
+        config.accept_invalid_certs = true;
+        config.auth_info.token = token.map(|token| token.to_owned().into());
+        let client = kube::Client::try_from(config).unwrap();
+        let request = http::Request::get(path).body(kube::client::Body::empty()).unwrap();
+        client.send(request).await.map(|response| response.status().as_u16())
+    };
+    crate::scheduler::until("it listens", &[&scheduler], async || {
+        get("/healthz", None).await.is_ok_and(|status| status == 200)
+    })
+    .await;
+    for (token, status) in
+        [(Some("s3cret"), 200), (Some("weak"), 403), (Some("guess"), 401), (None, 403)]
+    {
+        assert_eq!(get("/metrics", token).await.unwrap(), status, "{token:?}");
+    }
+    drop(scheduler);
+    assert!(server.terminate().await.success());
 }

@@ -1,10 +1,5 @@
 //! Several schedulers with one Lease: one works, another takes over, and no pod is bound twice.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
-
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -13,67 +8,16 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use pintle_api::quantity::Quantity;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::server::{Server, free_address, pintle};
+use crate::scheduler::{Scheduler, until};
+use crate::server::Server;
 
 /// A scheduler of the test's own beside the server's, which leaves its pods alone.
 const NAME: &str = "side";
 const PODS: usize = 2_000;
 /// Room for 2,200 pods.
 const NODES: usize = 20;
-
-struct Scheduler {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Scheduler {
-    fn start(server: &Server, dir: &Path, name: &str) -> Self {
-        let config = dir.join("scheduler.yaml");
-        std::fs::write(&config, CONFIG).unwrap();
-        let log = dir.join(format!("{name}.log"));
-        let port = free_address().port();
-        let child = pintle()
-            .arg("scheduler")
-            .arg("--config")
-            .arg(&config)
-            .arg("--kubeconfig")
-            .arg(server.kubeconfig())
-            .args(["--bind-address=127.0.0.1", &format!("--secure-port={port}"), "--v=2"])
-            .stdin(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, log }
-    }
-
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
-    }
-
-    async fn exit_code(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "does not end:\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Scheduler {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// Short times, so that the test is.
 const CONFIG: &str = "\
@@ -82,7 +26,6 @@ kind: KubeSchedulerConfiguration
 leaderElection: {resourceName: side, leaseDuration: 8s, renewDeadline: 6s, retryPeriod: 1s}
 profiles: [{schedulerName: side}]
 ";
-const PATIENCE: Duration = Duration::from_secs(300);
 
 fn pod(number: usize) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": format!("p{number}")}, "spec": {
@@ -120,15 +63,6 @@ async fn follow(client: Client, seen: std::sync::Arc<parking_lot::Mutex<Seen>>) 
 /// Nodes by pod.
 type Seen = BTreeMap<String, BTreeSet<String>>;
 
-async fn until(what: &str, logs: &[&Scheduler], mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        let logs: Vec<String> = logs.iter().map(|scheduler| scheduler.log()).collect();
-        assert!(Instant::now() < deadline, "{what}:\n{}", logs.join("\n---\n"));
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 fn leases(client: &Client) -> Api<Lease> {
     Api::namespaced(client.clone(), "kube-system")
 }
@@ -147,10 +81,10 @@ async fn the_leader_is_killed_while_two_thousand_pods_wait() {
     let seen = std::sync::Arc::<parking_lot::Mutex<Seen>>::default();
     let following = tokio::spawn(follow(client.clone(), seen.clone()));
 
-    let first = Scheduler::start(&server, dir.path(), "first");
+    let first = Scheduler::start(&server, dir.path(), "first", CONFIG);
     until("the first leads", &[&first], async || holder(&client).await.is_some()).await;
     let leader = holder(&client).await;
-    let second = Scheduler::start(&server, dir.path(), "second");
+    let second = Scheduler::start(&server, dir.path(), "second", CONFIG);
     until("some are bound", &[&first], async || seen.lock().len() >= 200).await;
     first.signal(nix::sys::signal::Signal::SIGKILL);
     let bound = seen.lock().len();
@@ -194,10 +128,10 @@ async fn a_clean_stop_hands_over_and_a_lost_lease_ends_the_leader() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"), &["--nodes=1", "--runtime=hollow"]).await;
     let client = server.client().await;
-    let mut first = Scheduler::start(&server, dir.path(), "first");
+    let mut first = Scheduler::start(&server, dir.path(), "first", CONFIG);
     until("the first leads", &[&first], async || holder(&client).await.is_some()).await;
     let leader = holder(&client).await;
-    let mut second = Scheduler::start(&server, dir.path(), "second");
+    let mut second = Scheduler::start(&server, dir.path(), "second", CONFIG);
     first.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(first.exit_code().await, Some(0), "{}", first.log());
     until("the second leads", &[&second], async || {

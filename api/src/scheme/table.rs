@@ -34,6 +34,9 @@ const BASE: Resource = Resource {
     verbs: ALL,
 };
 
+/// What is answered and not stored.
+const REVIEW: Resource = Resource { namespaced: false, verbs: &["create"], ..BASE };
+
 /// Every served resource, by group.
 pub static RESOURCES: &[Resource] = &[
     Resource {
@@ -179,6 +182,42 @@ pub static RESOURCES: &[Resource] = &[
         categories: &["all"],
         subresources: &[status(Kind::StatefulSet), SCALE],
         ..BASE
+    },
+    Resource {
+        kind: Kind::SelfSubjectReview,
+        list_kind: "SelfSubjectReviewList",
+        plural: "selfsubjectreviews",
+        singular: "selfsubjectreview",
+        ..REVIEW
+    },
+    Resource {
+        kind: Kind::TokenReview,
+        list_kind: "TokenReviewList",
+        plural: "tokenreviews",
+        singular: "tokenreview",
+        ..REVIEW
+    },
+    Resource {
+        kind: Kind::LocalSubjectAccessReview,
+        list_kind: "LocalSubjectAccessReviewList",
+        plural: "localsubjectaccessreviews",
+        singular: "localsubjectaccessreview",
+        namespaced: true,
+        ..REVIEW
+    },
+    Resource {
+        kind: Kind::SelfSubjectAccessReview,
+        list_kind: "SelfSubjectAccessReviewList",
+        plural: "selfsubjectaccessreviews",
+        singular: "selfsubjectaccessreview",
+        ..REVIEW
+    },
+    Resource {
+        kind: Kind::SubjectAccessReview,
+        list_kind: "SubjectAccessReviewList",
+        plural: "subjectaccessreviews",
+        singular: "subjectaccessreview",
+        ..REVIEW
     },
     Resource {
         kind: Kind::Lease,

@@ -15,8 +15,8 @@ const ANNOTATIONS_BYTES_MAX: usize = 256 << 10;
 const METADATA: Path<'static> = Path::new("metadata");
 
 pub(super) fn object_meta(kind: Kind, metadata: &Value, errors: &mut Errors) {
-    // The bodies of requests below an object take their name from the URL.
-    let is_body = crate::scheme::of(kind).is_none();
+    // The bodies of requests below an object take their name from the URL, and reviews have none.
+    let is_body = crate::scheme::of(kind).is_none_or(|resource| !resource.is_stored());
     names(kind, metadata, is_body, errors);
     namespace(kind, metadata, is_body, errors);
     if metadata["generation"].as_i64().is_some_and(|generation| generation < 0) {

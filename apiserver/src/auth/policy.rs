@@ -26,6 +26,10 @@ pub(super) fn allows(user: &UserInfo, verb: &str, target: &Target) -> bool {
         subresource => format!("{}/{subresource}", target.resource),
     };
     let has = |list: &[&str], wanted: &str| list.iter().any(|own| *own == "*" || *own == wanted);
+    // `system:basic-user`
+    if verb == "create" && SELF_REVIEWS.contains(&resource.as_str()) {
+        return true;
+    }
     ROLES
         .iter()
         .filter(|role| role.user == user.name || user.is_in(role.group))
@@ -39,6 +43,7 @@ pub(super) fn may_read_path(path: &str) -> bool {
     ["/api", "/apis", "/openapi", "/version"].into_iter().any(is)
 }
 
+const SELF_REVIEWS: &[&str] = &["selfsubjectaccessreviews", "selfsubjectreviews"];
 const READ: &[&str] = &["get", "list", "watch"];
 const NOBODY: &str = "\0";
 
@@ -88,6 +93,7 @@ static ROLES: &[Role] = &[
             Rule { verbs: &["patch", "update"], resources: &["pods/status"] },
             EVENTS,
             LEASES,
+            REVIEWS,
         ],
     },
     Role {
@@ -109,6 +115,7 @@ static ROLES: &[Role] = &[
             Rule { verbs: &["create"], resources: &["configmaps", "serviceaccounts"] },
             EVENTS,
             LEASES,
+            REVIEWS,
         ],
     },
     Role {
@@ -145,6 +152,7 @@ static ROLES: &[Role] = &[
             Rule { verbs: &["create"], resources: &["pods/eviction"] },
             EVENTS,
             LEASES,
+            REVIEWS,
         ],
     },
 ];
@@ -154,3 +162,6 @@ const LEASES: Rule = Rule {
     verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
     resources: &["leases"],
 };
+/// For those who ask whether a client may read their metrics.
+const REVIEWS: Rule =
+    Rule { verbs: &["create"], resources: &["subjectaccessreviews", "tokenreviews"] };

@@ -29,11 +29,19 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    pub(crate) fn user(&self, headers: &HeaderMap) -> Option<UserInfo> {
+    /// Whose token this is.
+    pub(crate) fn user(&self, token: &str) -> Option<UserInfo> {
+        self.0.get(token).cloned()
+    }
+
+    /// Whose bearer token a request shows.
+    pub(crate) fn user_of(&self, headers: &HeaderMap) -> Option<UserInfo> {
         let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, token) = value.split_once(' ')?;
-        let bearer = scheme.eq_ignore_ascii_case("bearer");
-        self.0.get(token.trim()).filter(|_| bearer).cloned()
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        self.user(token.trim())
     }
 }
 

@@ -67,7 +67,7 @@ fn start_hollow(
     if args.nodes == 0 {
         return Ok(());
     }
-    let capacity = capacity(&args.data_dir)?;
+    let capacity = capacity(&args.server.data_dir)?;
     let configs = (0..args.nodes)
         .map(|index| Config {
             node_name: node_name(index),
@@ -88,8 +88,8 @@ async fn start_processes(
     plane: &ControlPlane,
     parts: &mut Parts,
 ) -> anyhow::Result<Nodes> {
-    let data_dir = std::fs::canonicalize(&args.data_dir)
-        .with_context(|| format!("find {}", args.data_dir.display()))?;
+    let data_dir = std::fs::canonicalize(&args.server.data_dir)
+        .with_context(|| format!("find {}", args.server.data_dir.display()))?;
     let id = ClusterId::derive(&data_dir.to_string_lossy());
     // What a killed predecessor left: first its processes, then the namespaces they were in.
     cgroup::remove_cluster(&id).await.context("remove the cgroups of an earlier run")?;
