@@ -6,6 +6,7 @@
 
 pub mod decode;
 pub mod defaults;
+pub mod duration;
 pub mod field;
 pub mod fields;
 pub mod labels;

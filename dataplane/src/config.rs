@@ -1,13 +1,15 @@
 //! What one instance of the dataplane is told.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::daemon::Serving;
 use crate::kernel::{NodeNamespace, Pins};
 use crate::plan::{LocalDetector, NodePortAddress};
 
 /// The configuration of one node's dataplane.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The node's name, as in EndpointSlices' `nodeName`.
     pub node_name: String,
@@ -21,6 +23,10 @@ pub struct Config {
     pub node_namespace: NodeNamespace,
     /// Which of the node's addresses node ports answer at; empty: all of them.
     pub node_port_addresses: Vec<NodePortAddress>,
+    /// Whether they answer at 127.0.0.1, if that is one of these addresses.
+    pub localhost_node_ports: bool,
+    /// The node's primary address of its family, if it is not the one in the API.
+    pub node_ip: Option<IpAddr>,
     /// How it is told which clients are the cluster's pods.
     pub local_detector: LocalDetector,
     /// Whether all packets to cluster IPs from outside are masqueraded.
@@ -36,6 +42,10 @@ pub struct Config {
     pub keep_pins: bool,
     /// The sizes of the maps.
     pub limits: Limits,
+    /// An update that waits for longer than this is too late, which the health checks say.
+    pub health_timeout: Duration,
+    /// Where kube-proxy's health and metrics endpoints are answered, beside those of the process.
+    pub serving: Serving,
 }
 
 /// How much the maps hold. What does not fit is reported and left out; the rest keeps working.
@@ -73,12 +83,16 @@ impl Config {
             min_sync_period: Duration::ZERO,
             node_namespace: NodeNamespace::Own,
             node_port_addresses: Vec::new(),
+            localhost_node_ports: true,
+            node_ip: None,
             local_detector: LocalDetector::None,
             masquerade_all: false,
             translates_packets: false,
             pins: None,
             keep_pins: false,
             limits: Limits::default(),
+            health_timeout: Duration::from_secs(60),
+            serving: Serving::default(),
         }
     }
 }

@@ -8,8 +8,13 @@ mod health_check;
 mod inbox;
 mod metrics;
 mod node;
+mod scrape;
+mod serving;
 mod status;
 mod sync;
+
+use std::io;
+use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -24,6 +29,8 @@ use follow::{Events, Follower, Watches};
 use health_check::HealthChecks;
 use metrics::Metrics;
 use node::NodePorts;
+use serving::Answers;
+pub use serving::Serving;
 use status::Status;
 use sync::{Engine, NodeTables};
 
@@ -43,6 +50,17 @@ pub enum Error {
         #[source]
         source: LoadError,
     },
+    /// An address that shall be served cannot be.
+    #[error("serve {name} on {address}")]
+    Serve {
+        /// What is served there.
+        name: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// An update of the tables panicked.
     #[error("update the dataplane of node {node}")]
     Panicked {
@@ -61,7 +79,7 @@ pub enum Error {
 /// Tables that an earlier process left are first compared with the API, once all Services and
 /// EndpointSlices are known; until then they answer as they did.
 ///
-/// Adds to `daemon.health`: a readiness check `dataplane/NODE`, which passes once the Services that
+/// Answers kube-proxy's health and metrics endpoints where `config.serving` says. Adds to `daemon.health`: a readiness check `dataplane/NODE`, which passes once the Services that
 /// were there at the start are published, and a liveness check `dataplane-sync/NODE`, which fails
 /// when an update could not be applied for a minute.
 pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result<(), Error> {
@@ -70,8 +88,37 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
     }
     let node = config.node_name.clone();
     // Before anything that takes time: until then nobody is to be told that the node is served.
-    let status = Status::default();
+    let status = Status::new(config.health_timeout);
     status.add_checks(&daemon.health, &node);
+    let metrics = Metrics::of(&daemon.registry, &node);
+    let answers = Answers {
+        status: status.clone(),
+        metrics: metrics.clone(),
+        daemon: daemon.clone(),
+        configz: config.serving.configz.clone(),
+    };
+    let mut servers = serving::start(&config.serving, answers);
+    let outcome = tokio::select! {
+        outcome = serve_node(client, config, &daemon, status, metrics.clone()) => outcome,
+        Some(ended) = servers.join_next(), if !servers.is_empty() => match ended {
+            // They stop on their own only when the daemon does.
+            Ok(outcome) => outcome,
+            Err(source) => Err(Error::Panicked { node, source }),
+        },
+    };
+    metrics.hide_maps();
+    outcome
+}
+
+/// Load the programs and follow the API until `daemon.shutdown` is cancelled.
+async fn serve_node(
+    client: kube::Client,
+    config: Config,
+    daemon: &Daemon,
+    status: Status,
+    metrics: Metrics,
+) -> Result<(), Error> {
+    let node = config.node_name.clone();
     let loading = tokio::task::spawn_blocking({
         let config = config.clone();
         move || load(&config)
@@ -92,12 +139,19 @@ pub async fn run(client: kube::Client, config: Config, daemon: Daemon) -> Result
         translates_packets: config.translates_packets,
     };
     let engine = Engine::new(tables, planner);
-    let metrics = Metrics::of(&daemon.registry, &node);
+    if let Some(pins) = &config.pins {
+        metrics.show_maps(pins);
+    }
     let health_checks = HealthChecks::new(config.node_namespace.clone(), status.clone());
-    let node_ports = NodePorts::new(config.node_namespace, config.node_port_addresses);
+    let node_ports = NodePorts::new(
+        config.node_namespace,
+        config.node_port_addresses,
+        config.localhost_node_ports,
+    );
     let period = config.min_sync_period;
-    let follower =
-        Follower::new(&node, engine, metrics, status, node_ports, period).asked_by(health_checks);
+    let follower = Follower::new(&node, engine, metrics, status, node_ports, period)
+        .asked_by(health_checks)
+        .at(config.node_ip);
     let outcome = follower.run(watches(&client, &node), &daemon.shutdown).await;
     if let Some(pins) = config.pins.filter(|_| !config.keep_pins) {
         pins.remove().map_err(|error| Error::Load { node, source: LoadError::Pins(error) })?;

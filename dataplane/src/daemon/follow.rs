@@ -1,10 +1,12 @@
 //! The loop: events in, updates out.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher::{self, Event};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -72,6 +74,12 @@ impl<T: Tables> Follower<T> {
         self
     }
 
+    /// This is the node's primary address, whatever the API says.
+    pub(super) fn at(mut self, node_ip: Option<IpAddr>) -> Self {
+        self.inbox.set_node_ip(node_ip);
+        self
+    }
+
     /// Follow the watches until `shutdown`.
     pub(super) async fn run(
         mut self,
@@ -101,6 +109,7 @@ impl<T: Tables> Follower<T> {
                 Some(event) = slices.next() => self.inbox.slice(event, &self.metrics),
                 Some(event) = node.next() => {
                     self.inbox.node(event);
+                    self.status.set_node_leaving(self.inbox.catalog().node().leaving);
                     self.node_ports.choose(self.inbox.catalog().node());
                 }
                 _ = addresses.tick() => {
@@ -134,7 +143,10 @@ impl<T: Tables> Follower<T> {
         self.engine = Some(engine);
         self.schedule.done(Instant::now());
         match result {
-            Ok(synced) => self.report(&synced, start.elapsed()),
+            Ok(synced) => {
+                self.observe_programming();
+                self.report(&synced, start.elapsed());
+            }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(node = self.node, %error, source, "will try again");
@@ -142,6 +154,16 @@ impl<T: Tables> Follower<T> {
             }
         }
         Ok(())
+    }
+
+    /// How long the endpoints that are now in the tables took to get here.
+    fn observe_programming(&mut self) {
+        let now = Timestamp::now();
+        for trigger in self.inbox.take_triggers() {
+            // A clock that differs may put the trigger into the future.
+            let took = Duration::try_from(now.duration_since(trigger)).unwrap_or_default();
+            self.metrics.programmed(took);
+        }
     }
 
     fn report(&mut self, synced: &Synced, took: Duration) {

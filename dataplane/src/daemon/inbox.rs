@@ -1,7 +1,10 @@
 //! What the two watches say, gathered into the catalog.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use kube::runtime::watcher::{self, Event};
 use rustc_hash::FxHashSet;
@@ -12,7 +15,12 @@ use crate::plan::{Catalog, DesiredService, NodeSpec, ServiceName, ServiceSpec, S
 /// The catalog and how far the lists that fill it have come.
 pub(super) struct Inbox {
     node: String,
+    /// The node's primary address, if it is not the API's.
+    node_ip: Option<IpAddr>,
     catalog: Catalog,
+    started: Timestamp,
+    /// When the changes of endpoints that wait for an update were set off, as their controller noted.
+    triggers: Vec<Timestamp>,
     /// Whether changes were taken before, be it none in an empty cluster.
     applied: bool,
     services: Listing,
@@ -43,12 +51,25 @@ impl Inbox {
         let (services, slices) = (Listing::default(), Listing::default());
         Self {
             node: node.to_owned(),
+            node_ip: None,
             catalog: Catalog::default(),
+            started: Timestamp::now(),
+            triggers: Vec::new(),
             applied: false,
             services,
             slices,
             node_known: false,
         }
+    }
+
+    /// This is the node's primary address, whatever the API says.
+    pub(super) fn set_node_ip(&mut self, ip: Option<IpAddr>) {
+        self.node_ip = ip;
+    }
+
+    /// When the changes were set off that have been taken and are applied now.
+    pub(super) fn take_triggers(&mut self) -> Vec<Timestamp> {
+        std::mem::take(&mut self.triggers)
     }
 
     /// Whether there is something to apply: once all is known that was there at the start, and from
@@ -92,6 +113,7 @@ impl Inbox {
         metrics: &Metrics,
     ) {
         let Some(event) = self.heard(event) else { return };
+        let mut trigger = None;
         let news = match self.slices.read(event) {
             News::Listed => {
                 self.catalog.retain_slices(&self.slices.seen);
@@ -100,11 +122,15 @@ impl Inbox {
             News::Nothing => false,
             News::Removed(name) => self.catalog.set_slice(&name, None),
             News::Set(name, slice) => {
+                trigger = last_change(&slice);
                 self.catalog.set_slice(&name, SliceSpec::from_object(&slice, &self.node))
             }
         };
         if news {
             metrics.queued(Kind::EndpointSlice);
+            // What changed before this process began says nothing of it.
+            let recent = trigger.filter(|time| *time > self.started);
+            self.triggers.extend(recent.filter(|_| self.triggers.len() < TRIGGERS_MAX));
         }
     }
 
@@ -113,7 +139,11 @@ impl Inbox {
         let Some(event) = self.heard(event) else { return };
         match event {
             Event::Apply(node) | Event::InitApply(node) => {
-                self.catalog.set_node(NodeSpec::from_object(&node));
+                let mut spec = NodeSpec::from_object(&node);
+                if let Some(ip) = self.node_ip {
+                    spec.addresses.insert(0, ip);
+                }
+                self.catalog.set_node(spec);
             }
             // kube-proxy goes on with what it knew.
             Event::Delete(_) | Event::Init => {}
@@ -162,6 +192,15 @@ impl Listing {
         }
     }
 }
+
+/// The annotation of the endpoints' controller: when the pod or Service changed.
+fn last_change(slice: &EndpointSlice) -> Option<Timestamp> {
+    let annotations = slice.metadata.annotations.as_ref()?;
+    annotations.get("endpoints.kubernetes.io/last-change-trigger-time")?.parse().ok()
+}
+
+/// So many changes may wait for one update; more are not timed.
+const TRIGGERS_MAX: usize = 10_000;
 
 /// An object's namespace and name, which those of the API have.
 fn name(object: &impl Resource) -> Option<ServiceName> {

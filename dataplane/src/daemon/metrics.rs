@@ -1,4 +1,5 @@
-//! kube-proxy's backend-neutral metrics, labelled with the node.
+//! kube-proxy's backend-neutral metrics (`pkg/proxy/metrics`), labelled with the node, and what the
+//! kernel's maps say when they are asked for ([`super::scrape`]).
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -12,7 +13,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry;
 
+use crate::kernel::Pins;
+
+use super::scrape::Scraped;
+use super::status::Probe;
+
 /// One node's metrics.
+#[derive(Clone)]
 pub(super) struct Metrics {
     families: Families,
     node: Labels,
@@ -20,6 +27,12 @@ pub(super) struct Metrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Labels {
+    node: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProbeLabels {
+    code: u16,
     node: String,
 }
 
@@ -36,6 +49,10 @@ struct Families {
     endpoint_changes_pending: Family<Labels, Gauge>,
     service_ports: Family<Labels, Gauge>,
     rejected: Family<Labels, Gauge>,
+    network_programming: Family<Labels, Histogram>,
+    healthz: Family<ProbeLabels, Counter>,
+    livez: Family<ProbeLabels, Counter>,
+    scraped: Scraped,
 }
 
 /// Which kind of object has changed.
@@ -76,6 +93,33 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// kube-proxy's health endpoints were asked.
+    pub(super) fn probed(&self, probe: Probe, code: u16) {
+        let family = match probe {
+            Probe::Healthz => &self.families.healthz,
+            Probe::Livez => &self.families.livez,
+        };
+        family.get_or_create(&ProbeLabels { code, node: self.node.node.clone() }).inc();
+    }
+
+    /// Endpoints that changed so long ago, somewhere, are in the kernel.
+    pub(super) fn programmed(&self, took: Duration) {
+        let family = &self.families.network_programming;
+        family.get_or_create(&self.node).observe(took.as_secs_f64());
+    }
+
+    /// What the maps in these pins say is shown too, for as long as they are there.
+    pub(super) fn show_maps(&self, pins: &Pins) {
+        self.families.scraped.add(&self.node.node, pins);
+    }
+
+    /// The maps are not looked at any more.
+    pub(super) fn hide_maps(&self) {
+        self.families.scraped.remove(&self.node.node);
+    }
+}
+
 /// The families of a registry, registered when first asked for: a family may stand in a registry
 /// once, and all nodes of one process have the same registry.
 fn families(registry: &Registry) -> Families {
@@ -105,6 +149,10 @@ fn register(registry: &mut registry::Registry) -> Families {
         endpoint_changes_pending: Family::default(),
         service_ports: Family::default(),
         rejected: Family::default(),
+        network_programming: Family::new_with_constructor(|| Histogram::new(programming_buckets())),
+        healthz: Family::default(),
+        livez: Family::default(),
+        scraped: Scraped::default(),
     };
     // The registry ends the help with a full stop, and counters' names with _total.
     registry.register(
@@ -152,7 +200,22 @@ fn register(registry: &mut registry::Registry) -> Families {
         "Service addresses and ports that could not be published at the last update",
         families.rejected.clone(),
     );
+    registry.register(
+        "kubeproxy_network_programming_duration_seconds",
+        "Time from the change of a pod or a Service, as the endpoints' controller saw it, to the tables",
+        families.network_programming.clone(),
+    );
+    let (healthz, livez) = (families.healthz.clone(), families.livez.clone());
+    registry.register("kubeproxy_proxy_healthz", "Answers of /healthz by HTTP status", healthz);
+    registry.register("kubeproxy_proxy_livez", "Answers of /livez by HTTP status", livez);
+    registry.register_collector(Box::new(families.scraped.clone()));
     families
+}
+
+/// 0.25 s, 0.5 s, each second to a minute, each five to two, each thirty to five.
+fn programming_buckets() -> impl Iterator<Item = f64> {
+    let seconds = (1..60).chain((60..120).step_by(5)).chain((120..=300).step_by(30));
+    [0.25, 0.5].into_iter().chain(seconds.map(f64::from))
 }
 
 fn now_seconds() -> f64 {
@@ -179,6 +242,10 @@ mod tests {
         has("kubeproxy_sync_proxy_rules_service_changes_pending{node=\"node-0\"} 1");
         has("kubeproxy_sync_proxy_rules_service_changes_pending{node=\"node-1\"} 0");
         has("kubeproxy_sync_proxy_rules_duration_seconds_count{node=\"node-1\"} 1");
+        two.programmed(Duration::from_millis(300));
+        let text_now = encode_metrics(&registry);
+        let bucket = "network_programming_duration_seconds_bucket{le=\"0.5\",node=\"node-1\"} 1";
+        assert!(text_now.contains(bucket), "{text_now}");
         let types = text.matches("# TYPE kubeproxy_sync_proxy_rules_duration_seconds").count();
         assert_eq!(types, 1, "{text}");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::net::IpAddr;
 
-use pintle_ebpf_common::Address;
+use pintle_ebpf_common::{Address, node_address};
 use tokio::task::spawn_blocking;
 
 use crate::kernel::{Link, NodeNamespace};
@@ -14,6 +14,8 @@ use crate::plan::{NodePortAddress, NodeSpec, node_port_addresses};
 pub(super) struct NodePorts {
     namespace: NodeNamespace,
     wanted: Vec<NodePortAddress>,
+    /// Whether loopback addresses may be among them.
+    localhost: bool,
     links: Vec<Link>,
     chosen: BTreeMap<Address, u32>,
     news: bool,
@@ -28,10 +30,14 @@ pub(super) struct NodeNews {
 }
 
 impl NodePorts {
-    pub(super) fn new(namespace: NodeNamespace, wanted: Vec<NodePortAddress>) -> Self {
+    pub(super) fn new(
+        namespace: NodeNamespace,
+        wanted: Vec<NodePortAddress>,
+        localhost: bool,
+    ) -> Self {
         let (links, chosen) = (Vec::new(), BTreeMap::new());
         // An earlier process may have left addresses that are none any more.
-        Self { namespace, wanted, links, chosen, news: true }
+        Self { namespace, wanted, localhost, links, chosen, news: true }
     }
 
     /// Look at the node's links. If that fails they are as they were.
@@ -54,7 +60,8 @@ impl NodePorts {
     pub(super) fn choose(&mut self, node: &NodeSpec) {
         let all: Vec<IpAddr> =
             self.links.iter().flat_map(|link| &link.addresses).copied().collect();
-        let chosen = node_port_addresses(&self.wanted, node, &all);
+        let mut chosen = node_port_addresses(&self.wanted, node, &all);
+        chosen.retain(|_, flags| self.localhost || *flags & node_address::LOOPBACK == 0);
         self.news |= chosen != self.chosen;
         self.chosen = chosen;
     }

@@ -9,12 +9,12 @@
 use std::path::{Path as FilePath, PathBuf};
 
 use pintle_api::decode::{self, Syntax};
+use pintle_api::duration;
 use pintle_api::field::{Errors, Path};
 use pintle_api::syntax;
 use serde_json::Value;
 
 mod arguments;
-mod duration;
 mod plugins;
 mod profile;
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl World {
             Engine::new(kernel.clone(), Planner::new(limits)),
             Metrics::of(&registry, "node-0"),
             status,
-            NodePorts::new(NodeNamespace::Own, Vec::new()),
+            NodePorts::new(NodeNamespace::Own, Vec::new(), true),
             min_sync_period,
         );
         let (services, service_events) = unbounded();

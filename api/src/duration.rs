@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A `metav1.Duration`: nanoseconds, possibly negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,11 @@ impl GoDuration {
     /// Whether it is zero or less.
     pub const fn is_zero_or_less(self) -> bool {
         self.0 <= 0
+    }
+
+    /// Whether it is less than zero.
+    pub const fn is_negative(self) -> bool {
+        self.0 < 0
     }
 
     /// As `std` has it; a negative one is zero.
@@ -157,6 +162,12 @@ impl<'de> Deserialize<'de> for GoDuration {
             return Ok(Self(0));
         }
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for GoDuration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
