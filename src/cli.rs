@@ -1,5 +1,7 @@
 //! The command line. Flags carry the names that Kubernetes' own components use.
 
+mod ignored;
+mod proxy;
 mod scheduler;
 mod simulate;
 
@@ -9,9 +11,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use pintle_component::LogFormat;
-use pintle_dataplane::plan::NodePortAddress;
 use pintle_kubelet::RuntimeKind;
 
+pub(crate) use proxy::{
+    InspectArgs, NodeArgs, ProxyArgs, ProxyCommand, ProxyFieldArgs, ProxyOutput, ProxyRunArgs,
+    TraceArgs,
+};
 pub(crate) use scheduler::{LeaderElectionArgs, SchedulerArgs, ServingArgs};
 pub(crate) use simulate::{
     ClusterArgs, ExplainCommand, ExplainPodArgs, OutputFormat, SimulateArgs,
@@ -62,7 +67,7 @@ pub(crate) enum Command {
     /// The node agent
     Kubelet(KubeletArgs),
     /// The Service dataplane of one node: eBPF in place of kube-proxy
-    Proxy(ProxyArgs),
+    Proxy(Box<ProxyArgs>),
     /// The benchmark harness
     Bench(pintle_bench::Args),
     /// Small servers and clients to try a cluster with, after Kubernetes' test image of this name
@@ -150,36 +155,6 @@ pub(crate) struct KubeletArgs {
     /// What runs the pods
     #[arg(long, default_value = "process", value_name = "RUNTIME")]
     pub(crate) runtime: RuntimeKind,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ProxyArgs {
-    #[command(flatten)]
-    pub(crate) client: ClientArgs,
-    /// Port of the health and metrics endpoints
-    #[arg(long, default_value_t = 10256, value_name = "PORT")]
-    pub(crate) port: u16,
-    /// The node's name; else the machine's host name
-    #[arg(long, value_name = "NAME")]
-    pub(crate) hostname_override: Option<String>,
-    /// The cgroup v2 directory whose processes see the Services; else the root of the hierarchy
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cgroup: Option<PathBuf>,
-    /// The ranges of the cluster's pods, one a family: clients outside them are masqueraded
-    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
-    pub(crate) cluster_cidr: Vec<ipnet::IpNet>,
-    /// Which of the node's addresses node ports answer at: CIDRs, primary, localhost or all; else all
-    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
-    pub(crate) nodeport_addresses: Vec<NodePortAddress>,
-    /// Masquerade all packets to cluster IPs that come from outside the node
-    #[arg(long)]
-    pub(crate) masquerade_all: bool,
-    /// The least milliseconds between two updates of the tables
-    #[arg(long, default_value_t = 0, value_name = "MS")]
-    pub(crate) min_sync_period_ms: u64,
-    /// Remove all that an earlier run left in the kernel, and exit
-    #[arg(long)]
-    pub(crate) cleanup: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,9 +5,11 @@ mod agnhost;
 mod apiserver;
 mod control_plane;
 mod daemon;
+mod proxy;
 mod scheduler;
 mod simulate;
 mod standalone;
+mod table;
 
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::ControllerManager(args) => block_on(&log, daemon::controller_manager(args))?,
         Command::Explain(ExplainCommand::Pod(args)) => return simulate::explain_pod(&args),
         Command::Kubelet(args) => block_on(&log, daemon::kubelet(args))?,
-        Command::Proxy(args) => block_on(&log, daemon::proxy(args))?,
+        Command::Proxy(args) => return proxy::run(*args, &log),
         Command::RuntimeExec { args } => {
             return Ok(ExitCode::from(pintle_kubelet::runtime::process::shim::main(args)));
         }

@@ -113,6 +113,13 @@ impl KubeProxyConfiguration {
         configuration
     }
 
+    /// Fill in what is not said. What is said already stays.
+    #[must_use]
+    pub fn completed(mut self) -> Self {
+        self.set_defaults();
+        self
+    }
+
     /// Checks what the file and the flags say together.
     pub fn check(self) -> Result<CheckedConfiguration, Errors> {
         let mut errors = Errors::new();

@@ -4,6 +4,7 @@
 //! [`crate::PinnedMaps`] reads the maps.
 
 mod connection;
+mod drops;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -12,11 +13,12 @@ mod trace;
 use std::collections::{BTreeMap, HashMap};
 
 use pintle_ebpf_common::{
-    Address, Affinity, AffinityKey, Device, Endpoint, Flow, Frontend, FrontendKey, ServiceLabel,
-    Settings, Slot, SlotRun, Tracked, Translation, Tuple,
+    Address, Affinity, AffinityKey, Counters, Device, Endpoint, Flow, Frontend, FrontendKey,
+    ServiceLabel, Settings, Slot, SlotRun, Tracked, Translation, Tuple,
 };
 
 pub use connection::{ConnectionRow, Sockets, connections};
+pub use drops::{DropRow, drops};
 pub use service::{BackendRow, FrontendKind, ServiceRow, backends, services};
 pub use trace::{Place, Step, Trace, TraceRequest, Verdict, trace};
 
@@ -29,8 +31,8 @@ pub struct Tables {
     pub slots: BTreeMap<u32, Slot>,
     /// Whose the numbers are.
     pub services: BTreeMap<u32, ServiceLabel>,
-    /// Connections and datagram flows of each number.
-    pub connections: BTreeMap<u32, u64>,
+    /// What went through each number.
+    pub counters: BTreeMap<u32, Counters>,
     /// Where node ports answer.
     pub node_addresses: BTreeMap<Address, u32>,
     /// The programs' settings.

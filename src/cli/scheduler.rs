@@ -6,8 +6,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 use pintle_scheduler_runner::configuration::GoDuration;
+
+use super::ignored::{self, IgnoredFlag, go_bool};
 
 #[derive(Debug, Args)]
 pub(crate) struct SchedulerArgs {
@@ -110,8 +112,8 @@ pub(crate) struct IgnoredArgs {
     pub(crate) given: Vec<&'static str>,
 }
 
-/// Flags of kube-scheduler 1.35 without a counterpart, and whether they take a value.
-const IGNORED: &[(&str, bool)] = &[
+/// Flags of kube-scheduler 1.35 without a counterpart.
+const IGNORED: &[IgnoredFlag] = &[
     ("allow-metric-labels", true),
     ("allow-metric-labels-manifest", true),
     ("authentication-skip-lookup", false),
@@ -154,8 +156,7 @@ const IGNORED: &[(&str, bool)] = &[
 
 impl FromArgMatches for IgnoredArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let names = IGNORED.iter().map(|(name, _)| *name);
-        Ok(Self { given: names.filter(|name| matches.contains_id(name)).collect() })
+        Ok(Self { given: ignored::given(matches, IGNORED) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -166,25 +167,10 @@ impl FromArgMatches for IgnoredArgs {
 
 impl Args for IgnoredArgs {
     fn augment_args(command: Command) -> Command {
-        command.args(IGNORED.iter().map(|&(name, takes_value)| {
-            let arg = Arg::new(name).long(name).hide(true).action(ArgAction::Append);
-            if takes_value {
-                return arg.allow_hyphen_values(true);
-            }
-            arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-        }))
+        ignored::augment(command, IGNORED)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
         Self::augment_args(command)
-    }
-}
-
-/// `strconv.ParseBool`.
-fn go_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(format!("{other:?} is neither true nor false")),
     }
 }

@@ -1,18 +1,15 @@
-//! The parts that run alone against an API server: controller-manager, kubelet, proxy.
+//! The parts that run alone against an API server: controller-manager, kubelet.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use pintle_component::Daemon;
-use pintle_dataplane::Pins;
-use pintle_dataplane::plan::LocalDetector;
 use pintle_kubelet::{Capacity, ProcessConfig, Runtime, RuntimeKind};
-use pintle_node::cgroup::{self, Cgroup};
+use pintle_node::cgroup;
 use pintle_node::{ClusterId, NodeNetwork};
 use tokio::net::TcpListener;
 
-use crate::cli::{ClientArgs, ControllerManagerArgs, KubeletArgs, ProxyArgs};
+use crate::cli::{ClientArgs, ControllerManagerArgs, KubeletArgs};
 use crate::commands::control_plane::hostname;
 
 pub(crate) async fn controller_manager(args: ControllerManagerArgs) -> anyhow::Result<()> {
@@ -58,33 +55,7 @@ fn kubelet_config(args: &KubeletArgs) -> anyhow::Result<pintle_kubelet::Config> 
     })
 }
 
-pub(crate) async fn proxy(args: ProxyArgs) -> anyhow::Result<()> {
-    let node_name = node_name(args.hostname_override.as_deref())?;
-    let pins = Pins::of(PINS_OF_THIS_MACHINE, &node_name);
-    if args.cleanup {
-        return pins.remove().context("remove what is pinned");
-    }
-    serve(&args.client, args.port, async |client, daemon| {
-        let cgroup = match &args.cgroup {
-            Some(path) => Cgroup::at(path),
-            None => Cgroup::at(cgroup::find_or_mount()?),
-        };
-        let config = pintle_dataplane::Config {
-            min_sync_period: Duration::from_millis(args.min_sync_period_ms),
-            node_port_addresses: args.nodeport_addresses,
-            local_detector: LocalDetector::Cidrs(args.cluster_cidr),
-            masquerade_all: args.masquerade_all,
-            translates_packets: true,
-            pins: Some(pins),
-            keep_pins: true,
-            ..pintle_dataplane::Config::new(node_name, cgroup.path())
-        };
-        Ok(pintle_dataplane::run(client, config, daemon).await?)
-    })
-    .await
-}
-
-fn node_name(flag: Option<&str>) -> anyhow::Result<String> {
+pub(crate) fn node_name(flag: Option<&str>) -> anyhow::Result<String> {
     flag.map(str::to_owned)
         .or_else(hostname)
         .ok_or_else(|| anyhow!("--hostname-override: this machine has no name of its own"))
@@ -125,10 +96,6 @@ async fn serve(
     endpoints.await.context("serve health checks and metrics")??;
     outcome
 }
-
-/// Where a node that is the whole machine has its pins; the nodes of a `standalone` have theirs under
-/// the cluster's id.
-const PINS_OF_THIS_MACHINE: &str = "machine";
 
 /// An address that is nobody's (RFC 5737), to ask the routing table with.
 const ROUTE_PROBE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

@@ -62,39 +62,66 @@ impl Collector for Scraped {
         if nodes.is_empty() {
             return Ok(());
         }
-        encode_connections(&mut encoder, &nodes)?;
+        encode_services(&mut encoder, &nodes)?;
         encode_without_local(&mut encoder, &nodes)?;
         encode_events(&mut encoder, &nodes)
     }
 }
 
-fn encode_connections(
+fn encode_services(
     encoder: &mut DescriptorEncoder<'_>,
     nodes: &[NodeFigures],
 ) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(
-        "pintle_dataplane_service_connections",
-        "Connections and datagram flows to a Service's port",
-        None,
-        MetricType::Counter,
-    )?;
-    for NodeFigures { node, rows, .. } in nodes {
-        // A port's addresses share its number.
-        let mut seen = BTreeSet::new();
-        for row in rows.iter().filter(|row| seen.insert(row.id)) {
-            let family_name = if row.address.is_ipv4() { "IPv4" } else { "IPv6" };
-            let labels = [
-                ("node", node.as_str()),
-                ("namespace", &row.namespace),
-                ("service", &row.name),
-                ("port", &row.port_name),
-                ("protocol", row.protocol),
-                ("ip_family", family_name),
-            ];
-            ConstCounter::new(row.connections).encode(family.encode_family(&labels)?)?;
+    type Figures<'a> = &'a [(&'a str, fn(&ServiceRow) -> u64)];
+    let families: [(&str, &str, Figures<'_>); 3] = [
+        (
+            "pintle_dataplane_service_connections",
+            "Connections and datagram flows to a Service's port",
+            &[("", |row| row.connections)],
+        ),
+        (
+            "pintle_dataplane_service_packets",
+            "Packets of a Service's port that were translated on the node's links",
+            &[("to_backend", |row| row.packets_to), ("from_backend", |row| row.packets_from)],
+        ),
+        (
+            "pintle_dataplane_service_bytes",
+            "Bytes of the packets that were translated on the node's links",
+            &[("to_backend", |row| row.bytes_to), ("from_backend", |row| row.bytes_from)],
+        ),
+    ];
+    for (name, help, figures) in families {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for NodeFigures { node, rows, .. } in nodes {
+            // A port's addresses share its number.
+            let mut seen = BTreeSet::new();
+            for row in rows.iter().filter(|row| seen.insert(row.id)) {
+                for (direction, figure) in figures {
+                    let labels = labels(node, row, direction);
+                    let labels = &labels[..labels.len() - usize::from(direction.is_empty())];
+                    let metric = family.encode_family(&labels)?;
+                    ConstCounter::new(figure(row)).encode(metric)?;
+                }
+            }
         }
     }
     Ok(())
+}
+
+fn labels<'a>(
+    node: &'a str,
+    row: &'a ServiceRow,
+    direction: &'a str,
+) -> [(&'static str, &'a str); 7] {
+    [
+        ("node", node),
+        ("namespace", &row.namespace),
+        ("service", &row.name),
+        ("port", &row.port_name),
+        ("protocol", row.protocol),
+        ("ip_family", if row.address.is_ipv4() { "IPv4" } else { "IPv6" }),
+        ("direction", direction),
+    ]
 }
 
 /// kube-proxy counts Services whose policy leaves no endpoint though there are some.
@@ -156,6 +183,8 @@ fn encode_events(
             ("dropped_no_backend", events.dropped_no_backend),
             ("dropped_source", events.dropped_source),
             ("dropped_no_port", events.dropped_no_port),
+            ("dropped_unfit", events.dropped_unfit),
+            ("unrecorded", events.unrecorded),
         ] {
             let labels = [("node", node.as_str()), ("event", kind)];
             ConstCounter::new(number).encode(family.encode_family(&labels)?)?;

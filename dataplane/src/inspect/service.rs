@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use pintle_ebpf_common::{Endpoint, Frontend, FrontendKey, Scope, ServiceLabel, flag};
+use pintle_ebpf_common::{Counters, Endpoint, Frontend, FrontendKey, Scope, ServiceLabel, flag};
 use serde::Serialize;
 
 use super::{Tables, protocol_name, text};
@@ -39,8 +39,19 @@ pub struct ServiceRow {
     pub affinity_seconds: u32,
     /// Whether `loadBalancerSourceRanges` are checked.
     pub checks_source: bool,
+    /// Whether flows choose their backend by consistent hashing.
+    pub consistent: bool,
     /// Connections and datagram flows to the port, at all its addresses.
     pub connections: u64,
+    /// Packets of them to backends that were translated on the node's links: those of clients
+    /// elsewhere. Sockets of the node name the backend themselves, so their packets are not seen.
+    pub packets_to: u64,
+    /// Their bytes.
+    pub bytes_to: u64,
+    /// Packets from backends, likewise.
+    pub packets_from: u64,
+    /// Their bytes.
+    pub bytes_from: u64,
     /// The port's number in the tables.
     pub id: u32,
     /// The backends' table.
@@ -122,6 +133,8 @@ pub fn services(tables: &Tables) -> Vec<ServiceRow> {
 fn row(tables: &Tables, key: FrontendKey, frontend: &Frontend) -> ServiceRow {
     let label = tables.services.get(&frontend.service);
     let [namespace, name, port_name] = names(label);
+    let counters = tables.counters.get(&frontend.service).copied().unwrap_or_default();
+    let Counters { connections, packets_to, bytes_to, packets_from, bytes_from } = counters;
     ServiceRow {
         namespace,
         name,
@@ -136,7 +149,12 @@ fn row(tables: &Tables, key: FrontendKey, frontend: &Frontend) -> ServiceRow {
         external_otherwise: otherwise(frontend, Scope::External),
         affinity_seconds: frontend.affinity_seconds,
         checks_source: frontend.ranges != 0,
-        connections: tables.connections.get(&frontend.service).copied().unwrap_or(0),
+        consistent: frontend.internal_ring.count != 0 || frontend.external_ring.count != 0,
+        connections,
+        packets_to,
+        bytes_to,
+        packets_from,
+        bytes_from,
         id: frontend.service,
         table: frontend.table,
         whole: frontend.is_sealed_for(key),

@@ -262,7 +262,7 @@ fn masqueraded() -> Flows {
     ];
     let tracked = entries.map(|(hook, from, to, new_from, new_to, flags)| {
         let to_tuple = tuple(hook, new_from, new_to);
-        (tuple(hook, from, to), Tracked { to: to_tuple, paired_ns: 0, flags, service: 1 })
+        (tuple(hook, from, to), Tracked { to: to_tuple, paired_ticks: 0, flags, service: 1 })
     });
     Flows { tracked: tracked.into(), ..Flows::default() }
 }

@@ -7,8 +7,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use pintle_ebpf_common::{
-    Address, AffinityKey, Endpoint, Frontend, FrontendKey, Scope, SlotRun, SourceRange, Tuple,
-    device, flag, hook, node_address, protocol, seal, setting, tracked,
+    Address, AffinityKey, Endpoint, Frontend, FrontendKey, Scope, Slot, SlotRun, SourceRange,
+    Tuple, device, flag, hook, node_address, protocol, seal, setting, tracked,
 };
 use serde::Serialize;
 
@@ -108,6 +108,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    #[expect(clippy::needless_pass_by_value, reason = "what is printed is made on the spot")]
     fn step(&mut self, table: &'static str, key: impl ToString, found: impl ToString) {
         self.steps.push(Step { table, key: key.to_string(), found: found.to_string() });
     }
@@ -312,20 +313,14 @@ impl Walk<'_> {
         };
         if frontend.affinity_seconds != 0 {
             let (found, rule) = self.affinity(frontend, &backends);
-            if let Some(endpoint) = found {
-                return (backend(&[endpoint]), rule);
-            }
-            return (backend(&backends), rule);
+            let numbered = self.numbered(key, frontend, scope, &backends);
+            return match found.or(numbered.map(|(chosen, _)| chosen)) {
+                Some(endpoint) => (backend(&[endpoint]), rule),
+                None => (backend(&backends), rule),
+            };
         }
-        if self.place == Place::Outside && key.protocol == protocol::UDP {
-            let Endpoint { address, port_be, .. } = endpoint(self.request.source);
-            let flow = seal([address.high_be, address.low_be, u64::from(port_be)]);
-            let number = seal([flow, key.address.low_be, key.port_word()]) as u32;
-            let at = (u64::from(number) * backends.len() as u64) >> 32;
-            if let Some(chosen) = backends.get(at as usize) {
-                let rule = "a UDP flow keeps the backend that its addresses and ports name";
-                return (backend(&[*chosen]), rule.to_owned());
-            }
+        if let Some((chosen, rule)) = self.numbered(key, frontend, scope, &backends) {
+            return (backend(&[chosen]), rule.to_owned());
         }
         let rule = match (key.protocol, backends.len()) {
             (_, 1) => "the only endpoint".to_owned(),
@@ -333,6 +328,42 @@ impl Walk<'_> {
             _ => "each connection draws one, with equal chances".to_owned(),
         };
         (backend(&backends), rule)
+    }
+
+    /// The backend that a flow's number falls on, where flows have one.
+    fn numbered(
+        &mut self,
+        key: FrontendKey,
+        frontend: &Frontend,
+        scope: Scope,
+        backends: &[Endpoint],
+    ) -> Option<(Endpoint, &'static str)> {
+        let ring = frontend.ring(scope);
+        if self.place != Place::Outside || ring.count == 0 && key.protocol != protocol::UDP {
+            return None;
+        }
+        let Endpoint { address, port_be, .. } = endpoint(self.request.source);
+        let number = if ring.count != 0 && frontend.affinity_seconds != 0 {
+            seal([address.high_be, address.low_be]) as u32
+        } else {
+            let high = address.high_be ^ key.address.high_be;
+            let flow = seal([high, address.low_be, u64::from(port_be)]);
+            seal([flow, key.address.low_be, key.port_word()]) as u32
+        };
+        let spread = |count: u32| ((u64::from(number) * u64::from(count)) >> 32) as u32;
+        if ring.count == 0 {
+            let chosen = backends.get(spread(u32::try_from(backends.len()).ok()?) as usize)?;
+            return Some((
+                *chosen,
+                "a UDP flow keeps the backend that its addresses and ports name",
+            ));
+        }
+        let place = spread(ring.count);
+        let slot = self.tables.slots.get(&(ring.base + place / Slot::PLACES))?;
+        let at = slot.place(frontend.table, place % Slot::PLACES)?;
+        let chosen = *backends.get(usize::from(at))?;
+        self.step("SLOTS", format!("place {place} of {}", ring.count), socket_addr(chosen));
+        Some((chosen, "consistent hashing: the place that the flow's number falls on"))
     }
 
     /// Where the client was sent before, if it is known and still counts.

@@ -7,14 +7,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
+use std::iter::Sum;
 use std::path::PathBuf;
 
 use aya::Pod;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray};
 use pintle_ebpf_common::{
-    Address, Affinity, AffinityKey, Device, Endpoint, Flow, Frontend, FrontendKey, ServiceLabel,
-    Settings, Slot, SlotRun, SourceRange, Tracked, Translation, Tuple, event,
+    Address, Affinity, AffinityKey, Device, Drop, Endpoint, Flow, Frontend, FrontendKey,
+    ServiceLabel, Settings, Slot, SlotRun, SourceRange, Tracked, Translation, Tuple, event,
 };
 
 use super::load::Events;
@@ -75,7 +76,7 @@ impl PinnedMaps {
         let services: BTreeMap<_, _> = self.hash::<u32, ServiceLabel, _>("SERVICES")?;
         Ok(Tables {
             slots: self.slots(&frontends)?,
-            connections: self.per_cpu_sums("CONNECTIONS", services.keys().copied())?,
+            counters: self.per_cpu_sums("COUNTERS", services.keys().copied())?,
             node_addresses: self.hash::<Address, u32, _>("NODE_ADDRESSES")?,
             settings: self.settings()?,
             source_ranges: self.source_ranges()?,
@@ -85,11 +86,11 @@ impl PinnedMaps {
         })
     }
 
-    /// The published addresses, whose they are, and how many connections each port has had.
+    /// The published addresses, whose they are, and what went through each port.
     pub fn services(&self) -> Result<Tables, PinnedError> {
         let services: BTreeMap<_, _> = self.hash::<u32, ServiceLabel, _>("SERVICES")?;
         Ok(Tables {
-            connections: self.per_cpu_sums("CONNECTIONS", services.keys().copied())?,
+            counters: self.per_cpu_sums("COUNTERS", services.keys().copied())?,
             frontends: self.hash::<FrontendKey, Frontend, _>("FRONTENDS")?,
             services,
             ..Tables::default()
@@ -108,7 +109,7 @@ impl PinnedMaps {
 
     /// What the programs have counted.
     pub fn events(&self) -> Result<Events, PinnedError> {
-        let sums = self.per_cpu_sums("EVENTS", 0..event::COUNT)?;
+        let sums: BTreeMap<u32, u64> = self.per_cpu_sums("EVENTS", 0..event::COUNT)?;
         let count = |kind| sums.get(&kind).copied().unwrap_or(0);
         Ok(Events {
             refused: count(event::REFUSED),
@@ -116,7 +117,21 @@ impl PinnedMaps {
             dropped_no_backend: count(event::DROPPED_NO_BACKEND),
             dropped_source: count(event::DROPPED_SOURCE),
             dropped_no_port: count(event::DROPPED_NO_PORT),
+            dropped_unfit: count(event::DROPPED_UNFIT),
+            unrecorded: count(event::UNRECORDED),
         })
+    }
+
+    /// The latest drops and refusals, the oldest first; see [`crate::Dataplane::drops`].
+    pub fn drops(&self) -> Result<Vec<Drop>, PinnedError> {
+        let map: PerCpuArray<MapData, Drop> = self.map("DROPS", Map::PerCpuArray)?;
+        let mut found = Vec::new();
+        for entry in 0..map.len() {
+            let of_cpus = map.get(&entry, 0).map_err(self.failed("DROPS"))?;
+            found.extend(of_cpus.iter().filter(|drop| drop.is_whole()).copied());
+        }
+        found.sort_unstable_by_key(|drop| drop.at_ns);
+        Ok(found)
     }
 
     fn slots(
@@ -124,7 +139,11 @@ impl PinnedMaps {
         frontends: &BTreeMap<FrontendKey, Frontend>,
     ) -> Result<BTreeMap<u32, Slot>, PinnedError> {
         let map: Array<MapData, Slot> = self.map("SLOTS", Map::Array)?;
-        let runs = frontends.values().flat_map(|frontend| [frontend.internal, frontend.external]);
+        let in_slots = |ring: SlotRun| SlotRun { count: ring.count.div_ceil(Slot::PLACES), ..ring };
+        let runs = frontends.values().flat_map(|frontend| {
+            let rings = [frontend.internal_ring, frontend.external_ring].map(in_slots);
+            [frontend.internal, frontend.external].into_iter().chain(rings)
+        });
         let mut slots = BTreeMap::new();
         for SlotRun { base, count } in runs {
             // A record that is not whole may name any.
@@ -156,16 +175,16 @@ impl PinnedMaps {
         entries.collect()
     }
 
-    fn per_cpu_sums(
+    fn per_cpu_sums<T: Pod + Sum>(
         &self,
         name: &'static str,
         keys: impl Iterator<Item = u32>,
-    ) -> Result<BTreeMap<u32, u64>, PinnedError> {
-        let map: PerCpuArray<MapData, u64> = self.map(name, Map::PerCpuArray)?;
+    ) -> Result<BTreeMap<u32, T>, PinnedError> {
+        let map: PerCpuArray<MapData, T> = self.map(name, Map::PerCpuArray)?;
         let mut sums = BTreeMap::new();
         for key in keys.filter(|key| *key < map.len()) {
             let values = map.get(&key, 0).map_err(self.failed(name))?;
-            sums.insert(key, values.iter().sum());
+            sums.insert(key, values.iter().copied().sum());
         }
         Ok(sums)
     }

@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Where one node's maps and links are pinned.
@@ -41,18 +41,28 @@ impl Pins {
         Self { node: Path::new(BPF_FS).join(DIRECTORY).join(cluster).join(node) }
     }
 
-    /// All nodes that have pins on this machine.
+    /// All nodes that have pins on this machine; none if this process may not look.
     #[must_use]
     pub fn list() -> Vec<Self> {
-        let list = |path: &Path| -> Vec<PathBuf> {
-            let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-            paths.sort();
-            paths
+        Self::try_list().unwrap_or_default()
+    }
+
+    /// All nodes that have pins on this machine.
+    pub fn try_list() -> Result<Vec<Self>, PinsError> {
+        let list = |path: &Path| match fs::read_dir(path) {
+            Ok(entries) => {
+                let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+                paths.sort();
+                Ok(paths)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(failed("look into", path)(error)),
         };
-        let clusters = list(&Path::new(BPF_FS).join(DIRECTORY));
-        let nodes = clusters.iter().flat_map(|cluster| list(cluster));
-        nodes.map(|node| Self { node }).collect()
+        let mut nodes = Vec::new();
+        for cluster in list(&Path::new(BPF_FS).join(DIRECTORY))? {
+            nodes.extend(list(&cluster)?.into_iter().map(|node| Self { node }));
+        }
+        Ok(nodes)
     }
 
     /// The directory of the node.
@@ -87,6 +97,20 @@ impl Pins {
             }
         }
         Ok(())
+    }
+
+    /// Unmount the bpf file system if an earlier [`Pins`] mounted it and nothing is pinned in it. Returns
+    /// whether it was.
+    pub fn unmount() -> Result<bool, PinsError> {
+        let path = Path::new(BPF_FS);
+        let mounts = fs::read_to_string("/proc/self/mountinfo")
+            .map_err(failed("read", Path::new("/proc/self/mountinfo")))?;
+        let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        if !is_empty || !is_mounted_by_us(&mounts) {
+            return Ok(false);
+        }
+        umount(path).map_err(|error| failed("unmount", path)(error.into()))?;
+        Ok(true)
     }
 
     /// The directory of this layout, made if need be, on a file system that can hold it.
@@ -125,10 +149,17 @@ fn mount_bpf_fs() -> Result<(), PinsError> {
     if kind.filesystem_type() == BPF_FS_MAGIC {
         return Ok(());
     }
-    mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), Some("mode=700"))
+    mount(Some(MOUNT_SOURCE), path, Some("bpf"), MsFlags::empty(), Some("mode=700"))
         .map_err(|error| failed("mount a bpf file system at", path)(error.into()))?;
     tracing::info!(path = BPF_FS, "mounted a bpf file system, of which there was none");
     Ok(())
+}
+
+/// Whether the mount on top at [`BPF_FS`] bears our name.
+fn is_mounted_by_us(mountinfo: &str) -> bool {
+    let on_top = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some(BPF_FS));
+    let kind = on_top.and_then(|line| line.split_once(" - "));
+    kind.is_some_and(|(_, kind)| kind.split(' ').take(2).eq(["bpf", MOUNT_SOURCE]))
 }
 
 fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinsError {
@@ -139,6 +170,28 @@ fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PinsError
 /// Where bpf file systems are mounted by convention.
 const BPF_FS: &str = "/sys/fs/bpf";
 const DIRECTORY: &str = "pintle";
+/// What a file system that we have mounted calls its device, so that it is known as ours.
+const MOUNT_SOURCE: &str = "pintle";
 
 /// Changes with any key or value of a map.
 const LAYOUT: &str = "v3";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_of_ours_is_known_by_its_name() {
+        let line = |path: &str, kind: &str, source: &str| {
+            format!("52 29 0:40 / {path} rw,relatime shared:1 - {kind} {source} rw,mode=700\n")
+        };
+        let ours = line(BPF_FS, "bpf", MOUNT_SOURCE);
+        assert!(is_mounted_by_us(&ours));
+        let theirs = line(BPF_FS, "bpf", "bpf");
+        assert!(!is_mounted_by_us(&theirs));
+        assert!(!is_mounted_by_us(&format!("{ours}{theirs}")), "the one on top counts");
+        assert!(is_mounted_by_us(&format!("{theirs}{ours}{}", line("/sys", "sysfs", "sysfs"))));
+        assert!(!is_mounted_by_us(&line("/mnt", "bpf", MOUNT_SOURCE)));
+        assert!(!is_mounted_by_us(""));
+    }
+}

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use pintle_scheduler_core::explain::{Explanation, NodeExplanation};
 
 use crate::cli::OutputFormat;
+use crate::commands::table::table;
 
 /// How much to show.
 #[derive(Clone, Copy)]
@@ -172,22 +171,6 @@ fn refusals(text: &mut String, nodes: &[NodeExplanation], counted: bool) {
 }
 
 /// Columns as kubectl prints them.
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, COLUMN_GAP));
-    }
-    let mut text = String::new();
-    for line in table.lines() {
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 fn or_none(value: &Option<String>) -> String {
     value.clone().unwrap_or_else(|| NONE.to_owned())
 }
@@ -204,5 +187,3 @@ fn listed(names: &[String]) -> String {
 
 /// As kubectl has it.
 const NONE: &str = "<none>";
-/// As kubectl has it.
-const COLUMN_GAP: u16 = 3;
