@@ -91,10 +91,7 @@ mod tests {
                 let figures = run.execute(&ProgressBar::hidden());
                 let figures = figures.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
                 assert_eq!(figures.overcommitted, 0, "{}", case.name);
-                // Preemption is not there yet.
-                if !case.name.starts_with("Preemption") {
-                    assert_eq!(figures.pending, 0, "{}", case.name);
-                }
+                assert_eq!(figures.pending, 0, "{}", case.name);
             }
         }
     }

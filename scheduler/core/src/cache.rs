@@ -122,6 +122,9 @@ impl Cache {
     /// An object other than a node or a pod was added, changed or deleted.
     pub fn apply(&mut self, object: &Object) {
         self.snapshot.objects_mut().apply(object);
+        if matches!(object, Object::PodDisruptionBudget(..)) {
+            self.snapshot.budgets_changed();
+        }
     }
 
     /// Reads from now on what the steps will write.
@@ -149,13 +152,12 @@ impl Cache {
 
     /// Nominates a waiting pod for the node of this name, and no other.
     pub fn nominate(&mut self, info: &Arc<PodInfo>, node: &str) {
-        self.snapshot.nominations_mut().set(Arc::clone(info), node);
+        self.snapshot.nominate(Arc::clone(info), node);
     }
 
     /// Ends the pod's nomination; returns the node that it was for.
     pub fn end_nomination(&mut self, uid: &PodUid) -> Option<Arc<str>> {
-        self.snapshot.nomination_of(uid)?;
-        self.snapshot.nominations_mut().remove(uid)
+        self.snapshot.end_nomination(uid)
     }
 
     /// The eviction of the waiting pod's victims begins, or has ended.

@@ -3,10 +3,14 @@
 //! Mirrors `framework.Diagnosis` and `FitError.Error`: reasons are counted over nodes and sorted as
 //! text, so "10 x" comes before "9 x", as upstream's.
 
+mod refusals;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::framework::{Code, PluginName, PluginSet, Rejection};
+
+pub use refusals::{RefusalKind, Refusals};
 
 /// What each node lacks for a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,7 +18,7 @@ pub struct Diagnosis {
     /// How many nodes there are.
     pub node_count: usize,
     /// Nodes that a filter or an extender refused, and why.
-    pub refused: Vec<Refused>,
+    pub refused: Refusals,
     /// What holds for all nodes not in `refused`: a PreFilter refused the pod, or left them out.
     pub others: Option<Rejection>,
     /// PreFilter's message if it refused the pod as a whole.
@@ -79,26 +83,23 @@ impl Diagnosis {
 
     /// What holds for the node; `None` if nothing is known of it.
     pub fn rejection(&self, node: usize) -> Option<&Rejection> {
-        let refused = self.refused.iter().find(|refused| refused.node == node);
-        refused.map(|refused| &refused.rejection).or(self.others.as_ref())
+        self.refused.get(node).map(|kind| &kind.rejection).or(self.others.as_ref())
     }
 
     /// The nodes on which preemption may help, in order.
     pub fn resolvable(&self) -> Vec<usize> {
-        let others =
-            self.others.as_ref().map_or(Code::UnschedulableAndUnresolvable, Rejection::code);
-        let mut codes = vec![others; self.node_count];
-        for refused in &self.refused {
-            codes[refused.node] = refused.rejection.code();
-        }
-        (0..self.node_count).filter(|&node| codes[node] == Code::Unschedulable).collect()
+        let is_resolvable = |rejection: &Rejection| rejection.code() == Code::Unschedulable;
+        let others = self.others.as_ref().is_some_and(is_resolvable);
+        self.refused.select(self.node_count, others, is_resolvable)
     }
 
     /// `N reason`, sorted as text.
     fn histogram(&self) -> Vec<String> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for reason in self.refused.iter().flat_map(|refused| refused.rejection.reasons()) {
-            *counts.entry(reason).or_default() += 1;
+        for kind in self.refused.kinds() {
+            for reason in kind.rejection.reasons() {
+                *counts.entry(reason).or_default() += kind.count;
+            }
         }
         let rest = self.node_count.saturating_sub(self.refused.len());
         for reason in self.others.iter().filter(|_| rest > 0).flat_map(Rejection::reasons) {

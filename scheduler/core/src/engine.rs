@@ -9,9 +9,11 @@ mod class;
 mod columns;
 mod fixed;
 mod indexed;
+mod local;
 mod overlay;
 mod plan;
 mod probe;
+mod refused;
 mod scan;
 mod scope;
 mod signature;
@@ -28,6 +30,8 @@ use crate::diagnosis::Diagnosis;
 use crate::framework::Profile;
 use crate::pod::PodInfo;
 use crate::preemption::CandidateSearch;
+
+pub(crate) use local::{Local, nominated_from};
 
 pub use indexed::{IndexCounts, Indexed};
 pub use scan::Scan;

@@ -26,7 +26,7 @@ mod scheduler;
 mod testing;
 mod time;
 
-pub use diagnosis::{Diagnosis, Refused};
+pub use diagnosis::{Diagnosis, RefusalKind, Refusals, Refused};
 pub use pod::{
     AffinityTerm, AffinityTerms, HostPort, PodInfo, PodUid, Template, Templates, WeightedTerm,
 };

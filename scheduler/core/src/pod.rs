@@ -27,6 +27,15 @@ pub struct PodUid {
 }
 
 impl PodUid {
+    /// The pod's identity.
+    pub fn of(pod: &Pod) -> Self {
+        let uid = pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty());
+        Self::new(match uid {
+            Some(uid) => Arc::from(uid),
+            None => Arc::from(format!("{}/{}", namespace_of(pod), name_of(pod))),
+        })
+    }
+
     fn new(text: Arc<str>) -> Self {
         let mut hasher = FxHasher::default();
         text.hash(&mut hasher);
@@ -105,13 +114,8 @@ impl Deref for PodInfo {
 impl PodInfo {
     /// Works out what scheduling needs of the pod. Negative requests count as zero.
     pub fn new(pod: Arc<Pod>) -> Self {
-        let uid = pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty());
-        let uid = match uid {
-            Some(uid) => Arc::from(uid),
-            None => Arc::from(format!("{}/{}", namespace_of(&pod), name_of(&pod))),
-        };
         Self {
-            uid: PodUid::new(uid),
+            uid: PodUid::of(&pod),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             template: Arc::new(Template::new(&pod)),
             affinity: AffinityTerms::of(&pod),

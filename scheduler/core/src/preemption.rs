@@ -17,12 +17,13 @@
 mod budget;
 mod choice;
 mod dry_run;
+mod ranking;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use crate::diagnosis::{Diagnosis, Refused};
+use crate::diagnosis::{Diagnosis, RefusalKind, Refusals, Refused};
 use crate::framework::{
     Code, Extender, PostFilter, PostFilterContext, Preemption, PreemptionCandidate, Rejection,
 };
@@ -31,6 +32,7 @@ use crate::pod::PodInfo;
 pub use budget::Budgets;
 pub use choice::{best, importance};
 pub use dry_run::DryRun;
+pub(crate) use ranking::Ranking;
 
 /// How many candidates are enough (`DefaultPreemptionArgs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,20 @@ pub trait CandidateSearch {
     ) -> Candidates {
         DryRun.candidates(context, nodes, enough)
     }
+
+    /// The first of the best of those candidates, or the nodes on which eviction does not help.
+    fn best(
+        &mut self,
+        context: &PostFilterContext<'_>,
+        nodes: &[usize],
+        enough: usize,
+    ) -> Result<PreemptionCandidate, Refusals> {
+        let Candidates { mut found, refused } = self.candidates(context, nodes, enough);
+        match best(&found).first() {
+            Some(&at) => Ok(found.swap_remove(at)),
+            None => Err(refusals(refused)),
+        }
+    }
 }
 
 /// What to do for a pod that no node will have.
@@ -95,9 +111,15 @@ pub fn preempt(
         nodes.rotate_left(usize::try_from(context.random % count).unwrap_or(0));
     }
     let enough = shortlist.size(nodes.len());
+    if extenders(context).next().is_none() {
+        return match search.best(context, &nodes, enough) {
+            Ok(candidate) => PostFilter::Preempt(preemption(context, &candidate)),
+            Err(refused) => explain(context, refused),
+        };
+    }
     let candidates = search.candidates(context, &nodes, enough);
     if candidates.found.is_empty() {
-        return explain(context, candidates);
+        return explain(context, refusals(candidates.refused));
     }
     match pass_extenders(context, candidates.found) {
         Ok(found) => match best(&found).first() {
@@ -138,32 +160,40 @@ fn is_going_by_preemption(pod: &PodInfo) -> bool {
         })
 }
 
+fn refusals(refused: Vec<(usize, Rejection)>) -> Refusals {
+    let refused = refused.into_iter();
+    refused.map(|(node, rejection)| Refused { node, plugin: None, rejection }).collect()
+}
+
 /// Why there is no candidate.
-fn explain(context: &PostFilterContext<'_>, candidates: Candidates) -> PostFilter {
-    let is_error = |rejection: &Rejection| rejection.code() == Code::Error;
-    let errors: Vec<String> = candidates
-        .refused
-        .iter()
-        .filter(|(_, rejection)| is_error(rejection))
-        .map(|(_, rejection)| rejection.message())
-        .collect();
-    if !errors.is_empty() {
+fn explain(context: &PostFilterContext<'_>, refused: Refusals) -> PostFilter {
+    let is_error = |kind: &RefusalKind| kind.rejection.code() == Code::Error;
+    if refused.kinds().any(is_error) {
+        let errors = refused.iter().filter(|(_, kind)| is_error(kind));
+        let errors: Vec<String> = errors.map(|(_, kind)| kind.rejection.message()).collect();
         let message = match errors.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
         return PostFilter::Unhelped(format!("preemption: {message}").into());
     }
-    let refused = candidates.refused.into_iter();
     let diagnosis = Diagnosis {
         node_count: context.snapshot.nodes().len(),
-        refused: refused
-            .map(|(node, rejection)| Refused { node, plugin: None, rejection })
-            .collect(),
+        refused,
         others: Some(Rejection::unresolvable("Preemption is not helpful for scheduling")),
         ..Diagnosis::default()
     };
     PostFilter::Hopeless(format!("preemption: {diagnosis}").into())
+}
+
+/// The extenders that have a say in whom the pod may evict.
+fn extenders<'a>(context: &PostFilterContext<'a>) -> impl Iterator<Item = &'a Arc<dyn Extender>> {
+    let pod = context.pod;
+    context
+        .profile
+        .extenders
+        .iter()
+        .filter(move |extender| extender.supports_preemption() && extender.is_interested(pod))
 }
 
 /// The candidates that the extenders leave.
@@ -171,10 +201,7 @@ fn pass_extenders(
     context: &PostFilterContext<'_>,
     mut found: Vec<PreemptionCandidate>,
 ) -> Result<Vec<PreemptionCandidate>, String> {
-    let has_a_say = |extender: &&Arc<dyn Extender>| {
-        extender.supports_preemption() && extender.is_interested(context.pod)
-    };
-    for extender in context.profile.extenders.iter().filter(has_a_say) {
+    for extender in extenders(context) {
         if found.is_empty() {
             break;
         }

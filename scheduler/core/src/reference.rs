@@ -102,9 +102,9 @@ fn verdicts(
         },
     };
     let mut nodes = vec![left_out(); snapshot.nodes().len()];
-    for Refused { node, plugin, rejection } in &diagnosis.refused {
-        let rejection = rejection.clone();
-        nodes[*node] = NodeVerdict::Rejected { plugin: *plugin, rejection };
+    for (node, kind) in diagnosis.refused.iter() {
+        let rejection = kind.rejection.clone();
+        nodes[node] = NodeVerdict::Rejected { plugin: kind.plugin, rejection };
     }
     let by_extenders = extender_scores(profile, snapshot, pod, feasible);
     let scores = score(profile, snapshot, pod, feasible);
@@ -175,7 +175,7 @@ fn unrefused(
         let name = snapshot.nodes()[*node].name();
         allowed.as_ref().is_none_or(|allowed| allowed.contains(&**name))
     };
-    let is_refused = |node: usize| diagnosis.refused.iter().any(|refused| refused.node == node);
+    let is_refused = |node: usize| diagnosis.refused.get(node).is_some();
     (0..snapshot.nodes().len()).filter(is_allowed).filter(|node| !is_refused(*node)).collect()
 }
 

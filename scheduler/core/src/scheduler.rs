@@ -441,7 +441,11 @@ impl Scheduler {
     }
 
     fn pod_gone(&mut self, pod: &Arc<Pod>, now: Time) {
-        let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
+        // What is there is what goes.
+        let info = match self.cache.pod(&PodUid::of(pod)) {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates)),
+        };
         self.queue.remove(&info.uid);
         self.end_binding(&info.uid);
         self.cache.leave_group(&info);

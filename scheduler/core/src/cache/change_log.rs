@@ -45,13 +45,15 @@ impl RowLog {
 /// The changes of one cache's nodes since it was made.
 #[derive(Debug, Default)]
 pub struct ChangeLog {
-    /// Nodes of which anything changed: the object, or the pods on it.
+    /// Nodes of which anything changed: the object, the pods on it, or those nominated for it.
     pub rows: RowLog,
     /// Nodes whose object changed.
     pub objects: RowLog,
     /// Grows when what ImageLocality reads of all nodes together may have changed: how many there
     /// are, and which images they hold.
     pub images: u64,
+    /// Grows when a PodDisruptionBudget changes.
+    pub budgets: u64,
     /// Which cache this is. Positions in one cache's log mean nothing in another's.
     cache: Arc<()>,
 }
@@ -79,7 +81,7 @@ impl ChangeLog {
         Arc::ptr_eq(&self.cache, &cache.0)
     }
 
-    /// The pods on a node changed.
+    /// The pods on a node changed, or those nominated for it.
     pub(super) fn pods_changed(&mut self, row: usize) {
         self.rows.push(row);
     }
@@ -88,6 +90,11 @@ impl ChangeLog {
     pub(super) fn object_changed(&mut self, row: usize) {
         self.rows.push(row);
         self.objects.push(row);
+    }
+
+    /// A PodDisruptionBudget changed.
+    pub(super) fn budgets_changed(&mut self) {
+        self.budgets += 1;
     }
 
     /// The number of nodes or the images they hold changed.

@@ -3,6 +3,7 @@
 //!
 //! Mirrors `pkg/scheduler/backend/queue/nominator.go`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -16,6 +17,10 @@ pub(super) struct Nominations {
     node_of: FxHashMap<PodUid, Arc<str>>,
     /// Whose victims are being evicted.
     preempting: FxHashSet<PodUid>,
+    /// How many there are of each priority.
+    priorities: BTreeMap<i32, usize>,
+    /// How many of them have pod affinity or anti-affinity.
+    with_affinity: usize,
 }
 
 impl Nominations {
@@ -30,6 +35,15 @@ impl Nominations {
 
     pub(super) fn is_empty(&self) -> bool {
         self.node_of.is_empty()
+    }
+
+    /// The lowest priority of a nominated pod that is at least this.
+    pub(super) fn lowest_from(&self, priority: i32) -> Option<i32> {
+        self.priorities.range(priority..).next().map(|(priority, _)| *priority)
+    }
+
+    pub(super) fn with_affinity(&self) -> usize {
+        self.with_affinity
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -53,16 +67,25 @@ impl Nominations {
         self.remove(&info.uid);
         let node: Arc<str> = Arc::from(node);
         self.node_of.insert(info.uid.clone(), Arc::clone(&node));
+        *self.priorities.entry(info.priority).or_default() += 1;
+        self.with_affinity += usize::from(!info.affinity().is_empty());
         self.by_node.entry(node).or_default().push(info);
     }
 
     /// Returns the node that the pod was nominated for.
     pub(super) fn remove(&mut self, uid: &PodUid) -> Option<Arc<str>> {
         let node = self.node_of.remove(uid)?;
-        if let Some(pods) = self.by_node.get_mut(&node) {
-            pods.retain(|pod| pod.uid != *uid);
-            if pods.is_empty() {
-                self.by_node.remove(&node);
+        let pods = self.by_node.get_mut(&node)?;
+        let at = pods.iter().position(|pod| pod.uid == *uid)?;
+        let info = pods.remove(at);
+        if pods.is_empty() {
+            self.by_node.remove(&node);
+        }
+        self.with_affinity -= usize::from(!info.affinity().is_empty());
+        if let Some(count) = self.priorities.get_mut(&info.priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&info.priority);
             }
         }
         Some(node)

@@ -122,6 +122,17 @@ impl Snapshot {
         !self.nominations.is_empty()
     }
 
+    /// The lowest priority that a nominated pod has and that is at least this one: pods of this
+    /// priority yield to nominated pods from there on. `None` if they yield to none.
+    pub fn yields_from(&self, priority: i32) -> Option<i32> {
+        self.nominations.lowest_from(priority)
+    }
+
+    /// Whether any nominated pod has pod affinity or anti-affinity.
+    pub fn has_nominations_with_affinity(&self) -> bool {
+        self.nominations.with_affinity() > 0
+    }
+
     /// The names of nodes that pods are nominated for. They may be unknown.
     pub fn nodes_with_nominations(&self) -> impl Iterator<Item = &Arc<str>> {
         self.nominations.nodes()
@@ -147,6 +158,31 @@ impl Snapshot {
 
     pub(super) fn nominations_mut(&mut self) -> &mut Nominations {
         Arc::make_mut(&mut self.nominations)
+    }
+
+    /// Nominates the pod for the node of this name, and no other.
+    pub(super) fn nominate(&mut self, info: Arc<PodInfo>, node: &str) {
+        self.end_nomination(&info.uid);
+        self.nominations_mut().set(info, node);
+        self.nominated_changed(node);
+    }
+
+    /// Returns the node that the pod was nominated for.
+    pub(super) fn end_nomination(&mut self, uid: &PodUid) -> Option<Arc<str>> {
+        self.nomination_of(uid)?;
+        let node = self.nominations_mut().remove(uid)?;
+        self.nominated_changed(&node);
+        Some(node)
+    }
+
+    pub(super) fn budgets_changed(&mut self) {
+        self.log(ChangeLog::budgets_changed);
+    }
+
+    fn nominated_changed(&mut self, node: &str) {
+        if let Some(at) = self.index_of(node) {
+            self.log(|changes| changes.pods_changed(at));
+        }
     }
 
     /// Changes the pods on one node (an index) without a note of it.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::columns::{Columns, Demand, Row, sum};
 use super::fixed::Fixed;
+use super::local::with_nominated;
 use super::plan::Plan;
 use super::probe::{Probe, Unusual};
+use super::refused::Refused;
 use super::signature::Signature;
 use super::tournament::{Best, NONE, Tournament};
 use crate::cache::{ChangeLog, NodeInfo, Snapshot};
@@ -20,8 +22,12 @@ pub(super) struct Class {
     pub(super) plan: usize,
     /// Which [`Fixed`] it is built on.
     pub(super) fixed: usize,
+    /// Its pods yield to nominated pods of at least this priority.
+    pub(super) yields_from: Option<i32>,
     /// Whether it was used since the clock hand last passed.
     pub(super) is_recent: bool,
+    /// Why nodes refuse its pods.
+    pub(super) refused: Refused,
     /// Any pod of the class.
     pod: Arc<PodInfo>,
     demand: Option<Demand>,
@@ -62,13 +68,16 @@ impl Class {
         pod: &Arc<PodInfo>,
         plan: usize,
         fixed: usize,
+        yields_from: Option<i32>,
         demand: Option<Demand>,
     ) -> Self {
         Self {
             signature: Arc::clone(&pod.signature),
             plan,
             fixed,
+            yields_from,
             is_recent: true,
+            refused: Refused::default(),
             pod: Arc::clone(pod),
             demand,
             tree: Tournament::default(),
@@ -170,10 +179,13 @@ impl Class {
             // Past the end is a node that is gone; those that took its place are logged.
             let Some(node) = sources.snapshot.nodes().get(row) else { continue };
             let base = sources.fixed.base[row];
-            let moving = match self.arithmetic(node) {
-                Some(score) => score,
-                None => slow(&mut probe, sources, &pod)?.ask(node)?,
-            };
+            let mut moving = self.moving(node, &mut probe, sources, &pod)?;
+            if moving != NONE
+                && let Some(node) = with_nominated(node, sources.snapshot, self.yields_from)
+                && self.moving(&node, &mut probe, sources, &pod)? == NONE
+            {
+                moving = NONE;
+            }
             let mut total = sum(base, moving);
             let scales = self.scales.iter_mut().zip(&sources.fixed.raws);
             for ((scale, raws), (weighted, reverse)) in scales.zip(&sources.plan.scaled_scores) {
@@ -186,6 +198,37 @@ impl Class {
             self.tree.set(row, total);
         }
         Ok(true)
+    }
+
+    /// What the pods on the node leave of its worth.
+    #[inline]
+    fn moving<'a>(
+        &self,
+        node: &NodeInfo,
+        probe: &mut Option<Probe<'a>>,
+        sources: &Sources<'a>,
+        pod: &'a PodInfo,
+    ) -> Result<i32, Unusual> {
+        match self.arithmetic(node) {
+            Some(score) => Ok(score),
+            None => slow(probe, sources, pod)?.ask(node),
+        }
+    }
+
+    /// Leaves out the nodes that do not have room for a pod beside those nominated for them.
+    fn yield_rows(&self, sources: &Sources<'_>, totals: &mut [i32]) -> Result<(), Unusual> {
+        let (pod, snapshot) = (Arc::clone(&self.pod), sources.snapshot);
+        let mut probe = None;
+        for row in snapshot.nodes_with_nominations().filter_map(|name| snapshot.index_of(name)) {
+            if totals[row] != NONE
+                && let Some(node) =
+                    with_nominated(&snapshot.nodes()[row], snapshot, self.yields_from)
+                && self.moving(&node, &mut probe, sources, &pod)? == NONE
+            {
+                totals[row] = NONE;
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -223,7 +266,10 @@ impl Class {
                 }
             }
         }
-        self.rank(plan, fixed, &mut totals)?;
+        if self.yields_from.is_some() {
+            self.yield_rows(sources, &mut totals)?;
+        }
+        self.rank(sources.plan, sources.fixed, &mut totals)?;
         self.tree.fill(totals);
         Ok(())
     }

@@ -2,8 +2,7 @@
 //!
 //! The life of a decision is told in `docs/scheduler-engine.md`. In short: find the pod's class, let
 //! it take over the rows that changed since it was last used, pick one of its best nodes. What the
-//! index does not hold exactly ([`super::scope`]) is decided by [`Scan`], and so is the diagnosis of
-//! a pod that no node will have.
+//! index does not hold exactly ([`super::scope`]) is decided by [`Scan`].
 
 #[cfg(test)]
 mod tests;
@@ -16,15 +15,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::class::{Class, Sources};
 use super::columns::{Columns, Demand};
 use super::fixed::Fixed;
+use super::local::Local;
 use super::overlay::{Answers, Overlay};
 use super::plan::Plan;
 use super::signature::Signature;
 use super::{Engine, Scan};
 use crate::cache::{CacheId, ChangeLog, Snapshot};
-use crate::diagnosis::Diagnosis;
-use crate::framework::Profile;
+use crate::diagnosis::{Diagnosis, Refusals};
+use crate::framework::{Plugin, PostFilterContext, PreemptionCandidate, Profile};
 use crate::pod::PodInfo;
-use crate::preemption::CandidateSearch;
+use crate::preemption::{CandidateSearch, DryRun, Ranking};
 
 /// The engine of production.
 #[derive(Debug, Default)]
@@ -39,6 +39,9 @@ pub struct Indexed {
     fixed_by_bytes: FxHashMap<(usize, Box<[u8]>), usize>,
     classes: Vec<Class>,
     by_signature: Vec<FxHashMap<Arc<Signature>, usize>>,
+    /// The same of classes that yield to nominated pods: by plan and from which priority on.
+    yielding: FxHashMap<(usize, i32), FxHashMap<Arc<Signature>, usize>>,
+    ranking: Ranking,
     /// Signatures of pods for which few nodes come into question that were seen once.
     seen: FxHashSet<Arc<Signature>>,
     /// Where the search for a class to give up goes on.
@@ -76,17 +79,69 @@ impl Engine for Indexed {
             self.counts.indexed += 1;
             return Ok(node);
         }
+        if let Some(diagnosis) = self.explain(profile, snapshot, pod) {
+            self.counts.indexed += 1;
+            return Err(diagnosis);
+        }
         self.counts.scanned += 1;
         self.scan.decide(profile, snapshot, pod, random)
     }
 }
 
-impl CandidateSearch for Indexed {}
+impl CandidateSearch for Indexed {
+    fn best(
+        &mut self,
+        context: &PostFilterContext<'_>,
+        nodes: &[usize],
+        enough: usize,
+    ) -> Result<PreemptionCandidate, Refusals> {
+        let PostFilterContext { profile, snapshot, pod, .. } = *context;
+        let Some((plan, changes)) = self.local_plan(profile, snapshot, pod) else {
+            return DryRun.best(context, nodes, enough);
+        };
+        let Some(local) = Local::new(profile, pod, snapshot) else {
+            return DryRun.best(context, nodes, enough);
+        };
+        self.ranking.best(plan, &local, context, changes, (nodes, enough))
+    }
+}
 
 impl Indexed {
     /// How decisions were made so far.
     pub fn counts(&self) -> IndexCounts {
         self.counts
+    }
+
+    /// The plan, if only plugins that look at one node at a time have something to say of the pod,
+    /// and the changes that the index follows.
+    fn local_plan<'a>(
+        &mut self,
+        profile: &Profile,
+        snapshot: &'a Snapshot,
+        pod: &PodInfo,
+    ) -> Option<(usize, &'a ChangeLog)> {
+        let changes = snapshot.changes()?;
+        self.follow(changes);
+        let at = self.plan(profile);
+        let plan = &self.plans[at];
+        (plan.covers(pod, snapshot) && plan.wide(pod, snapshot).is_empty()).then_some((at, changes))
+    }
+
+    /// Why no node will have the pod; `None` if the index does not hold the answer.
+    fn explain(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+    ) -> Option<Box<Diagnosis>> {
+        let (_, changes) = self.local_plan(profile, snapshot, pod)?;
+        let at = self.class_at(profile, snapshot, pod)?;
+        let local = Local::new(profile, pod, snapshot)?;
+        let class = &mut self.classes[at];
+        if class.best().is_some() {
+            return None;
+        }
+        class.refused.diagnosis(&local, snapshot, changes, pod, class.yields_from)
     }
 
     /// A node from the index; `None` if it does not hold the answer, or no node will do.
@@ -100,7 +155,13 @@ impl Indexed {
         let at = self.class_at(profile, snapshot, pod)?;
         let class = &self.classes[at];
         let plan = &self.plans[class.plan];
-        let wide = plan.wide(pod, snapshot);
+        let wide = wide(plan, class, pod, snapshot)?;
+        if snapshot.nomination_of(&pod.uid).is_some()
+            && let Some((row, Ok(()))) =
+                Local::new(profile, pod, snapshot)?.check_nominated(snapshot, pod)
+        {
+            return Some(row);
+        }
         let counters = &mut self.scan.counters;
         let answers = match wide.as_slice() {
             [] => None,
@@ -127,7 +188,7 @@ impl Indexed {
         let class = &self.classes[at];
         let plan = &self.plans[class.plan];
         let counters = &mut self.scan.counters;
-        let wide = plan.wide(pod, snapshot);
+        let wide = wide(plan, class, pod, snapshot)?;
         let answers = Answers::new(counters, &wide, plan.scores(), pod, snapshot)?;
         let best = self.overlay.best(&answers, counters, class, plan, pod, snapshot);
         best.map(<[usize]>::to_vec)
@@ -146,10 +207,11 @@ impl Indexed {
         if !self.plans[plan_at].covers(pod, snapshot) {
             return None;
         }
-        let at = match self.by_signature[plan_at].get(&pod.signature).copied() {
+        let yields_from = snapshot.yields_from(pod.priority);
+        let at = match self.known_classes(plan_at, yields_from).get(&pod.signature).copied() {
             Some(at) => at,
             None if self.is_first_of_few(pod) => return None,
-            None => self.new_class(plan_at, pod, snapshot.nodes().len()),
+            None => self.new_class(plan_at, yields_from, pod, snapshot.nodes().len()),
         };
         let class = &mut self.classes[at];
         class.is_recent = true;
@@ -190,11 +252,28 @@ impl Indexed {
         self.plans.len() - 1
     }
 
-    fn new_class(&mut self, plan: usize, pod: &Arc<PodInfo>, rows: usize) -> usize {
+    fn known_classes(
+        &mut self,
+        plan: usize,
+        yields_from: Option<i32>,
+    ) -> &mut FxHashMap<Arc<Signature>, usize> {
+        match yields_from {
+            Some(priority) => self.yielding.entry((plan, priority)).or_default(),
+            None => &mut self.by_signature[plan],
+        }
+    }
+
+    fn new_class(
+        &mut self,
+        plan: usize,
+        yields_from: Option<i32>,
+        pod: &Arc<PodInfo>,
+        rows: usize,
+    ) -> usize {
         let fixed = self.fixed_of(plan, pod);
         self.fixed[fixed].users += 1;
         let demand = self.plans[plan].arithmetic.and_then(|a| Demand::new(a, pod));
-        let class = Class::new(pod, plan, fixed, demand);
+        let class = Class::new(pod, plan, fixed, yields_from, demand);
         let bytes = rows * size_of::<i32>();
         let max = (TOTALS_BYTES_MAX / bytes.max(1)).clamp(CLASSES_MIN, CLASSES_MAX);
         let at = if self.classes.len() < max {
@@ -205,7 +284,7 @@ impl Indexed {
             self.classes[at].reuse(class);
             at
         };
-        self.by_signature[plan].insert(Arc::clone(&pod.signature), at);
+        self.known_classes(plan, yields_from).insert(Arc::clone(&pod.signature), at);
         at
     }
 
@@ -216,7 +295,10 @@ impl Indexed {
             let class = &mut self.classes[self.hand];
             if !std::mem::take(&mut class.is_recent) {
                 self.fixed[class.fixed].users -= 1;
-                self.by_signature[class.plan].remove(&class.signature);
+                let (plan, yields_from) = (class.plan, class.yields_from);
+                let signature = Arc::clone(&class.signature);
+                self.known_classes(plan, yields_from).remove(&signature);
+                self.yielding.retain(|_, classes| !classes.is_empty());
                 return self.hand;
             }
         }
@@ -242,4 +324,17 @@ impl Indexed {
         self.fixed_by_bytes.insert(key, at);
         at
     }
+}
+
+/// The plugins of wider view that have something to say of the pod; `None` if they say it also of
+/// nominated pods, which the counters do not know.
+fn wide<'a>(
+    plan: &'a Plan,
+    class: &Class,
+    pod: &PodInfo,
+    snapshot: &Snapshot,
+) -> Option<Vec<&'a dyn Plugin>> {
+    let wide = plan.wide(pod, snapshot);
+    let is_alone = class.yields_from.is_none() && snapshot.nomination_of(&pod.uid).is_none();
+    (is_alone || wide.is_empty()).then_some(wide)
 }

@@ -122,7 +122,7 @@ impl Plan {
     /// at one node at a time.
     pub(super) fn covers(&self, pod: &PodInfo, snapshot: &Snapshot) -> bool {
         !self.is_unusual
-            && !snapshot.has_nominations()
+            && !snapshot.has_nominations_with_affinity()
             && !self.extenders.iter().any(|extender| extender.is_interested(pod))
     }
 

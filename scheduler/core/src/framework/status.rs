@@ -37,7 +37,7 @@ impl Code {
 }
 
 /// A refusal: of which kind, and why, at least one reason.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rejection {
     code: Code,
     first: Reason,

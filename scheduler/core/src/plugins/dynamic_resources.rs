@@ -187,9 +187,10 @@ impl DynamicResources {
         let Ok(Some(claims)) = prepared else {
             return PostFilter::Unhelped("no new claims to deallocate".into());
         };
-        let refused = diagnosis.refused.iter().filter(|r| r.plugin == Some(self.name()));
+        let refused = diagnosis.refused.iter();
+        let refused = refused.filter(|(_, kind)| kind.plugin == Some(self.name()));
         let nodes: Vec<&Arc<NodeInfo>> =
-            refused.filter_map(|refused| snapshot.nodes().get(refused.node)).collect();
+            refused.filter_map(|(node, _)| snapshot.nodes().get(node)).collect();
         let idle: Vec<&Arc<ResourceClaim>> = claims
             .allocated
             .iter()

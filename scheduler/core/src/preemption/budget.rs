@@ -9,7 +9,7 @@ use crate::cache::Objects;
 use crate::pod::PodInfo;
 
 /// All budgets that select something.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Budgets(Vec<Budget>);
 
 #[derive(Clone, Debug)]
@@ -39,6 +39,9 @@ impl Budgets {
     /// violate a budget and the others. Each group keeps the order. A pod that the API server has
     /// evicted already (`status.disruptedPods`) is counted there.
     pub fn split(&self, pods: Vec<Arc<PodInfo>>) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
+        if self.0.is_empty() {
+            return (Vec::new(), pods);
+        }
         let mut allowed: Vec<i64> = self.0.iter().map(|budget| budget.allowed).collect();
         pods.into_iter().partition(|pod| {
             let mut is_violated = false;

@@ -1,6 +1,7 @@
 //! Which of two victims is the more important, and which of several candidates the best.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use crate::framework::PreemptionCandidate;
 use crate::pod::{PodInfo, PodUid};
@@ -21,22 +22,36 @@ fn start_seconds(pod: &PodInfo) -> i64 {
 /// The candidates (indices) of which none is better than another, in order
 /// (`pickOneNodeForPreemption`); the first is taken.
 pub fn best(candidates: &[PreemptionCandidate]) -> Vec<usize> {
+    let cost = |candidate: &PreemptionCandidate| cost(&candidate.victims, candidate.pdb_violations);
     let costs: Vec<_> = candidates.iter().map(cost).collect();
     let least = costs.iter().min();
     (0..candidates.len()).filter(|&at| Some(&costs[at]) == least).collect()
 }
 
-/// The smaller the better, the first first: budgets violated, priority of the most important
-/// victim, sum of priorities, number of victims, when the most important of them started.
-fn cost(candidate: &PreemptionCandidate) -> (usize, i32, i64, usize, Reverse<i64>) {
-    let victims = &candidate.victims;
+/// What a candidate costs; the smaller the better, the first first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cost {
+    /// Budgets violated.
+    pub(super) pdb_violations: usize,
+    /// The priority of the most important victim.
+    first: i32,
+    /// The sum of priorities.
+    sum: i64,
+    /// How many victims.
+    count: usize,
+    /// When the most important of them started.
+    start: Reverse<i64>,
+}
+
+/// What it costs to evict these, the most important first.
+pub(super) fn cost(victims: &[Arc<PodInfo>], pdb_violations: usize) -> Cost {
     let first = victims.first().map_or(0, |victim| victim.priority);
     let highest = victims.iter().map(|victim| victim.priority).max().unwrap_or_default();
     // Each is made positive, so that few victims of negative priority are not worth more than many.
     let sum = victims.iter().map(|victim| i64::from(victim.priority) + PRIORITY_OFFSET).sum();
     let most_important = victims.iter().filter(|victim| victim.priority == highest);
     let start = most_important.map(|victim| start_seconds(victim)).min().unwrap_or(i64::MIN);
-    (candidate.pdb_violations, first, sum, victims.len(), Reverse(start))
+    Cost { pdb_violations, first, sum, count: victims.len(), start: Reverse(start) }
 }
 
 /// `math.MaxInt32 + 1`.
@@ -44,8 +59,6 @@ const PRIORITY_OFFSET: i64 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::json;
 
     use super::*;

@@ -80,7 +80,8 @@ fn candidate(
     Ok(PreemptionCandidate { node, victims, pdb_violations })
 }
 
-fn refusal((plugin, rejection): Refusal) -> Rejection {
+/// What a refusal that ends the dry run of a node says.
+pub(super) fn refusal((plugin, rejection): Refusal) -> Rejection {
     match rejection.code() {
         Code::Error => Rejection::error(failed_filter(plugin, &rejection)),
         _ => rejection,

@@ -249,7 +249,8 @@ fn post_filter(cache: &Cache, pod: PodInfo, diagnosis: &Diagnosis) -> PostFilter
 fn idle_claims_that_are_in_the_way_are_given_free() {
     let refused = |node: usize| {
         let rejection = Rejection::unresolvable("resourceclaim not available on the node");
-        let refused = vec![Refused { node, plugin: Some(PluginName::DynamicResources), rejection }];
+        let refused = Refused { node, plugin: Some(PluginName::DynamicResources), rejection };
+        let refused = [refused].into_iter().collect();
         let plugins = [PluginName::DynamicResources].into_iter().collect();
         Diagnosis { node_count: 2, refused, plugins, ..Diagnosis::default() }
     };
