@@ -4,11 +4,15 @@
 //! The design is in `docs/scheduler-counters.md`. The answers are those of the plugins, which count
 //! anew and are the reference.
 
+mod appraisal;
 mod domain;
+mod facet;
 mod group;
+mod inquiry;
 mod inter_pod;
 mod selection;
 mod spread;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +28,12 @@ use crate::pod::PodInfo;
 
 use domain::Keys;
 use group::Groups;
+use inquiry::Inquiries;
 use selection::{Limits, Selections};
+
+pub use appraisal::{Appraisal, Weights};
+pub use facet::{Facets, Key as FacetKey, WIDTH_MAX};
+pub use inquiry::{Asked, Inquiry, Part};
 
 /// The counters of one cache.
 #[derive(Debug)]
@@ -36,6 +45,7 @@ pub struct Counters {
     keys: Keys,
     selections: Selections,
     groups: Groups,
+    inquiries: Inquiries,
 }
 
 /// A node as it was last seen.
@@ -60,6 +70,7 @@ impl Counters {
             keys: Keys::default(),
             selections: Selections::new(limits),
             groups: Groups::default(),
+            inquiries: Inquiries::default(),
         }
     }
 

@@ -11,6 +11,8 @@ mod fixed;
 mod indexed;
 mod local;
 mod overlay;
+mod partition;
+mod partitions;
 mod plan;
 mod probe;
 mod refused;

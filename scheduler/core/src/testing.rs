@@ -30,9 +30,10 @@ use crate::pod::PodInfo;
 
 /// A node of this name.
 pub(crate) fn node(name: String) -> impl Strategy<Value = Arc<Node>> {
-    let name = Value::from(name);
-    let base = json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}});
-    object(base, vec![container::node(), spread::node(), taint::node(), volume::node()])
+    let base = json!({"metadata": {"name": name, "labels": {}}});
+    let parts =
+        vec![hostname(name), container::node(), spread::node(), taint::node(), volume::node()];
+    object(base, parts)
 }
 
 /// A pod of this name, not bound.
@@ -132,6 +133,17 @@ fn lay_over(under: &mut Value, over: Value) {
     }
 }
 
+/// A node's hostname, which is almost always there, and its own.
+fn hostname(name: String) -> Part {
+    let labels = |name: Value| json!({"metadata": {"labels": {"kubernetes.io/hostname": name}}});
+    let names = prop_oneof![
+        60 => Just(Value::from(name)),
+        1 => Just(Value::from("shared")),
+        1 => Just(Value::Null),
+    ];
+    names.prop_map(labels).boxed()
+}
+
 /// Namespace, labels and priority: what others select the pod by.
 fn identity() -> Part {
     (namespace(), app(), 0..3_i32)
@@ -154,4 +166,11 @@ fn app() -> impl Strategy<Value = &'static str> {
 /// Values of the label `zone` of nodes.
 fn zone() -> impl Strategy<Value = &'static str> {
     select(&["a", "b", "c"][..])
+}
+
+/// The topology keys of terms and constraints: with few domains, and with many.
+fn topology_key() -> impl Strategy<Value = &'static str> {
+    select(
+        &["zone", "zone", "zone", "kubernetes.io/hostname", "kubernetes.io/hostname", "slot"][..],
+    )
 }

@@ -118,6 +118,7 @@ kinds!(
 /// is empty.
 pub struct Lister<T> {
     by_namespace: Arc<BTreeMap<Arc<str>, ByName<T>>>,
+    version: u64,
 }
 
 type ByName<T> = Arc<BTreeMap<Arc<str>, Entry<T>>>;
@@ -143,13 +144,13 @@ impl<T> Entry<T> {
 
 impl<T> Clone for Lister<T> {
     fn clone(&self) -> Self {
-        Self { by_namespace: Arc::clone(&self.by_namespace) }
+        Self { by_namespace: Arc::clone(&self.by_namespace), version: self.version }
     }
 }
 
 impl<T> Default for Lister<T> {
     fn default() -> Self {
-        Self { by_namespace: Arc::default() }
+        Self { by_namespace: Arc::default(), version: 0 }
     }
 }
 
@@ -179,6 +180,11 @@ impl<T> Lister<T> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
+    }
+
+    /// Grows with every change.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 }
 
@@ -214,6 +220,7 @@ impl<T: Kind> Lister<T> {
     }
 
     fn change(&mut self, object: &Arc<T>, act: impl FnOnce(&mut Entry<T>)) {
+        self.version += 1;
         let meta = object.metadata();
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let name = meta.name.as_deref().unwrap_or_default();

@@ -33,6 +33,10 @@ pub(super) struct Key {
     rows: Arc<Vec<u32>>,
     /// The number of rows of each domain.
     pub(super) sizes: Vec<u32>,
+    /// How many rows have the label.
+    labelled: usize,
+    /// How many domains have more than one row.
+    shared: usize,
 }
 
 /// What an answer keeps of a key.
@@ -101,7 +105,18 @@ impl Keys {
 impl Key {
     fn new(name: Arc<str>) -> Self {
         let (values, free, sizes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name, by_value: Arc::default(), values, free, rows: Arc::default(), sizes }
+        let (by_value, rows) = (Arc::default(), Arc::default());
+        Self { name, by_value, values, free, rows, sizes, labelled: 0, shared: 0 }
+    }
+
+    /// Whether every row among so many has the label.
+    pub(super) fn is_everywhere(&self, rows: usize) -> bool {
+        self.labelled == rows
+    }
+
+    /// Whether no two rows are in one domain.
+    pub(super) fn is_unique(&self) -> bool {
+        self.shared == 0
     }
 
     /// The domain of a row.
@@ -141,8 +156,11 @@ impl Key {
     }
 
     fn take(&mut self, value: &str) -> u32 {
+        self.labelled += 1;
         if let Some(&domain) = self.by_value.get(value) {
-            self.sizes[domain as usize] += 1;
+            let size = &mut self.sizes[domain as usize];
+            *size += 1;
+            self.shared += usize::from(*size == 2);
             return domain;
         }
         let value: Arc<str> = value.into();
@@ -161,8 +179,10 @@ impl Key {
     }
 
     fn leave(&mut self, domain: u32) {
+        self.labelled -= 1;
         let size = &mut self.sizes[domain as usize];
         *size -= 1;
+        self.shared -= usize::from(*size == 1);
         if *size == 0 {
             let value = Arc::clone(&self.values[domain as usize]);
             Arc::make_mut(&mut self.by_value).remove(&value);

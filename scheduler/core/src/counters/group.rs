@@ -32,6 +32,9 @@ struct Identity {
 #[derive(Debug)]
 pub(super) struct Group {
     identity: Identity,
+    /// Where it is among all, and a number that no other ever has.
+    pub(super) at: usize,
+    pub(super) serial: u64,
     /// The number of the term's topology key.
     pub(super) key: usize,
     pub(super) by_domain: Arc<Vec<u32>>,
@@ -60,6 +63,8 @@ pub(super) struct Groups {
     by_label: ByLabel,
     /// How many terms are not counted because there are too many keys.
     uncounted: u32,
+    /// Grows when a group comes or goes; the serial number of the next one.
+    version: u64,
 }
 
 impl Groups {
@@ -93,6 +98,7 @@ impl Groups {
     ) {
         let Some(key) = keys.number(&identity.term.topology_key, rows) else {
             self.uncounted = self.uncounted.wrapping_add_signed(sign);
+            self.version += 1;
             return;
         };
         let at = match self.by_identity.get(&identity) {
@@ -112,6 +118,7 @@ impl Groups {
             self.by_label.remove(group.identity.term.selector.exact(), at);
             self.by_identity.remove(&group.identity);
             self.free.push(at);
+            self.version += 1;
         }
     }
 
@@ -129,6 +136,16 @@ impl Groups {
         Some(groups.filter(move |group| group.identity.term.matches(pod, labels)))
     }
 
+    /// Grows when other groups are about pods than before.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The group of this number.
+    pub(super) fn get(&self, at: usize) -> Option<&Group> {
+        self.all.get(at)?.as_ref()
+    }
+
     fn insert(&mut self, identity: Identity, key: usize) -> usize {
         let at = self.free.pop().unwrap_or_else(|| {
             self.all.push(None);
@@ -136,7 +153,9 @@ impl Groups {
         });
         self.by_label.insert(identity.term.selector.exact(), at);
         self.by_identity.insert(identity.clone(), at);
-        self.all[at] = Some(Group { identity, key, by_domain: Arc::default(), total: 0, uses: 0 });
+        let (serial, by_domain) = (self.version, Arc::default());
+        self.version += 1;
+        self.all[at] = Some(Group { identity, at, serial, key, by_domain, total: 0, uses: 0 });
         at
     }
 }

@@ -111,7 +111,7 @@ impl Counters {
     }
 }
 
-fn question(reaches: &[&Reach<'_>]) -> Question {
+pub(super) fn question(reaches: &[&Reach<'_>]) -> Question {
     let part = |reach: &&Reach<'_>| {
         let namespaces = reach.namespaces.as_ref();
         let namespaces = namespaces.map(|names| names.iter().map(|&name| name.into()).collect());

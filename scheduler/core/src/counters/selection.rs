@@ -37,6 +37,8 @@ impl Question {
 #[derive(Debug)]
 struct Selection {
     question: Question,
+    /// No other selection ever has the same.
+    serial: u64,
     by_row: Arc<Vec<u32>>,
     by_key: Vec<ByKey>,
     is_recent: bool,
@@ -59,6 +61,10 @@ pub(super) struct Selections {
     by_label: ByLabel,
     /// Where the search for a selection to give up goes on.
     hand: usize,
+    /// The serial number of the next selection.
+    next: u64,
+    /// How many were given up.
+    given_up: u64,
 }
 
 /// How many selections are kept.
@@ -87,6 +93,8 @@ impl Selections {
             by_question: FxHashMap::default(),
             by_label: ByLabel::default(),
             hand: 0,
+            next: 0,
+            given_up: 0,
         }
     }
 
@@ -125,11 +133,36 @@ impl Selections {
         };
         let by_row = Arc::new(rows.iter().map(count).collect());
         let key = question.clone();
-        let selection = Selection { question, by_row, by_key: Vec::new(), is_recent: true };
+        let serial = self.next;
+        self.next += 1;
+        let selection = Selection { question, serial, by_row, by_key: Vec::new(), is_recent: true };
         let at = self.place(selection, rows.len());
         self.by_label.insert(key.exact(), at);
         self.by_question.insert(key, at);
         at
+    }
+
+    /// How many selections were given up so far: while it stays, all numbers stay what they are.
+    pub(super) fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// What tells the selection from others that had or will have its number.
+    pub(super) fn serial(&self, at: usize) -> u64 {
+        self.all[at].serial
+    }
+
+    /// Keeps the selection of this number and serial number for a while; false if it is given up.
+    pub(super) fn touch(&mut self, at: usize, serial: u64) -> bool {
+        let Some(selection) = self.all.get_mut(at) else { return false };
+        selection.is_recent |= selection.serial == serial;
+        selection.serial == serial
+    }
+
+    /// How many pods of the selection are in each domain of a key that was asked for before.
+    pub(super) fn known(&self, at: usize, key: usize) -> (&[u32], u64) {
+        let known = self.all[at].by_key.iter().find(|known| known.key == key);
+        known.map_or((&[], 0), |known| (known.by_domain.as_slice(), known.total))
     }
 
     /// How many pods of the selection are in each row.
@@ -177,6 +210,7 @@ impl Selections {
             if !std::mem::take(&mut selection.is_recent) {
                 self.by_label.remove(selection.question.exact(), self.hand);
                 self.by_question.remove(&selection.question);
+                self.given_up += 1;
                 return self.hand;
             }
         }

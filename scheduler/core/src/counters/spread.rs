@@ -56,7 +56,7 @@ impl Counters {
         // A node without the label is in the domain of the empty value, which some nodes may have.
         let has_empty = |counted: &Counted| {
             let key = self.keys.get(counted.key);
-            key.domain("").is_some() && key.sizes.iter().sum::<u32>() as usize != self.rows.len()
+            key.domain("").is_some() && !key.is_everywhere(self.rows.len())
         };
         if !requires_all_keys && counted.iter().any(has_empty) {
             return None;
@@ -105,10 +105,7 @@ impl Counters {
         requires_all_keys: bool,
         snapshot: &Snapshot,
     ) -> Vec<Option<Vec<bool>>> {
-        let has_all = |counted: &Counted| {
-            let sizes = &self.keys.get(counted.key).sizes;
-            sizes.iter().sum::<u32>() as usize == self.rows.len()
-        };
+        let has_all = |counted: &Counted| self.keys.get(counted.key).is_everywhere(self.rows.len());
         let all_keys = !requires_all_keys || counted.iter().all(has_all);
         let required = requires_of_nodes(pod);
         let included = |of: &Counted| {
@@ -149,7 +146,7 @@ impl Counters {
 }
 
 /// Whether the pod is for some nodes only.
-fn requires_of_nodes(pod: &PodInfo) -> bool {
+pub(super) fn requires_of_nodes(pod: &PodInfo) -> bool {
     let selector = pod.pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
     selector.is_some_and(|selector| !selector.is_empty())
         || node_affinity::required_selector(&pod.pod).is_some()

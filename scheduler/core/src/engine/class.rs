@@ -24,6 +24,8 @@ pub(super) struct Class {
     pub(super) fixed: usize,
     /// Its pods yield to nominated pods of at least this priority.
     pub(super) yields_from: Option<i32>,
+    /// No other class ever has the same.
+    pub(super) serial: u64,
     /// Whether it was used since the clock hand last passed.
     pub(super) is_recent: bool,
     /// Why nodes refuse its pods.
@@ -69,6 +71,7 @@ impl Class {
         plan: usize,
         fixed: usize,
         yields_from: Option<i32>,
+        serial: u64,
         demand: Option<Demand>,
     ) -> Self {
         Self {
@@ -76,6 +79,7 @@ impl Class {
             plan,
             fixed,
             yields_from,
+            serial,
             is_recent: true,
             refused: Refused::default(),
             pod: Arc::clone(pod),
@@ -107,6 +111,41 @@ impl Class {
     /// The totals by row but for what is alike for all of them; [`NONE`] where a node will not do.
     pub(super) fn rows(&self) -> &[i32] {
         self.tree.totals()
+    }
+
+    /// Any pod of the class.
+    pub(super) fn pod(&self) -> &Arc<PodInfo> {
+        &self.pod
+    }
+
+    /// Grows when other rows than those that are logged may have changed.
+    pub(super) fn fixed_version(&self) -> u64 {
+        self.fixed_version
+    }
+
+    /// For each normalised plugin in the plan's order whether nodes differ in it.
+    pub(super) fn scale_pattern(&self) -> impl Iterator<Item = bool> {
+        self.scales.iter().map(Option::is_some)
+    }
+
+    /// The row's raw scores of the plugins in which nodes differ.
+    pub(super) fn raws(&self, row: usize) -> impl Iterator<Item = i32> {
+        self.scales.iter().flatten().map(move |scale| scale.rows[row])
+    }
+
+    /// The row's total without the scores that are relative to the highest of the feasible nodes;
+    /// [`NONE`] where a node will not do.
+    pub(super) fn flat(&self, plan: &Plan, row: usize) -> i32 {
+        let mut total = self.tree.totals()[row];
+        if total == NONE {
+            return NONE;
+        }
+        for (scale, (weighted, reverse)) in self.scales.iter().zip(&plan.scaled_scores) {
+            let Some(scale) = scale else { continue };
+            // Scores are bounded, or the class would not be up to date.
+            total -= scale.score(row, weighted.weight, *reverse).unwrap_or(0);
+        }
+        total
     }
 
     /// Whether some scores are relative to the highest of the feasible nodes.

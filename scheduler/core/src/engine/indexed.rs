@@ -16,11 +16,14 @@ use super::class::{Class, Sources};
 use super::columns::{Columns, Demand};
 use super::fixed::Fixed;
 use super::local::Local;
-use super::overlay::{Answers, Overlay};
+use super::overlay::{Answers, Overlay, Query};
+use super::partition::{Partition, Sources as Parts, Terms};
+use super::partitions::Partitions;
 use super::plan::Plan;
 use super::signature::Signature;
 use super::{Engine, Scan};
 use crate::cache::{CacheId, ChangeLog, Snapshot};
+use crate::counters::{Appraisal, Counters, Inquiry};
 use crate::diagnosis::{Diagnosis, Refusals};
 use crate::framework::{Plugin, PostFilterContext, PreemptionCandidate, Profile};
 use crate::pod::PodInfo;
@@ -42,6 +45,10 @@ pub struct Indexed {
     /// The same of classes that yield to nominated pods: by plan and from which priority on.
     yielding: FxHashMap<(usize, i32), FxHashMap<Arc<Signature>, usize>>,
     ranking: Ranking,
+    /// The serial number of the latest class.
+    serial: u64,
+    partitions: Partitions,
+    appraisal: Appraisal,
     /// Signatures of pods for which few nodes come into question that were seen once.
     seen: FxHashSet<Arc<Signature>>,
     /// Where the search for a class to give up goes on.
@@ -54,6 +61,10 @@ pub struct Indexed {
 pub struct IndexCounts {
     /// From the index.
     pub indexed: u64,
+    /// Those of them that were made from groups of nodes that are alike to the plugins of wider view.
+    pub grouped: u64,
+    /// Those that were made by laying what these plugins say over the totals of a class.
+    pub overlaid: u64,
     /// By a scan of all nodes.
     pub scanned: u64,
 }
@@ -163,35 +174,60 @@ impl Indexed {
             return Some(row);
         }
         let counters = &mut self.scan.counters;
-        let answers = match wide.as_slice() {
+        let inquiry = match wide.as_slice() {
             [] => None,
-            wide => Some(Answers::new(counters, wide, plan.scores(), pod, snapshot)?),
+            wide => Some(counters.inquiry(&plan.asked(class.plan, wide)?, pod, snapshot)?),
         };
-        let Some(answers) = answers.filter(|answers| !answers.is_empty()) else {
+        let Some(inquiry) = inquiry.filter(|inquiry| !inquiry.is_empty()) else {
             let best = class.best()?;
             let nth = if best.count == 1 { 0 } else { random.random_range(0..best.count) };
             return Some(class.pick(nth));
         };
-        self.overlay.decide(&answers, counters, class, plan, pod, snapshot, random)
+        if let Some(partition) =
+            partition(&mut self.partitions, class, plan, &inquiry, snapshot, counters)
+        {
+            let appraisal = &mut self.appraisal;
+            let mut terms = Terms { plan, weights: plan.weights(), counters, appraisal };
+            let row = partition.decide(&mut terms, random)?;
+            self.counts.grouped += 1;
+            return Some(row);
+        }
+        let answers = Answers::new(counters, &wide, plan.scores(), pod, snapshot)?;
+        let query = Query { answers: &answers, class, plan, pod, snapshot };
+        let row = self.overlay.decide(query, counters, random)?;
+        self.counts.overlaid += 1;
+        Some(row)
     }
 
-    /// The best nodes as the index has them, every one looked at; `None` if it does not hold the
-    /// answer, or no node will do.
+    /// The best nodes as the index has them, by every way in which it finds them; `None` for what it
+    /// does not hold, or if no node will do.
     #[cfg(test)]
     pub(super) fn best(
         &mut self,
         profile: &Profile,
         snapshot: &Snapshot,
         pod: &Arc<PodInfo>,
-    ) -> Option<Vec<usize>> {
-        let at = self.class_at(profile, snapshot, pod)?;
+    ) -> [Option<Vec<usize>>; 2] {
+        let Some(at) = self.class_at(profile, snapshot, pod) else { return [None, None] };
         let class = &self.classes[at];
         let plan = &self.plans[class.plan];
+        let Some(wide) = wide(plan, class, pod, snapshot) else { return [None, None] };
         let counters = &mut self.scan.counters;
-        let wide = wide(plan, class, pod, snapshot)?;
-        let answers = Answers::new(counters, &wide, plan.scores(), pod, snapshot)?;
-        let best = self.overlay.best(&answers, counters, class, plan, pod, snapshot);
-        best.map(<[usize]>::to_vec)
+        let overlaid = Answers::new(counters, &wide, plan.scores(), pod, snapshot);
+        let overlaid = overlaid.and_then(|answers| {
+            let query = Query { answers: &answers, class, plan, pod, snapshot };
+            self.overlay.best(query, counters).map(<[usize]>::to_vec)
+        });
+        let asked = plan.asked(class.plan, &wide);
+        let inquiry = asked.and_then(|asked| counters.inquiry(&asked, pod, snapshot));
+        let grouped = inquiry.and_then(|inquiry| {
+            let partitions = &mut self.partitions;
+            let partition = partition(partitions, class, plan, &inquiry, snapshot, counters)?;
+            let appraisal = &mut self.appraisal;
+            let mut terms = Terms { plan, weights: plan.weights(), counters, appraisal };
+            Some(partition.all_best(&mut terms))
+        });
+        [overlaid, grouped]
     }
 
     /// The pod's class, up to date; `None` if the index does not hold the answer.
@@ -273,7 +309,8 @@ impl Indexed {
         let fixed = self.fixed_of(plan, pod);
         self.fixed[fixed].users += 1;
         let demand = self.plans[plan].arithmetic.and_then(|a| Demand::new(a, pod));
-        let class = Class::new(pod, plan, fixed, yields_from, demand);
+        self.serial += 1;
+        let class = Class::new(pod, plan, fixed, yields_from, self.serial, demand);
         let bytes = rows * size_of::<i32>();
         let max = (TOTALS_BYTES_MAX / bytes.max(1)).clamp(CLASSES_MIN, CLASSES_MAX);
         let at = if self.classes.len() < max {
@@ -337,4 +374,20 @@ fn wide<'a>(
     let wide = plan.wide(pod, snapshot);
     let is_alone = class.yields_from.is_none() && snapshot.nomination_of(&pod.uid).is_none();
     (is_alone || wide.is_empty()).then_some(wide)
+}
+
+/// The class's partition for the inquiry, up to date; `None` if there is none that is of use.
+fn partition<'a>(
+    partitions: &'a mut Partitions,
+    class: &Class,
+    plan: &Plan,
+    inquiry: &Arc<Inquiry>,
+    snapshot: &Snapshot,
+    counters: &Counters,
+) -> Option<&'a Partition> {
+    if counters.is_ambiguous(inquiry) {
+        return None;
+    }
+    let changes = snapshot.changes()?;
+    partitions.find(Parts { plan, class, inquiry, snapshot, changes, counters })
 }

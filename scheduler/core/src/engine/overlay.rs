@@ -1,8 +1,9 @@
 //! Decisions about pods of which plugins of wider view have something to say: what those answer, from
 //! the counters, laid over the totals of the pod's class.
 //!
-//! If they only filter, rows with the highest total are drawn until one passes: among those that
-//! pass, each is as likely as any other. If they score, or if too few of the best pass, every node is
+//! This is for pods whose like was not seen before, and where nodes are too unlike each other for
+//! groups of them ([`super::partition`]) to be worth their while. If the plugins only filter, rows with the highest total are drawn until one passes:
+//! among those that pass, each is as likely as any other. If they score, or if too few of the best pass, every node is
 //! looked at, which costs some array accesses a node instead of all plugins' work.
 
 use rand::{Rng, RngExt as _};
@@ -29,6 +30,16 @@ pub(super) struct Answers<'a> {
     filters: Vec<Box<dyn NodeFilter>>,
     /// Those that score.
     scores: Vec<&'a Weighted>,
+}
+
+/// What a decision depends on besides the counters.
+#[derive(Clone, Copy)]
+pub(super) struct Query<'a> {
+    pub(super) answers: &'a Answers<'a>,
+    pub(super) class: &'a Class,
+    pub(super) plan: &'a Plan,
+    pub(super) pod: &'a PodInfo,
+    pub(super) snapshot: &'a Snapshot,
 }
 
 /// Draws before every node is looked at.
@@ -65,11 +76,6 @@ impl<'a> Answers<'a> {
         Some(answers)
     }
 
-    /// Whether the plugins say nothing of any node.
-    pub(super) fn is_empty(&self) -> bool {
-        self.filters.is_empty() && self.scores.is_empty()
-    }
-
     fn passes(&self, row: usize, snapshot: &Snapshot) -> bool {
         let node = &snapshot.nodes()[row];
         self.filters.iter().all(|filter| filter.filter_at(row, node).is_ok())
@@ -78,17 +84,13 @@ impl<'a> Answers<'a> {
 
 impl Overlay {
     /// A node for the pod; `None` if no node will do or the counters do not have the answers.
-    #[expect(clippy::too_many_arguments, reason = "they are what a decision depends on")]
     pub(super) fn decide(
         &mut self,
-        answers: &Answers<'_>,
+        query: Query<'_>,
         counters: &mut Counters,
-        class: &Class,
-        plan: &Plan,
-        pod: &PodInfo,
-        snapshot: &Snapshot,
         random: &mut dyn Rng,
     ) -> Option<usize> {
+        let Query { answers, class, snapshot, .. } = query;
         if answers.scores.is_empty() && !class.is_relative() {
             let best = class.best()?;
             for _ in 0..DRAWS_MAX.min(best.count) {
@@ -98,20 +100,13 @@ impl Overlay {
                 }
             }
         }
-        let best = self.best(answers, counters, class, plan, pod, snapshot)?;
+        let best = self.best(query, counters)?;
         Some(best[random.random_range(0..best.len())])
     }
 
     /// The best nodes, by a look at all of them; `None` as above.
-    pub(super) fn best(
-        &mut self,
-        answers: &Answers<'_>,
-        counters: &mut Counters,
-        class: &Class,
-        plan: &Plan,
-        pod: &PodInfo,
-        snapshot: &Snapshot,
-    ) -> Option<&[usize]> {
+    pub(super) fn best(&mut self, query: Query<'_>, counters: &mut Counters) -> Option<&[usize]> {
+        let Query { answers, class, plan, pod, snapshot } = query;
         let rows = class.rows().iter().enumerate().filter(|(_, total)| **total != NONE);
         self.feasible.clear();
         self.feasible.extend(rows.map(|(row, _)| row));

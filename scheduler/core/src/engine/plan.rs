@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::scope::{self, Normalization, Scope};
 use crate::cache::Snapshot;
+use crate::counters::{Asked, Part, Weights};
 use crate::framework::{Extender, Plugin, PluginName, Profile, Weighted};
 use crate::plugins::{
     NodeResourcesBalancedAllocation, NodeResourcesFit, ResourceWeight, ScoringStrategy,
@@ -130,6 +131,38 @@ impl Plan {
     pub(super) fn wide(&self, pod: &PodInfo, snapshot: &Snapshot) -> Vec<&dyn Plugin> {
         let plugins = self.cluster.iter().map(|plugin| &**plugin);
         plugins.filter(|plugin| !scope::is_idle(*plugin, pod, snapshot)).collect()
+    }
+
+    /// What the counters are asked about a pod of which these plugins have something to say; `None`
+    /// if one of them is not theirs.
+    pub(super) fn asked<'a>(&self, number: usize, wide: &[&'a dyn Plugin]) -> Option<Asked<'a>> {
+        let mut asked = Asked { plan: number, ..Asked::default() };
+        for plugin in wide {
+            let name = plugin.name();
+            let filters = self.filter.iter().any(|plugin| plugin.name() == name);
+            let weight = self.weight(name);
+            let any = plugin.as_any()?;
+            if let Some(plugin) = any.downcast_ref() {
+                asked.affinity = Some(Part { plugin, filters, weight });
+            } else {
+                let plugin = any.downcast_ref()?;
+                asked.spread = Some(Part { plugin, filters, weight });
+            }
+        }
+        Some(asked)
+    }
+
+    /// What the plugins' scores count.
+    pub(super) fn weights(&self) -> Weights {
+        Weights {
+            affinity: self.weight(PluginName::InterPodAffinity),
+            spread: self.weight(PluginName::PodTopologySpread),
+        }
+    }
+
+    fn weight(&self, name: PluginName) -> i64 {
+        let weighted = self.score.iter().find(|weighted| weighted.plugin.name() == name);
+        weighted.map_or(0, |weighted| weighted.weight)
     }
 
     /// The plugins that score, as the profile has them.

@@ -31,6 +31,7 @@ use crate::pod::PodInfo;
 use constraint::{DO_NOT_SCHEDULE, SCHEDULE_ANYWAY, has_all_keys};
 
 pub use constraint::Constraint;
+pub(crate) use constraint::includes;
 pub use defaults::Defaults;
 pub(crate) use score::{domain_cost, domain_weight, normalize, rounded};
 

@@ -3,7 +3,6 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::sample::select;
 use serde_json::{Value, json};
 
 use super::{Part, app};
@@ -29,7 +28,7 @@ fn affinity() -> impl Strategy<Value = Value> {
 }
 
 fn term() -> impl Strategy<Value = Value> {
-    let key = select(&["zone", "zone", "kubernetes.io/hostname"][..]);
+    let key = super::topology_key();
     let namespaces = option::weighted(0.3, vec(super::namespace(), 0..3));
     (key, selector(), namespaces, option::weighted(0.3, namespace_selector())).prop_map(
         |(key, selector, namespaces, namespace_selector)| {

@@ -8,15 +8,19 @@ use serde_json::{Value, json};
 
 use super::{Part, app, zone};
 
-/// A zone; some nodes are in none.
+/// A zone; some nodes are in none. A slot; mostly no two nodes are in the same.
 pub(super) fn node() -> Part {
-    let labels = |zone| json!({"zone": zone, "topology.kubernetes.io/zone": zone});
-    option::of(zone()).prop_map(move |zone| json!({"metadata": {"labels": labels(zone)}})).boxed()
+    let slot = option::weighted(0.9, (0..5000).prop_map(|slot| format!("s{slot}")));
+    let labels = |(zone, slot): (Option<&str>, Option<String>)| {
+        let labels = json!({"zone": zone, "topology.kubernetes.io/zone": zone, "slot": slot});
+        json!({"metadata": {"labels": labels}})
+    };
+    (option::of(zone()), slot).prop_map(labels).boxed()
 }
 
 /// Constraints; most pods have none.
 pub(super) fn pod() -> Part {
-    let constraints = prop_oneof![2 => Just(vec![]), 1 => vec(constraint(), 1..3)];
+    let constraints = prop_oneof![2 => Just(vec![]), 1 => vec(constraint(), 1..4)];
     constraints
         .prop_map(|constraints| json!({"spec": {"topologySpreadConstraints": constraints}}))
         .boxed()
@@ -24,7 +28,7 @@ pub(super) fn pod() -> Part {
 
 fn constraint() -> impl Strategy<Value = Value> {
     let policy = || option::of(select(&["Honor", "Ignore"][..]));
-    let key = select(&["zone", "zone", "kubernetes.io/hostname"][..]);
+    let key = super::topology_key();
     let when = select(&["DoNotSchedule", "ScheduleAnyway"][..]);
     let keys = option::weighted(0.2, Just(json!(["app"])));
     (key, when, 1..3, option::of(1..4), policy(), policy(), selector(), keys).prop_map(

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
@@ -60,6 +62,21 @@ fn template() -> impl Strategy<Value = Pod> {
                 affinity.pod_anti_affinity = None;
             }
         }
+        pod
+    })
+}
+
+/// Pods that plugins of wider view that the counters answer for have something to say of.
+fn spread_template() -> impl Strategy<Value = Pod> {
+    let concerns = |pod: &Pod| {
+        let asks = PodInfo::new(Arc::new(pod.clone())).signature.asks;
+        asks.spread || asks.pod_affinity
+    };
+    let pods = testing::pod("t".to_owned()).prop_filter("a pod that is not plain", concerns);
+    pods.prop_map(|mut pod| {
+        let spec = pod.spec.get_or_insert_default();
+        spec.volumes = None;
+        spec.resource_claims = None;
         pod
     })
 }
@@ -169,7 +186,7 @@ fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) ->
                 if let Some(class) = plain(&mut engine, &profile, snapshot, &pod) {
                     assert_eq!(actual(class, snapshot), expected, "{}", printed());
                 }
-                if let Some(best) = engine.best(&profile, snapshot, &pod) {
+                for best in engine.best(&profile, snapshot, &pod).into_iter().flatten() {
                     let mut best = names(snapshot, &best);
                     best.sort_unstable();
                     let expected = expected.iter().filter(|(_, total)| Some(*total) == highest);
@@ -224,6 +241,68 @@ proptest! {
     }
 }
 
+/// A history of pods that are spread, attracted and repelled, on few or many nodes. None is nominated:
+/// such pods are scanned for then.
+fn spread_history() -> impl Strategy<Value = (Vec<Arc<Node>>, Vec<Pod>, Vec<Step>, u64)> {
+    let steps = vec(step(), 20..100).prop_map(|mut steps| {
+        steps.retain(|step| !matches!(step, Step::Nominate(..)));
+        steps
+    });
+    (vec(node(), 0..60), vec(spread_template(), 1..4), steps, any::<u64>())
+}
+
+proptest! {
+    #![proptest_config(testing::clusters(256))]
+
+    #[test]
+    fn groups_of_nodes_agree_with_the_reference(history in spread_history()) {
+        let (nodes, templates, steps, seed) = history;
+        run(nodes, &templates, steps, seed);
+    }
+}
+
+#[test]
+fn every_way_of_deciding_is_taken_in_such_histories() {
+    let mut runner = TestRunner::deterministic();
+    let mut sum = IndexCounts::default();
+    for _ in 0..24 {
+        let (nodes, templates, steps, seed) =
+            spread_history().new_tree(&mut runner).unwrap().current();
+        let counts = run(nodes, &templates, steps, seed);
+        sum.indexed += counts.indexed;
+        sum.grouped += counts.grouped;
+        sum.overlaid += counts.overlaid;
+    }
+    assert!(sum.grouped > 1000 && sum.overlaid > 20, "{sum:?}");
+}
+
+#[test]
+fn the_choice_among_equals_of_several_groups_is_uniform() {
+    let zones = ["a", "b", "c"];
+    let mut cache = Cache::default();
+    // Six nodes a zone but for the last, which has two.
+    for n in 0..14 {
+        let node = serde_json::json!({"metadata": {"name": format!("n{n}"), "labels": {
+            "zone": zones[n / 6], "kubernetes.io/hostname": format!("n{n}")}},
+            "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}}});
+        cache.set_node(Arc::new(object(node)));
+    }
+    let pod: Pod = object(serde_json::json!({"metadata": {"name": "p", "labels": {"app": "x"}},
+        "spec": {"containers": [], "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {"app": "x"}}}]}}));
+    let profile = Profile::default_plugins("default-scheduler");
+    let (mut engine, mut random) = (Indexed::default(), SmallRng::seed_from_u64(7));
+    let mut chosen = [0_u32; 14];
+    for _ in 0..14_000 {
+        let row = engine.decide(&profile, cache.snapshot(), &named(&pod, "p".into()), &mut random);
+        chosen[row.unwrap()] += 1;
+    }
+    assert!(engine.counts().grouped > 13_990);
+    // 1000 expected, standard deviation 30: five of them either way.
+    assert!(chosen.iter().all(|count| (850..=1150).contains(count)), "{chosen:?}");
+}
+
 fn object<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
     serde_json::from_value(value).unwrap()
 }
@@ -240,7 +319,7 @@ fn plain_pods_are_decided_by_the_index() {
         {"name": "c", "resources": {"requests": {"cpu": "100m", "memory": "500Mi"}}}]}}));
     let steps = vec![Step::Schedule(0); 100];
     let counts = run(nodes, &[pod], steps, 7);
-    assert_eq!(counts, IndexCounts { indexed: 100, scanned: 0 });
+    assert_eq!(counts, IndexCounts { indexed: 100, ..IndexCounts::default() });
 }
 
 #[test]

@@ -62,8 +62,7 @@ impl Constraint {
 
     /// Whether the policies let the node count for this pod.
     pub(crate) fn includes(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
-        (!self.honors_affinity || node_affinity::required_matches(&pod.pod, node.node()))
-            && !(self.honors_taints && taints::keep_off(node.taints(), pod))
+        includes(self.honors_affinity, self.honors_taints, pod, node)
     }
 
     /// Whether `other` is a pod to be spread.
@@ -92,6 +91,17 @@ impl Constraint {
         }
         if domains < usize::try_from(self.min_domains).unwrap_or(0) { 0 } else { lowest }
     }
+}
+
+/// Whether the policies let the node count for this pod.
+pub(crate) fn includes(
+    honors_affinity: bool,
+    honors_taints: bool,
+    pod: &PodInfo,
+    node: &NodeInfo,
+) -> bool {
+    (!honors_affinity || node_affinity::required_matches(&pod.pod, node.node()))
+        && !(honors_taints && taints::keep_off(node.taints(), pod))
 }
 
 /// Whether the node has the keys of all constraints.
