@@ -93,6 +93,12 @@ pub(crate) struct StandaloneArgs {
     /// (status alone)
     #[arg(long, default_value = "process", value_name = "RUNTIME")]
     pub(crate) runtime: RuntimeKind,
+    /// Without the controllers: others reconcile, or nobody
+    #[arg(long)]
+    pub(crate) disable_controller_manager: bool,
+    /// Without the scheduler: another binds the pods
+    #[arg(long)]
+    pub(crate) disable_scheduler: bool,
 }
 
 /// The API server and its store.

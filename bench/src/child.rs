@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,11 +50,22 @@ impl Standalone {
 
     /// The resident memory of the process now, bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-        kilobytes.unwrap_or(0) * 1024
+        resident_bytes(self.id())
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its data is; removed when it stops.
+    pub(crate) fn directory(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Of a user who may do everything.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.data.path().join("data/admin.kubeconfig")
     }
 
     /// Stop the process and remove its data.
@@ -97,8 +108,25 @@ async fn wait_ready(
     }
 }
 
+/// The resident memory of a process now, bytes; 0 if it is gone.
+pub(crate) fn resident_bytes(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+/// How long a process computed so far, in user space and in the kernel.
+pub(crate) fn cpu_time(id: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // After the command's name, which may hold anything: utime and stime are fields 14 and 15.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
+
 /// SIGTERM, and SIGKILL where that does not help.
-fn stop(child: &mut Child) {
+pub(crate) fn stop(child: &mut Child) {
     let Ok(pid) = i32::try_from(child.id()) else { return };
     if child.try_wait().is_ok_and(|status| status.is_some()) {
         return;
@@ -116,5 +144,7 @@ fn stop(child: &mut Child) {
     }
 }
 
+/// `USER_HZ`, the same on every architecture that Linux has today.
+const TICKS_PER_SECOND: u64 = 100;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);

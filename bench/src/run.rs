@@ -9,34 +9,93 @@ use indicatif::ProgressBar;
 use crate::args::{Args, Bench, Format};
 use crate::host::Host;
 use crate::outcome::Report;
+use crate::scheduler::{Finished, Mode};
 use crate::{connect, pods, scheduler, startup, store};
 
 /// Run a bench to its end.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let progress = ProgressBar::new_spinner();
-    progress.enable_steady_tick(std::time::Duration::from_millis(100));
-    match &args.bench {
-        Bench::All { out } => {
-            let dir = out.join(format!("{}-{}", today(), Host::name()));
-            for bench in short_set(&progress) {
-                let report = measure(&bench, &progress).await?;
-                keep(&dir, &report)?;
-                progress.suspend(|| print(&report, args.output))?;
-            }
+    if let Bench::Scheduler(options) = &args.bench {
+        if options.list {
+            println!("{}", scheduler::list(options)?);
+            return Ok(());
         }
-        bench => {
-            let report = measure(bench, &progress).await?;
-            progress.finish_and_clear();
-            print(&report, args.output)?;
+        if let Some(name) = &options.alone {
+            return scheduler::run_alone(options, name).await;
         }
     }
+    let progress = ProgressBar::new_spinner();
+    progress.enable_steady_tick(std::time::Duration::from_millis(100));
+    let done = match &args.bench {
+        Bench::All { out } => all(&args, out, &progress).await,
+        bench => one(&args, bench, &progress).await,
+    };
     progress.finish_and_clear();
+    done
+}
+
+/// The short set, each bench kept as it ends. One that fails does not keep the others from running.
+async fn all(args: &Args, out: &Path, progress: &ProgressBar) -> anyhow::Result<()> {
+    let dir = out.join(format!("{}-{}", today(), Host::name()));
+    let mut failed = Vec::new();
+    for bench in short_set(progress) {
+        match measure(&bench, progress).await {
+            Ok(measured) => {
+                keep(&dir, &measured)?;
+                progress.suspend(|| print(&measured, args.output))?;
+            }
+            Err(error) => {
+                progress.println(format!("{bench:?} failed: {error:#}"));
+                failed.push(format!("{error:#}"));
+            }
+        }
+    }
+    let mut finished = Finished::default();
+    let mut text = String::new();
+    for options in [scheduler::Options::short(Mode::Engine)] {
+        let mut show = show_lines(args.output);
+        let some = scheduler::run(&options, progress, |lines| {
+            text += lines;
+            text += "\n";
+            show(lines);
+        });
+        finished.add(some.await?);
+        text += "\n";
+    }
+    finished.check()?;
+    keep(&dir, &Measured { report: Report::new("scheduler", finished.outcomes()), text })?;
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("; "));
     Ok(())
 }
 
-async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Report> {
+async fn one(args: &Args, bench: &Bench, progress: &ProgressBar) -> anyhow::Result<()> {
+    let Bench::Scheduler(options) = bench else {
+        let measured = measure(bench, progress).await?;
+        return progress.suspend(|| print(&measured, args.output));
+    };
+    let finished = scheduler::run(options, progress, show_lines(args.output)).await?;
+    if args.output == Format::Json {
+        println!("{}", serde_json::to_string(&Report::new("scheduler", finished.outcomes()))?);
+    }
+    finished.check()
+}
+
+/// Prints a table's lines as they come.
+fn show_lines(format: Format) -> impl FnMut(&str) {
+    move |lines| match format {
+        Format::Table => println!("{lines}"),
+        Format::Json => eprintln!("{lines}"),
+    }
+}
+
+/// What a bench found, and its table.
+struct Measured {
+    report: Report,
+    text: String,
+}
+
+async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Measured> {
     let (name, results) = match bench {
-        Bench::All { .. } => anyhow::bail!("`all` is not one bench"),
+        Bench::All { .. } | Bench::Scheduler(_) => anyhow::bail!("not one bench"),
         Bench::Connect { pairs } => ("connect", connect::run(*pairs, progress).await?),
         Bench::Pods { pods, nodes } => {
             let mut results = pods::run(pods::Mode::Hollow, *pods, *nodes, progress).await?;
@@ -47,29 +106,30 @@ async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Report
             }
             ("pods", results)
         }
-        Bench::Scheduler(options) => ("scheduler", scheduler::run(options, progress)?),
         Bench::Startup { runs } => ("startup", startup::run(*runs, progress).await?),
         Bench::Store { dir, seconds } => ("store", store::run(dir, *seconds, progress).await?),
     };
-    Ok(Report::new(name, results))
+    let report = Report::new(name, results);
+    let text = format!("{}\n", report.table());
+    Ok(Measured { report, text })
 }
 
-fn print(report: &Report, format: Format) -> anyhow::Result<()> {
+fn print(measured: &Measured, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Json => println!("{}", serde_json::to_string(report)?),
-        Format::Table => println!("{}\n{}\n", report.bench(), report.table()),
+        Format::Json => println!("{}", serde_json::to_string(&measured.report)?),
+        Format::Table => println!("{}\n{}", measured.report.bench(), measured.text),
     }
     Ok(())
 }
 
-fn keep(dir: &Path, report: &Report) -> anyhow::Result<()> {
+fn keep(dir: &Path, measured: &Measured) -> anyhow::Result<()> {
+    let Measured { report, text } = measured;
     fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
     let json = dir.join(format!("{}.json", report.bench()));
-    let text = serde_json::to_string_pretty(report)? + "\n";
-    fs::write(&json, text).with_context(|| format!("write {}", json.display()))?;
+    let as_json = serde_json::to_string_pretty(report)? + "\n";
+    fs::write(&json, as_json).with_context(|| format!("write {}", json.display()))?;
     let table = dir.join(format!("{}.txt", report.bench()));
-    fs::write(&table, format!("{}\n", report.table()))
-        .with_context(|| format!("write {}", table.display()))
+    fs::write(&table, text).with_context(|| format!("write {}", table.display()))
 }
 
 fn today() -> String {

@@ -1,80 +1,182 @@
 //! Workloads of scheduler_perf, Kubernetes' own benchmark of kube-scheduler, against pintle's
-//! scheduler.
+//! scheduler or another.
 //!
 //! Configuration files are upstream's `performance-config.yaml`, unchanged. `engine` mode runs the
 //! scheduler's core alone: the very code that the daemon runs, every default plugin on, state in
-//! memory, from a decoded pod in the queue to a reserved node.
+//! memory, from a decoded pod in the queue to a reserved node. `api` mode measures the way from POST
+//! to bound, `external` mode the same with a scheduler of somebody else's.
 
+mod alone;
+mod api;
 mod config;
 mod engine;
 mod figures;
+mod objects;
+mod options;
+mod pulse;
+mod rows;
+mod selection;
 mod template;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, ensure};
-use clap::ValueEnum;
-use indicatif::ProgressBar;
+use anyhow::bail;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::outcome::Outcome;
+use figures::Figures;
+use pulse::Progress;
+use selection::Selected;
 
-/// What schedules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mode {
-    /// The core alone, state in memory
-    Engine,
-}
+pub(crate) use options::{Mode, Options};
+pub(crate) use rows::Rows;
 
-/// What to run.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Options {
-    /// A file in the format of scheduler_perf; templates are found beside it
-    #[arg(long, default_value = "bench/workloads/performance-config.yaml", value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// Which workloads, as NAME/SIZE or NAME for all its sizes; may be repeated
-    #[arg(long, value_name = "NAME/SIZE")]
-    pub(crate) workload: Vec<String>,
-    /// Only workloads with this label
-    #[arg(long, value_name = "LABEL")]
-    pub(crate) label: Option<String>,
-    /// What schedules
-    #[arg(long, default_value = "engine", value_name = "MODE")]
+/// A workload that came to its end, or was cut short with something to show.
+pub(crate) struct CaseRun {
+    pub(crate) name: String,
     pub(crate) mode: Mode,
-    /// Where the choice among equal nodes starts; the same seed gives the same placements
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) seed: u64,
-    /// Give up on a workload in which nothing was scheduled for so long
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-    pub(crate) patience: u64,
+    pub(crate) figures: Figures,
 }
 
-/// Run the workloads that the options name, one after the other.
-pub(crate) fn run(options: &Options, progress: &ProgressBar) -> anyhow::Result<Vec<Outcome>> {
+/// What came of all of them.
+#[derive(Default)]
+pub(crate) struct Finished {
+    pub(crate) runs: Vec<CaseRun>,
+    failed: Vec<String>,
+    interrupted: bool,
+}
+
+impl Finished {
+    pub(crate) fn outcomes(&self) -> Vec<Outcome> {
+        let outcomes = |run: &CaseRun| run.figures.outcomes(&run.name, run.mode.name());
+        self.runs.iter().flat_map(outcomes).collect()
+    }
+
+    /// What another run came to, too.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.runs.extend(other.runs);
+        self.failed.extend(other.failed);
+        self.interrupted |= other.interrupted;
+    }
+
+    /// An error if not all is well.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.interrupted {
+            bail!("interrupted after {} workloads", self.runs.len());
+        }
+        if !self.failed.is_empty() {
+            bail!("{} workloads failed: {}", self.failed.len(), self.failed.join(", "));
+        }
+        Ok(())
+    }
+}
+
+/// Run the workloads that the options name, one after the other, and show each as it ends. One that
+/// fails does not keep the others from running; SIGINT does.
+pub(crate) async fn run(
+    options: &Options,
+    progress: &ProgressBar,
+    mut show: impl FnMut(&str),
+) -> anyhow::Result<Finished> {
     let cases = config::read(&options.config)?;
-    let directory = options.config.parent().unwrap_or(Path::new("."));
-    let mut outcomes = Vec::new();
-    for case in &cases {
-        for workload in case.workloads.iter().filter(|w| options.wants(case, w)) {
-            let name = format!("{}/{}", case.name, workload.name);
-            progress.set_message(name.clone());
-            let run = engine::Run::new(directory, case, workload, options.seed, options.patience);
-            let figures = run.execute(progress).with_context(|| name.clone())?;
-            outcomes.extend(figures.outcomes(&name, "engine"));
+    let selected = selection::select(&cases, options)?;
+    let rows = Rows::of(selected.iter().map(Selected::name));
+    show(&rows.header(options.mode));
+    let stopped = stopped_by_signal();
+    let mut finished = Finished::default();
+    for (number, one) in selected.iter().enumerate() {
+        if stopped.load(Ordering::Relaxed) {
+            break;
+        }
+        let name = one.name();
+        let place = format!("{name} ({} of {})", number + 1, selected.len());
+        let ran = match options.mode {
+            Mode::Engine => alone::run(options, &name, &stopped, shown_on(progress, place)).await,
+            mode => {
+                let directory = options.config.parent().unwrap_or(Path::new("."));
+                let shown = shown_on(progress, place);
+                let pulse = pulse::Pulse::new(options, Arc::clone(&stopped), shown);
+                let command = options.scheduler_command.as_deref();
+                api::run(directory, one.case, one.workload, mode, command, pulse).await
+            }
+        };
+        match ran {
+            Ok(figures) => {
+                let run = CaseRun { name, mode: options.mode, figures };
+                progress.suspend(|| show(&rows.row(&run)));
+                finished.runs.push(run);
+            }
+            Err(error) => {
+                progress.suspend(|| show(&rows.failure(&name, &error)));
+                finished.failed.push(name);
+            }
         }
     }
-    let file = options.config.display();
-    ensure!(!outcomes.is_empty(), "{file}: no workload is called {:?}", options.workload);
-    Ok(outcomes)
+    finished.interrupted = stopped.load(Ordering::Relaxed);
+    Ok(finished)
 }
 
-impl Options {
-    fn wants(&self, case: &config::Case, workload: &config::Workload) -> bool {
-        let full = format!("{}/{}", case.name, workload.name);
-        let is_named = |wanted: &String| *wanted == full || *wanted == case.name;
-        (self.workload.is_empty() || self.workload.iter().any(is_named))
-            && self.label.as_ref().is_none_or(|label| workload.labels.contains(label))
-    }
+/// What there is to run.
+pub(crate) fn list(options: &Options) -> anyhow::Result<String> {
+    let cases = config::read(&options.config)?;
+    Ok(selection::list(&cases))
 }
+
+/// The one workload of a process that another started for it; prints what it found.
+pub(crate) async fn run_alone(options: &Options, name: &str) -> anyhow::Result<()> {
+    let cases = config::read(&options.config)?;
+    let (case, workload) = selection::find(&cases, name)?;
+    let (case, workload) = (case.clone(), workload.clone());
+    let pulse = pulse::Pulse::new(options, stopped_by_signal(), Arc::new(alone::say));
+    let directory = options.config.parent().unwrap_or(Path::new(".")).to_owned();
+    let seed = options.seed;
+    let figures = tokio::task::spawn_blocking(move || {
+        engine::Run::new(&directory, &case, &workload, seed, pulse).execute()
+    });
+    println!("{}", serde_json::to_string(&figures.await??)?);
+    Ok(())
+}
+
+/// Becomes true on SIGINT or SIGTERM; a second SIGINT ends the process.
+fn stopped_by_signal() -> Arc<AtomicBool> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let to = Arc::clone(&stopped);
+    tokio::spawn(async move {
+        let mut is_told = false;
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if std::mem::replace(&mut is_told, true) {
+                std::process::exit(SIGINT_EXIT);
+            }
+            to.store(true, Ordering::Relaxed);
+        }
+    });
+    let to = Arc::clone(&stopped);
+    tokio::spawn(async move {
+        if let Ok(mut told) = signal(SignalKind::terminate()) {
+            told.recv().await;
+            to.store(true, Ordering::Relaxed);
+        }
+    });
+    stopped
+}
+
+fn shown_on(progress: &ProgressBar, place: String) -> Arc<Progress> {
+    let bar = progress.clone();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} [{bar:24}] {pos}/{len}") {
+        bar.set_style(style);
+    }
+    Arc::new(move |step: &str, done: usize, of: usize| {
+        bar.set_message(format!("{place}: {step}"));
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    })
+}
+
+/// What a shell reports of a process that SIGINT ended.
+const SIGINT_EXIT: i32 = 130;
 
 #[cfg(test)]
 mod tests {
@@ -87,11 +189,18 @@ mod tests {
         let cases = config::read(&directory.join("performance-config.yaml")).unwrap();
         for case in &cases {
             for workload in case.workloads.iter().filter(|w| w.labels[0] == "short") {
-                let run = engine::Run::new(&directory, case, workload, 1, 60);
-                let figures = run.execute(&ProgressBar::hidden());
+                let stopped = Arc::default();
+                let pulse = pulse::Pulse::new(
+                    &Options::short(Mode::Engine),
+                    stopped,
+                    Arc::new(|_, _, _| {}),
+                );
+                let run = engine::Run::new(&directory, case, workload, 1, pulse);
+                let figures = run.execute();
                 let figures = figures.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
                 assert_eq!(figures.overcommitted, 0, "{}", case.name);
                 assert_eq!(figures.pending, 0, "{}", case.name);
+                assert_eq!(figures.cut, None, "{}", case.name);
             }
         }
     }

@@ -49,7 +49,7 @@ async fn run_parts(
     plane: &mut ControlPlane,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut control = start_control(args.nodes, plane);
+    let mut control = start_control(args, plane);
     let mut node_parts = Parts::new(plane.daemon());
     let nodes = Nodes::start(args, plane, &mut node_parts).await;
     let (nodes, outcome) = match nodes {
@@ -72,17 +72,22 @@ async fn run_parts(
     outcome.and(removed).and(control.stop().await)
 }
 
-fn start_control(nodes: u32, plane: &ControlPlane) -> Parts {
+fn start_control(args: &StandaloneArgs, plane: &ControlPlane) -> Parts {
     let mut control = Parts::new(plane.daemon());
-    let config = pintle_controllers::Config {
-        cluster_cidr: nodes::cluster_cidr(nodes),
-        ..pintle_controllers::Config::default()
-    };
-    let client = plane.client(UserInfo::new("system:kube-controller-manager", []));
-    control.start("controller-manager", |daemon| pintle_controllers::run(client, config, daemon));
-    let config = pintle_scheduler_runner::Config::default();
-    let client = plane.client(UserInfo::new("system:kube-scheduler", []));
-    control.start("scheduler", |daemon| pintle_scheduler_runner::run(client, config, daemon));
+    if !args.disable_controller_manager {
+        let config = pintle_controllers::Config {
+            cluster_cidr: nodes::cluster_cidr(args.nodes),
+            ..pintle_controllers::Config::default()
+        };
+        let client = plane.client(UserInfo::new("system:kube-controller-manager", []));
+        control
+            .start("controller-manager", |daemon| pintle_controllers::run(client, config, daemon));
+    }
+    if !args.disable_scheduler {
+        let config = pintle_scheduler_runner::Config::default();
+        let client = plane.client(UserInfo::new("system:kube-scheduler", []));
+        control.start("scheduler", |daemon| pintle_scheduler_runner::run(client, config, daemon));
+    }
     control
 }
 

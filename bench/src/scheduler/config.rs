@@ -1,5 +1,6 @@
 //! `performance-config.yaml` as scheduler_perf reads it. Feature gates, thresholds and collectors of
-//! metrics are upstream's own and are not looked at; an operation that is not known is an error.
+//! metrics are upstream's own and are not looked at. An operation that is not known, or a part of one,
+//! is an error of the cases that have it, not of the file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
+use super::template::Parameters;
+
 /// Several workloads of one shape.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,8 +19,20 @@ pub(crate) struct Case {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) default_pod_template_path: Option<PathBuf>,
-    pub(crate) workload_template: Vec<Operation>,
+    workload_template: Vec<serde_json::Value>,
     pub(crate) workloads: Vec<Workload>,
+    #[serde(default)]
+    pub(crate) labels: Vec<String>,
+}
+
+impl Case {
+    /// What is done, one after the other.
+    pub(crate) fn operations(&self) -> anyhow::Result<Vec<Operation>> {
+        let read = |(index, value): (usize, &serde_json::Value)| {
+            operation(value).with_context(|| format!("step {}", index + 1))
+        };
+        self.workload_template.iter().enumerate().map(read).collect()
+    }
 }
 
 /// One size of a [`Case`].
@@ -34,7 +49,7 @@ pub(crate) struct Workload {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "opcode", rename_all = "camelCase")]
 pub(crate) enum Operation {
-    Barrier {},
+    Barrier(Barrier),
     Churn(Churn),
     CreateAny(CreateAny),
     CreateNamespaces(CreateNamespaces),
@@ -47,6 +62,66 @@ pub(crate) enum Operation {
     StopCollectingMetrics {},
 }
 
+/// Every operation with its fields.
+const OPERATIONS: &[(&str, &[&str])] = &[
+    ("barrier", &["stageRequirement"]),
+    ("churn", &["mode", "number", "intervalMilliseconds", "namespace", "templatePaths"]),
+    ("createAny", &["count", "countParam", "namespace", "templatePath", "templateParams"]),
+    ("createNamespaces", &["count", "countParam", "prefix", "namespaceTemplatePath"]),
+    (
+        "createNodes",
+        &[
+            "count",
+            "countParam",
+            "nodeTemplatePath",
+            "templateParams",
+            "labelNodePrepareStrategy",
+            "uniqueNodeLabelStrategy",
+            "nodeAllocatableStrategy",
+        ],
+    ),
+    ("createPodSets", &["count", "countParam", "namespacePrefix", "createPodsOp"]),
+    (
+        "createPods",
+        &[
+            "count",
+            "countParam",
+            "countMultiplierParam",
+            "collectMetrics",
+            "duration",
+            "durationParam",
+            "namespace",
+            "persistentVolumeClaimTemplatePath",
+            "persistentVolumeTemplatePath",
+            "podTemplatePath",
+            "skipWaitToCompletion",
+            "steadyState",
+            "steadyStateParam",
+            "templateParams",
+        ],
+    ),
+    ("deletePods", &["namespace", "deletePodsPerSecond", "skipWaitToCompletion"]),
+    ("sleep", &["duration", "durationParam"]),
+    // One operation is measured at a time: which pods are counted is clear without selectors.
+    ("startCollectingMetrics", &["name", "namespaces", "labelSelector"]),
+    ("stopCollectingMetrics", &[]),
+];
+
+fn operation(value: &serde_json::Value) -> anyhow::Result<Operation> {
+    let opcode = value["opcode"].as_str().context("opcode is missing")?;
+    let known = OPERATIONS.iter().find(|(name, _)| *name == opcode);
+    let Some((_, fields)) = known else {
+        let names: Vec<&str> = OPERATIONS.iter().map(|(name, _)| *name).collect();
+        bail!("opcode {opcode:?} is not known; known are {}", names.join(", "));
+    };
+    for field in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
+        if field != "opcode" && !fields.contains(&field.as_str()) {
+            bail!("opcode {opcode}: field {field} is not known");
+        }
+    }
+    serde_json::from_value(value.clone()).with_context(|| format!("opcode {opcode}"))
+}
+
 /// A number, or the name of a parameter that is one.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,6 +130,28 @@ pub(crate) struct Count {
     count: Option<usize>,
     #[serde(default)]
     count_param: Option<String>,
+    /// How many times the count.
+    #[serde(default)]
+    count_multiplier_param: Option<String>,
+}
+
+/// Values for an object's template; those that begin with `$` are the workload's.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct TemplateParams(BTreeMap<String, serde_json::Value>);
+
+impl TemplateParams {
+    pub(crate) fn of(&self, workload: &Workload, count: usize) -> anyhow::Result<Parameters> {
+        let mut parameters = Parameters::from([("Count".to_owned(), count.into())]);
+        for (name, value) in &self.0 {
+            let value = match value.as_str().filter(|text| text.starts_with('$')) {
+                Some(text) => workload.parameter(text)?.clone(),
+                None => value.clone(),
+            };
+            parameters.insert(name.clone(), value);
+        }
+        Ok(parameters)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -62,6 +159,8 @@ pub(crate) struct Count {
 pub(crate) struct CreateNodes {
     #[serde(flatten)]
     pub(crate) count: Count,
+    #[serde(default)]
+    pub(crate) template_params: TemplateParams,
     #[serde(default)]
     pub(crate) node_template_path: Option<PathBuf>,
     #[serde(default)]
@@ -112,6 +211,15 @@ pub(crate) struct CreatePods {
     #[serde(flatten)]
     pub(crate) count: Count,
     #[serde(default)]
+    pub(crate) template_params: TemplateParams,
+    /// `count` pods are kept: one that got a node is deleted and another created, for a duration.
+    #[serde(default)]
+    steady_state: bool,
+    #[serde(default)]
+    steady_state_param: Option<String>,
+    #[serde(flatten)]
+    duration: Sleep,
+    #[serde(default)]
     pub(crate) namespace: Option<String>,
     #[serde(default)]
     pub(crate) pod_template_path: Option<PathBuf>,
@@ -139,6 +247,8 @@ pub(crate) struct CreatePodSets {
 pub(crate) struct CreateAny {
     #[serde(flatten)]
     pub(crate) count: Count,
+    #[serde(default)]
+    pub(crate) template_params: TemplateParams,
     #[serde(default)]
     pub(crate) namespace: Option<String>,
     pub(crate) template_path: PathBuf,
@@ -173,6 +283,23 @@ pub(crate) enum ChurnMode {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub(crate) struct Barrier {
+    #[serde(default)]
+    pub(crate) stage_requirement: Stage,
+}
+
+/// What a barrier waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) enum Stage {
+    /// The scheduler has tried every pod.
+    Attempted,
+    /// Every pod has a node.
+    #[default]
+    Scheduled,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct DeletePods {
     pub(crate) namespace: String,
     #[serde(default)]
@@ -181,7 +308,7 @@ pub(crate) struct DeletePods {
     pub(crate) skip_wait_to_completion: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sleep {
     #[serde(default)]
@@ -199,14 +326,34 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Case>> {
 impl Count {
     /// The number for this workload; 1 if none is given, as upstream's createAny has it.
     pub(crate) fn of(&self, workload: &Workload) -> anyhow::Result<usize> {
-        match &self.count_param {
-            None => Ok(self.count.unwrap_or(1)),
+        let parameter = |name: &String| {
+            let value = workload.parameter(name)?.as_u64();
+            let value = value.with_context(|| format!("parameter {name} is not a number"))?;
+            anyhow::Ok(usize::try_from(value)?)
+        };
+        let count = match &self.count_param {
+            None => self.count.unwrap_or(1),
+            Some(name) => parameter(name)?,
+        };
+        let times = self.count_multiplier_param.as_ref().map(parameter).transpose()?;
+        Ok(count.saturating_mul(times.unwrap_or(1)))
+    }
+}
+
+impl CreatePods {
+    /// How long the pods are kept at their number, if they are.
+    pub(crate) fn steady_for(&self, workload: &Workload) -> anyhow::Result<Option<Duration>> {
+        let is_steady = match &self.steady_state_param {
+            None => self.steady_state,
             Some(name) => {
-                let value = workload.parameter(name)?.as_u64();
-                let value = value.with_context(|| format!("parameter {name} is not a number"))?;
-                Ok(usize::try_from(value)?)
+                let value = workload.parameter(name)?.as_bool();
+                value.with_context(|| format!("parameter {name} is neither true nor false"))?
             }
+        };
+        if !is_steady {
+            return Ok(None);
         }
+        self.duration.of(workload).context("steadyState").map(Some)
     }
 }
 
@@ -217,9 +364,9 @@ impl Sleep {
             (_, Some(name)) => workload.parameter(name)?.as_str().map(str::to_owned),
             (text, None) => text.clone(),
         };
-        let text = text.context("sleep: no duration")?;
+        let text = text.context("duration is missing")?;
         let span: jiff::SignedDuration =
-            text.parse().with_context(|| format!("sleep: duration {text:?}"))?;
+            text.parse().with_context(|| format!("duration {text:?}"))?;
         Ok(Duration::try_from(span)?)
     }
 }
@@ -269,21 +416,59 @@ mod tests {
 "#;
         let cases: Vec<Case> = serde_saphyr::from_str(text).unwrap();
         let (case, workload) = (&cases[0], &cases[0].workloads[0]);
+        let operations = case.operations().unwrap();
         let [Operation::CreateNodes(nodes), Operation::Churn(churn), Operation::Sleep(sleep), ..] =
-            case.workload_template.as_slice()
+            operations.as_slice()
         else {
             panic!("{case:?}")
         };
         assert_eq!(nodes.count.of(workload).unwrap(), 5);
         assert_eq!((churn.mode, churn.interval_milliseconds), (ChurnMode::Recreate, 1000));
         assert_eq!(sleep.of(workload).unwrap(), Duration::from_secs(65));
-        let unknown = "- {name: x, workloadTemplate: [{opcode: other}], workloads: []}";
-        assert!(serde_saphyr::from_str::<Vec<Case>>(unknown).is_err());
+    }
+
+    #[test]
+    fn what_is_not_known_of_an_operation_is_named() {
+        let refused = |operation: &str| {
+            let text = format!("- {{name: x, workloadTemplate: [{operation}], workloads: []}}");
+            let cases: Vec<Case> = serde_saphyr::from_str(&text).unwrap();
+            format!("{:#}", cases[0].operations().unwrap_err())
+        };
+        let unknown = refused("{opcode: allocResourceClaims}");
+        assert!(unknown.starts_with(
+            "step 1: opcode \"allocResourceClaims\" is not known; known are barrier, "
+        ));
+        assert_eq!(
+            refused("{opcode: createPods, count: 1, other: 2}"),
+            "step 1: opcode createPods: field other is not known"
+        );
+        assert!(refused("{opcode: churn, mode: other}").contains("opcode churn: "));
+    }
+
+    #[test]
+    fn steady_states_and_multiples_are_read() {
+        let text = "
+- name: x
+  workloadTemplate:
+  - {opcode: createPods, countParam: $groups, countMultiplierParam: $size, steadyState: true, durationParam: $time}
+  - {opcode: createPods, count: 3, duration: 1s}
+  workloads: [{name: w, params: {groups: 4, size: 8, time: 2s}}]
+";
+        let cases: Vec<Case> = serde_saphyr::from_str(text).unwrap();
+        let (workload, operations) = (&cases[0].workloads[0], cases[0].operations().unwrap());
+        let read = |operation: &Operation| match operation {
+            Operation::CreatePods(pods) => {
+                (pods.count.of(workload).unwrap(), pods.steady_for(workload).unwrap())
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read(&operations[0]), (32, Some(Duration::from_secs(2))));
+        assert_eq!(read(&operations[1]), (3, None));
     }
 
     #[test]
     fn a_missing_parameter_is_named() {
-        let count = Count { count: None, count_param: Some("$n".to_owned()) };
+        let count = Count { count_param: Some("$n".to_owned()), ..Count::default() };
         let workload = Workload { name: "w".to_owned(), params: BTreeMap::new(), labels: vec![] };
         let error = count.of(&workload).unwrap_err().to_string();
         assert_eq!(error, "workload w has no $n");

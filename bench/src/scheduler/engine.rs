@@ -7,7 +7,7 @@
 //! are seen bound, as a watch would have it; during a measured operation they stay assumed.
 
 mod churn;
-mod objects;
+mod create;
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use indicatif::ProgressBar;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use pintle_scheduler_core::engine::Indexed;
 use pintle_scheduler_core::framework::{Preemption, Profile, Profiles};
@@ -27,6 +26,8 @@ use rand::rngs::SmallRng;
 
 use super::config::{Case, CreatePods, Operation, Workload};
 use super::figures::Figures;
+use super::objects::{self, VolumeMaker};
+use super::pulse::Pulse;
 use super::template::Template;
 use churn::{Deletions, Ticker};
 
@@ -51,11 +52,29 @@ pub(crate) struct Run<'a> {
     pods_made: usize,
     figures: Figures,
     is_measuring: bool,
+    pulse: Pulse,
+    /// When the pulse is felt next.
+    pulse_at: Duration,
 }
 
 struct Placed {
     pod: Arc<Pod>,
     node: Arc<str>,
+}
+
+/// What an operation's pods are made of.
+struct PodMaker {
+    template: Template,
+    volumes: Option<VolumeMaker>,
+    namespace: String,
+}
+
+/// Pods that are kept at their number for a time.
+struct Steady<'a> {
+    end: Duration,
+    maker: &'a PodMaker,
+    /// Of the next pod.
+    number: usize,
 }
 
 /// Time since the start, with skipped waits.
@@ -70,9 +89,12 @@ impl Clock {
     }
 }
 
+/// A pod and the node it got.
+type Bound = (Arc<PodInfo>, Arc<str>);
+
 /// What came of pods that were waited for.
 struct Drained {
-    bound: Vec<(Arc<PodInfo>, Arc<str>)>,
+    bound: Vec<Bound>,
     pending: usize,
 }
 
@@ -82,7 +104,7 @@ impl<'a> Run<'a> {
         case: &'a Case,
         workload: &'a Workload,
         seed: u64,
-        patience_seconds: u64,
+        pulse: Pulse,
     ) -> Self {
         let profiles = Arc::new(Profiles::single(Profile::default_plugins("default-scheduler")));
         Self {
@@ -92,7 +114,7 @@ impl<'a> Run<'a> {
             scheduler: Scheduler::new(profiles, Options::default(), Indexed::default()),
             random: SmallRng::seed_from_u64(seed),
             clock: Clock { start: Instant::now(), skipped: Duration::ZERO },
-            patience: Duration::from_secs(patience_seconds),
+            patience: pulse.patience(),
             nodes: HashMap::new(),
             placed: HashMap::new(),
             unseen: Vec::new(),
@@ -102,21 +124,21 @@ impl<'a> Run<'a> {
             pods_made: 0,
             figures: Figures::default(),
             is_measuring: false,
+            pulse,
+            pulse_at: Duration::ZERO,
         }
     }
 
-    pub(crate) fn execute(mut self, progress: &ProgressBar) -> anyhow::Result<Figures> {
-        let operations = &self.case.workload_template;
+    pub(crate) fn execute(mut self) -> anyhow::Result<Figures> {
+        let operations = self.case.operations()?;
         for (index, operation) in operations.iter().enumerate() {
-            progress.set_message(format!(
-                "{}/{}: step {} of {}",
-                self.case.name,
-                self.workload.name,
-                index + 1,
-                operations.len()
-            ));
+            self.pulse.step(index + 1, operations.len());
             self.perform(index, operation).with_context(|| format!("step {}", index + 1))?;
+            if self.pulse.is_over() {
+                break;
+            }
         }
+        self.figures.cut = self.pulse.why_over();
         let placed = self.placed.values().map(|placed| (&*placed.pod, &*placed.node));
         self.figures.count_use(self.nodes.values().map(|node| &**node), placed);
         Ok(self.figures)
@@ -125,10 +147,10 @@ impl<'a> Run<'a> {
     fn perform(&mut self, index: usize, operation: &Operation) -> anyhow::Result<()> {
         let workload = self.workload;
         match operation {
-            Operation::Barrier {} => self.settle(),
+            Operation::Barrier(_) => self.settle(),
             Operation::Churn(churn) => self.start_churn(index, churn)?,
             Operation::CreateAny(any) => {
-                let template = self.template(&any.template_path)?;
+                let template = objects::any_template(self.directory, workload, any)?;
                 for number in 0..any.count.of(workload)? {
                     self.create(&template, number, any.namespace.as_deref())?;
                 }
@@ -164,56 +186,77 @@ impl<'a> Run<'a> {
 
     fn create_pods(&mut self, pods: &CreatePods, namespace: &str) -> anyhow::Result<()> {
         let memory_before = resident_bytes();
-        let path = pods.pod_template_path.as_ref().or(self.case.default_pod_template_path.as_ref());
-        let template = match path {
-            Some(path) => self.template(path)?,
-            None => Template::new(objects::DEFAULT_POD.to_owned(), "the default pod".to_owned())?,
+        let maker = PodMaker {
+            template: objects::pod_template(self.directory, self.case, self.workload, pods)?,
+            volumes: VolumeMaker::of(self.directory, pods)?,
+            namespace: namespace.to_owned(),
         };
         let count = pods.count.of(self.workload)?;
-        let volumes = self.volume_templates(pods)?;
         for number in 0..count {
-            let uid = objects::uid(self.pods_made);
-            self.pods_made += 1;
-            let mut pod = template.object(number)?;
-            pod["metadata"]["namespace"] = namespace.into();
-            pod["metadata"]["uid"] = uid.into();
-            if let Some(templates) = &volumes {
-                self.create_volume(templates, self.pods_made, &mut pod)?;
-            }
-            let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod)?);
+            let uid = self.create_pod(&maker, number)?;
             if pods.skip_wait_to_completion {
-                self.others.insert(PodInfo::new(Arc::clone(&pod)).uid);
+                self.others.insert(uid);
             }
-            self.scheduler.pod_changed(None, Some(&pod), self.now());
         }
         if pods.skip_wait_to_completion {
             return Ok(());
         }
         let measures = pods.collect_metrics || self.is_measuring;
-        let drained = self.drain(count, measures);
+        let steady = pods.steady_for(self.workload)?.map(|duration| Steady {
+            end: self.clock.now() + duration,
+            maker: &maker,
+            number: count,
+        });
+        let drained = self.drain(count, measures, steady)?;
         if measures {
-            let grown = resident_bytes().saturating_sub(memory_before);
+            let own = self.figures.own_bytes() + drained.bound.len() * size_of::<Bound>();
+            let grown = resident_bytes().saturating_sub(memory_before + own as u64);
             self.figures.bytes_per_pod = grown as f64 / count.max(1) as f64;
             self.figures.pending += drained.pending;
-        } else if drained.pending > 0 {
+        } else if drained.pending > 0 && !self.pulse.is_over() {
             bail!("{} of {count} pods were not scheduled", drained.pending);
         }
         self.take_note(drained.bound);
         Ok(())
     }
 
-    /// Decides until so many pods that somebody waits for have a node.
-    fn drain(&mut self, count: usize, measures: bool) -> Drained {
+    fn create_pod(&mut self, maker: &PodMaker, number: usize) -> anyhow::Result<PodUid> {
+        let uid = objects::uid(self.pods_made);
+        self.pods_made += 1;
+        let mut pod = maker.template.object(number)?;
+        pod["metadata"]["namespace"] = maker.namespace.as_str().into();
+        pod["metadata"]["uid"] = uid.into();
+        if let Some(volumes) = &maker.volumes {
+            self.create_volume(volumes, self.pods_made, &mut pod)?;
+        }
+        let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod)?);
+        self.scheduler.pod_changed(None, Some(&pod), self.now());
+        Ok(PodInfo::new(pod).uid)
+    }
+
+    /// Decides until so many pods that somebody waits for have a node, or, where their number is
+    /// kept, until that is over.
+    fn drain(
+        &mut self,
+        count: usize,
+        measures: bool,
+        mut steady: Option<Steady<'_>>,
+    ) -> anyhow::Result<Drained> {
         let mut remaining = count;
         let mut bound = Vec::with_capacity(count);
         let mut figures = Figures::default();
         if measures {
-            figures.scheduled_at.reserve(count);
-            figures.attempts.reserve(count + count / 8);
+            figures.reserve(count);
         }
         let (cpu_before, begin) = (cpu_time(), self.clock.now());
         let (mut last, mut progress_at) = (begin, begin);
         while remaining > 0 {
+            if last >= self.pulse_at {
+                self.pulse_at = last + Pulse::INTERVAL;
+                if self.pulse.beat(count - remaining, count) {
+                    break;
+                }
+            }
             if !self.churns.is_empty() || !self.deletions.is_empty() {
                 self.tick(last);
                 last = self.clock.now();
@@ -229,13 +272,17 @@ impl<'a> Run<'a> {
             let is_awaited = self.act(attempt, &mut bound);
             let now = self.clock.now();
             if measures {
-                figures.attempts.push(now - last);
+                figures.attempt(now - last);
             }
             if is_awaited {
-                remaining -= 1;
                 progress_at = now;
                 if measures {
-                    figures.scheduled_at.push(now - begin);
+                    figures.scheduled(now - begin);
+                }
+                match &mut steady {
+                    Some(steady) if now < steady.end => self.replace(steady, &mut bound)?,
+                    Some(_) => remaining = 0,
+                    None => remaining -= 1,
                 }
             }
             last = now;
@@ -245,11 +292,23 @@ impl<'a> Run<'a> {
             figures.bytes_per_node = self.figures.bytes_per_node;
             self.figures = figures;
         }
-        Drained { bound, pending: remaining }
+        Ok(Drained { bound, pending: remaining })
+    }
+
+    /// The pod that just got a node goes, and another comes.
+    fn replace(&mut self, steady: &mut Steady<'_>, bound: &mut Vec<Bound>) -> anyhow::Result<()> {
+        let uid = bound.last().map(|(info, _)| info.uid.clone());
+        self.take_note(std::mem::take(bound));
+        if let Some(uid) = uid {
+            self.delete_pod(&uid);
+        }
+        let number = steady.number;
+        steady.number += 1;
+        self.create_pod(steady.maker, number).map(drop)
     }
 
     /// Does what was decided; returns whether a pod that somebody waits for got a node.
-    fn act(&mut self, attempt: Attempt, bound: &mut Vec<(Arc<PodInfo>, Arc<str>)>) -> bool {
+    fn act(&mut self, attempt: Attempt, bound: &mut Vec<Bound>) -> bool {
         match attempt.outcome {
             Outcome::Bind { node, .. } => {
                 let info = attempt.pod.info;
@@ -286,12 +345,15 @@ impl<'a> Run<'a> {
         let mut bound = Vec::new();
         while let Some(attempt) = self.scheduler.schedule_next(self.now(), &mut self.random) {
             self.act(attempt, &mut bound);
+            if self.pulse.is_over() {
+                break;
+            }
         }
         self.take_note(bound);
     }
 
     /// Keeps what was placed, and lets the scheduler see it bound.
-    fn take_note(&mut self, bound: Vec<(Arc<PodInfo>, Arc<str>)>) {
+    fn take_note(&mut self, bound: Vec<Bound>) {
         for (info, node) in bound {
             self.unseen.push(info.uid.clone());
             let pod = Arc::clone(&info.pod);

@@ -5,60 +5,98 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use pintle_api::resources::{PODS, Resources, pod_requests};
+use serde::{Deserialize, Serialize};
 
 use crate::outcome::Outcome;
 use crate::stats::quantile;
 
 /// Everything noted of the measured part of a workload.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// When each measured pod was reserved, since the measuring began.
-    pub(crate) scheduled_at: Vec<Duration>,
+    /// When each measured pod got its node, since the measuring began; in order.
+    pub(crate) scheduled_at_ns: Vec<u64>,
     /// How long each attempt at any pod took meanwhile.
-    pub(crate) attempts: Vec<Duration>,
-    /// How long this process computed meanwhile.
+    pub(crate) attempts_ns: Vec<u64>,
+    /// How long what is measured computed meanwhile.
     pub(crate) cpu: Duration,
-    /// Resident memory that a pod, and a node, added. The harness's own copies are in it.
+    /// Resident memory that a pod, and a node, added. The objects themselves are in it.
     pub(crate) bytes_per_pod: f64,
     pub(crate) bytes_per_node: f64,
-    /// Measured pods that were not reserved in the end.
+    /// Measured pods that had no node in the end.
     pub(crate) pending: usize,
     pub(crate) overcommitted: usize,
-    /// The standard deviation over nodes of the share in use.
-    pub(crate) cpu_deviation: f64,
-    pub(crate) memory_deviation: f64,
+    /// What share of each node's CPU and memory is asked for in the end, in the order of names.
+    pub(crate) used: Vec<(f32, f32)>,
+    /// Why the workload did not come to its end.
+    pub(crate) cut: Option<String>,
 }
 
 impl Figures {
-    pub(crate) fn outcomes(mut self, case: &str, mode: &str) -> Vec<Outcome> {
+    pub(crate) fn reserve(&mut self, pods: usize) {
+        self.scheduled_at_ns.reserve(pods);
+        self.attempts_ns.reserve(pods + pods / 8);
+    }
+
+    pub(crate) fn scheduled(&mut self, since_begin: Duration) {
+        self.scheduled_at_ns.push(nanos(since_begin));
+    }
+
+    pub(crate) fn attempt(&mut self, took: Duration) {
+        self.attempts_ns.push(nanos(took));
+    }
+
+    /// Memory that is the harness's and nobody else's.
+    pub(crate) fn own_bytes(&self) -> usize {
+        (self.scheduled_at_ns.len() + self.attempts_ns.len()) * size_of::<u64>()
+    }
+
+    pub(crate) fn throughput_average(&self) -> f64 {
+        let took = self.scheduled_at_ns.last().copied().unwrap_or_default() as f64 / 1e9;
+        self.scheduled_at_ns.len() as f64 / took.max(1e-9)
+    }
+
+    /// The standard deviation over nodes of the share of CPU and of memory in use.
+    pub(crate) fn balance(&self) -> (f64, f64) {
+        let of = |share: fn(&(f32, f32)) -> f32| {
+            deviation(&self.used.iter().map(|used| f64::from(share(used))).collect::<Vec<_>>())
+        };
+        (of(|used| used.0), of(|used| used.1))
+    }
+
+    pub(crate) fn outcomes(&self, case: &str, mode: &str) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let mut add = |metric: &str, unit: &str, value: f64| {
             outcomes.push(Outcome::new(case, mode, metric, unit, value));
         };
-        let took = self.scheduled_at.last().copied().unwrap_or_default().as_secs_f64();
-        let average = self.scheduled_at.len() as f64 / took.max(f64::MIN_POSITIVE);
-        add("throughput_average", "pods/s", average);
-        let mut windows = windows(&self.scheduled_at);
+        add("throughput_average", "pods/s", self.throughput_average());
+        let (_, mut windows) = self.windows();
         for (metric, q) in [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)] {
             if let Some(value) = quantile(&mut windows, q) {
                 add(&format!("throughput_{metric}"), "pods/s", value);
             }
         }
-        let mut attempts: Vec<f64> =
-            self.attempts.drain(..).map(|took| took.as_secs_f64() * 1e6).collect();
+        let mut attempts: Vec<f64> = self.attempts_ns.iter().map(|ns| *ns as f64 / 1e3).collect();
         for (metric, q) in [("p50", 0.5), ("p99", 0.99)] {
             if let Some(value) = quantile(&mut attempts, q) {
                 add(&format!("attempt_latency_{metric}"), "us", value);
             }
         }
+        let (balance_cpu, balance_memory) = self.balance();
         add("cpu_seconds", "s", self.cpu.as_secs_f64());
         add("memory_per_pod", "B", self.bytes_per_pod);
         add("memory_per_node", "B", self.bytes_per_node);
         add("pods_pending", "pods", self.pending as f64);
         add("nodes_overcommitted", "nodes", self.overcommitted as f64);
-        add("balance_cpu", "stddev", self.cpu_deviation);
-        add("balance_memory", "stddev", self.memory_deviation);
+        add("balance_cpu", "stddev", balance_cpu);
+        add("balance_memory", "stddev", balance_memory);
         outcomes
+    }
+
+    /// How long a window is, and the pods per second in each.
+    pub(crate) fn windows(&self) -> (Duration, Vec<f64>) {
+        let at: Vec<Duration> =
+            self.scheduled_at_ns.iter().copied().map(Duration::from_nanos).collect();
+        windows(&at)
     }
 
     /// Counts what the pods ask of their nodes, from the objects alone.
@@ -79,7 +117,8 @@ impl Figures {
             }
             *count += 1;
         }
-        let (mut cpu, mut memory) = (Vec::new(), Vec::new());
+        let mut nodes: Vec<&Node> = nodes.collect();
+        nodes.sort_by_key(|node| &node.metadata.name);
         for node in nodes {
             let has = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
             let has = Resources::from_list(has);
@@ -94,28 +133,30 @@ impl Figures {
                 || count > amount(&has, &PODS.to_owned())
                 || sum.scalar.iter().any(|(name, used)| *used > amount(&has, name));
             self.overcommitted += usize::from(over);
-            cpu.push(sum.milli_cpu as f64 / has.milli_cpu.max(1) as f64);
-            memory.push(sum.memory_bytes as f64 / has.memory_bytes.max(1) as f64);
+            let cpu = sum.milli_cpu as f32 / has.milli_cpu.max(1) as f32;
+            self.used.push((cpu, sum.memory_bytes as f32 / has.memory_bytes.max(1) as f32));
         }
-        self.cpu_deviation = deviation(&cpu);
-        self.memory_deviation = deviation(&memory);
     }
 }
 
 /// Pods per second in windows of a twentieth of the run, between a millisecond and a second. The
 /// last, which is cut short, is left out unless it is the only one.
-fn windows(scheduled_at: &[Duration]) -> Vec<f64> {
-    let Some(end) = scheduled_at.last() else { return Vec::new() };
+fn windows(scheduled_at: &[Duration]) -> (Duration, Vec<f64>) {
+    let Some(end) = scheduled_at.last() else { return (Duration::ZERO, Vec::new()) };
     let window = (*end / 20).clamp(Duration::from_millis(1), Duration::from_secs(1));
     let number = |at: &Duration| (at.as_nanos() / window.as_nanos()) as usize;
     let mut counts = vec![0_u64; number(end) + 1];
     scheduled_at.iter().for_each(|at| counts[number(at)] += 1);
     if counts.len() > 1 {
         counts.pop();
-        counts.into_iter().map(|count| count as f64 / window.as_secs_f64()).collect()
+        (window, counts.into_iter().map(|count| count as f64 / window.as_secs_f64()).collect())
     } else {
-        vec![scheduled_at.len() as f64 / end.as_secs_f64().max(f64::MIN_POSITIVE)]
+        (*end, vec![scheduled_at.len() as f64 / end.as_secs_f64().max(1e-9)])
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn deviation(values: &[f64]) -> f64 {
@@ -133,9 +174,9 @@ mod tests {
     #[test]
     fn windows_leave_out_the_last() {
         let ms = Duration::from_millis;
-        assert_eq!(windows(&[ms(0), ms(0), ms(1), ms(2)]), [2000.0, 1000.0]);
-        assert_eq!(windows(&[Duration::from_micros(500)]), [2000.0]);
-        assert!(windows(&[]).is_empty());
+        assert_eq!(windows(&[ms(0), ms(0), ms(1), ms(2)]).1, [2000.0, 1000.0]);
+        assert_eq!(windows(&[Duration::from_micros(500)]).1, [2000.0]);
+        assert!(windows(&[]).1.is_empty());
     }
 
     #[test]
@@ -153,7 +194,7 @@ mod tests {
             let nodes = [node("a", limit), node("b", "9")];
             figures.count_use(nodes.iter(), (0..pods).map(|_| (&pod, "a")));
             assert_eq!(figures.overcommitted, expected, "{pods} pods");
-            assert!(figures.cpu_deviation > 0.0);
+            assert!(figures.balance().0 > 0.0);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pintle_scheduler_core::PodUid;
 
 use super::Run;
-use super::objects::Created;
+use super::create::Created;
 use crate::scheduler::config::{Churn, ChurnMode, DeletePods};
 use crate::scheduler::template::Template;
 

@@ -1,0 +1,342 @@
+//! Workloads end to end: an API server with its durable store, objects created over HTTP by this
+//! process, a scheduler that binds through the API, and a watch that says when.
+//!
+//! Both ends of every interval are read from one clock, this process's: a pod is there when the watch
+//! first shows it, and scheduled when the watch first shows it with a node. Throughput counts from
+//! the first request of the measured operation, so the creating is in it. CPU time and memory are
+//! those of the API server and the scheduler, not of this process.
+
+mod background;
+mod cluster;
+mod observed;
+mod requests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::config::{Case, CreateAny, CreateNodes, CreatePods, Operation, Stage, Workload};
+use super::figures::Figures;
+use super::objects::{self, NodeMaker, VolumeMaker};
+use super::options::Mode;
+use super::pulse::Pulse;
+use cluster::Cluster;
+use observed::Observed;
+use requests::{Request, Requests};
+
+/// A workload under way.
+pub(super) struct Run<'a> {
+    directory: &'a Path,
+    case: &'a Case,
+    workload: &'a Workload,
+    cluster: Cluster,
+    requests: Requests,
+    observed: Observed,
+    pulse: Pulse,
+    figures: Figures,
+    is_measuring: bool,
+    nodes_made: usize,
+    pods_made: usize,
+    operation: usize,
+    namespaces: BTreeSet<String>,
+    priorities: BTreeSet<i64>,
+    /// Churns and deletions, which end with the run.
+    background: JoinSet<()>,
+}
+
+/// Run one workload on a cluster of its own.
+pub(super) async fn run(
+    directory: &Path,
+    case: &Case,
+    workload: &Workload,
+    mode: Mode,
+    scheduler_command: Option<&str>,
+    pulse: Pulse,
+) -> anyhow::Result<Figures> {
+    let external = match (mode, scheduler_command) {
+        (Mode::External, None) => bail!("--mode external: --scheduler-command is missing"),
+        (Mode::External, command) => command,
+        _ => None,
+    };
+    let cluster = Cluster::start(external).await?;
+    let requests = Requests::new(cluster.client().clone());
+    let observed = Observed::watch(cluster.client().clone());
+    let mut run = Run {
+        directory,
+        case,
+        workload,
+        cluster,
+        requests,
+        observed,
+        pulse,
+        figures: Figures::default(),
+        is_measuring: false,
+        nodes_made: 0,
+        pods_made: 0,
+        operation: 0,
+        namespaces: BTreeSet::from(["default".to_owned()]),
+        priorities: BTreeSet::new(),
+        background: JoinSet::new(),
+    };
+    let done = run.execute().await;
+    let Run { cluster, figures, mut background, observed, .. } = run;
+    background.shutdown().await;
+    observed.stop();
+    let log = cluster.stop()?;
+    match done {
+        Ok(()) => Ok(figures),
+        Err(error) if log.is_empty() => Err(error),
+        Err(error) => Err(error.context(log)),
+    }
+}
+
+impl Run<'_> {
+    async fn execute(&mut self) -> anyhow::Result<()> {
+        self.await_scheduler().await?;
+        let operations = self.case.operations()?;
+        for (index, operation) in operations.iter().enumerate() {
+            self.pulse.step(index + 1, operations.len());
+            self.operation = index;
+            self.perform(operation).await.with_context(|| format!("step {}", index + 1))?;
+            if self.pulse.is_over() {
+                break;
+            }
+        }
+        self.background.shutdown().await;
+        self.figures.cut = self.pulse.why_over();
+        let (nodes, pods) =
+            (self.requests.list::<Node>().await?, self.requests.list::<Pod>().await?);
+        let placed = pods.iter().filter_map(|pod| {
+            let node = pod.spec.as_ref()?.node_name.as_deref()?;
+            Some((pod, node)).filter(|(_, node)| !node.is_empty())
+        });
+        self.figures.count_use(nodes.iter(), placed);
+        Ok(())
+    }
+
+    /// Until the scheduler has said of a pod that there is no node for it.
+    async fn await_scheduler(&mut self) -> anyhow::Result<()> {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": PROBE},
+            "spec": {"containers": [{"name": "c", "image": "none"}]}});
+        let request = Request::create(&pod, Some("default"))?;
+        let path = format!("{}/{PROBE}", request.path);
+        self.observed.expect(usize::MAX, &[PROBE.to_owned()]);
+        self.requests.send(request).await?;
+        let deadline = Instant::now() + SCHEDULER_START;
+        while !self.observed.is_attempted(PROBE) {
+            self.cluster.check()?;
+            if self.pulse.is_over() {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "no scheduler looked at a pod in {SCHEDULER_START:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.observed.forget(PROBE);
+        self.requests.delete(&path).await
+    }
+
+    async fn perform(&mut self, operation: &Operation) -> anyhow::Result<()> {
+        let (directory, workload) = (self.directory, self.workload);
+        match operation {
+            Operation::Barrier(barrier) => self.settle(barrier.stage_requirement).await?,
+            Operation::Churn(churn) => {
+                let namespace = churn.namespace.clone();
+                let namespace = namespace.unwrap_or_else(|| self.own_namespace());
+                self.ensure_namespace(&namespace).await?;
+                self.start_churn(churn, namespace)?;
+            }
+            Operation::CreateAny(any) => self.create_any(any).await?,
+            Operation::CreateNamespaces(wanted) => {
+                for namespace in objects::namespaces(directory, wanted, workload)? {
+                    let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
+                    self.namespaces.insert(name.to_owned());
+                    self.requests.send(Request::create(&namespace, None)?).await?;
+                }
+            }
+            Operation::CreateNodes(nodes) => self.create_nodes(nodes).await?,
+            Operation::CreatePodSets(sets) => {
+                for number in 0..sets.count.of(workload)? {
+                    let namespace = format!("{}-{number}", sets.namespace_prefix);
+                    self.create_pods(&sets.create_pods_op, &namespace).await?;
+                }
+            }
+            Operation::CreatePods(pods) => {
+                let namespace = pods.namespace.clone();
+                let namespace = namespace.unwrap_or_else(|| self.own_namespace());
+                self.create_pods(pods, &namespace).await?;
+            }
+            Operation::DeletePods(pods) => self.delete_pods(pods).await?,
+            Operation::Sleep(sleep) => tokio::time::sleep(sleep.of(workload)?).await,
+            Operation::StartCollectingMetrics {} => self.is_measuring = true,
+            Operation::StopCollectingMetrics {} => self.is_measuring = false,
+        }
+        Ok(())
+    }
+
+    /// The namespace of an operation that names none.
+    fn own_namespace(&self) -> String {
+        format!("namespace-{}", self.operation)
+    }
+
+    async fn ensure_namespace(&mut self, name: &str) -> anyhow::Result<()> {
+        if self.namespaces.insert(name.to_owned()) {
+            let namespace =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.requests.send(Request::create(&namespace, None)?).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_nodes(&mut self, nodes: &CreateNodes) -> anyhow::Result<()> {
+        let memory_before = self.cluster.resident_bytes();
+        let maker = NodeMaker::new(self.directory, self.workload, nodes)?;
+        let count = nodes.count.of(self.workload)?;
+        let node = |number| Request::create(&maker.node(number, self.nodes_made + number)?, None);
+        let requests: anyhow::Result<Vec<Request>> = (0..count).map(node).collect();
+        self.requests.send_all(requests?, &self.pulse).await?;
+        self.nodes_made += count;
+        let grown = self.cluster.resident_bytes().saturating_sub(memory_before);
+        self.figures.bytes_per_node = grown as f64 / count.max(1) as f64;
+        Ok(())
+    }
+
+    async fn create_any(&mut self, any: &CreateAny) -> anyhow::Result<()> {
+        let template = objects::any_template(self.directory, self.workload, any)?;
+        if let Some(namespace) = &any.namespace {
+            self.ensure_namespace(namespace).await?;
+        }
+        for number in 0..any.count.of(self.workload)? {
+            let object = template.object(number)?;
+            self.requests.send(Request::create(&object, any.namespace.as_deref())?).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_pods(&mut self, pods: &CreatePods, namespace: &str) -> anyhow::Result<()> {
+        ensure!(pods.steady_for(self.workload)?.is_none(), "steadyState: only in mode engine");
+        self.ensure_namespace(namespace).await?;
+        let memory_before = self.cluster.resident_bytes();
+        let (requests, names) = self.pod_requests(pods, namespace).await?;
+        self.observed.expect(self.operation, &names);
+        let cpu_before = self.cluster.cpu_time();
+        let begin = Instant::now();
+        if pods.skip_wait_to_completion {
+            return self.requests.send_all(requests, &self.pulse).await;
+        }
+        let count = names.len();
+        let sent = self.requests.send_all(requests, &self.pulse);
+        let bound = self.await_bound(count);
+        let (_, pending) = tokio::try_join!(sent, bound)?;
+        if pods.collect_metrics || self.is_measuring {
+            self.note(begin);
+            self.figures.cpu = self.cluster.cpu_time().saturating_sub(cpu_before);
+            let grown = self.cluster.resident_bytes().saturating_sub(memory_before);
+            self.figures.bytes_per_pod = grown as f64 / count.max(1) as f64;
+            self.figures.pending += pending;
+        } else if pending > 0 && !self.pulse.is_over() {
+            bail!("{pending} of {count} pods were not scheduled");
+        }
+        Ok(())
+    }
+
+    /// What creates the pods, and their names, numbered through over the workload.
+    async fn pod_requests(
+        &mut self,
+        pods: &CreatePods,
+        namespace: &str,
+    ) -> anyhow::Result<(Vec<Request>, Vec<String>)> {
+        let template = objects::pod_template(self.directory, self.case, self.workload, pods)?;
+        let volumes = VolumeMaker::of(self.directory, pods)?;
+        let count = pods.count.of(self.workload)?;
+        let (mut requests, mut names) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for number in 0..count {
+            let mut pod = template.object(number)?;
+            let name = format!("{}pod-{}", prefix_of(&pod), self.pods_made);
+            self.pods_made += 1;
+            pod["metadata"]["name"] = name.as_str().into();
+            pod["metadata"]["namespace"] = namespace.into();
+            self.give_class(&mut pod).await?;
+            if let Some(maker) = &volumes {
+                self.requests.create_volume(maker, self.pods_made, &mut pod).await?;
+            }
+            requests.push(Request::create(&pod, Some(namespace))?);
+            names.push(name);
+        }
+        Ok((requests, names))
+    }
+
+    /// A pod may have a priority only by its class.
+    async fn give_class(&mut self, pod: &mut Value) -> anyhow::Result<()> {
+        let Some(priority) = pod["spec"]["priority"].as_i64() else { return Ok(()) };
+        if pod["spec"].get("priorityClassName").is_some() {
+            return Ok(());
+        }
+        let sign = if priority < 0 { "minus-" } else { "" };
+        let name = format!("bench-{sign}{}", priority.unsigned_abs());
+        if self.priorities.insert(priority) {
+            let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+                "metadata": {"name": name}, "value": priority});
+            self.requests.send(Request::create(&class, None)?).await?;
+        }
+        pod["spec"]["priorityClassName"] = name.into();
+        Ok(())
+    }
+
+    /// Until all pods of this operation have a node, or nothing happens any more; how many have none.
+    async fn await_bound(&self, count: usize) -> anyhow::Result<usize> {
+        let (mut last, mut progress_at) = (count, Instant::now());
+        loop {
+            let pending = self.observed.pending_of(self.operation);
+            if pending != last {
+                (last, progress_at) = (pending, Instant::now());
+            }
+            self.cluster.check()?;
+            let is_over = self.pulse.beat(count - pending.min(count), count);
+            if pending == 0 || is_over || progress_at.elapsed() > self.pulse.patience() {
+                return Ok(pending);
+            }
+            self.observed.changed(Pulse::INTERVAL).await;
+        }
+    }
+
+    /// Takes down when the operation's pods were seen.
+    fn note(&mut self, begin: Instant) {
+        let mut bound = self.observed.bound_of(self.operation);
+        bound.sort_by_key(|pod| pod.bound);
+        self.figures.reserve(bound.len());
+        for pod in bound {
+            self.figures.scheduled(pod.bound.saturating_duration_since(begin));
+            self.figures.attempt(pod.bound.saturating_duration_since(pod.added));
+        }
+    }
+
+    /// Waits for pods that operations did not wait for.
+    async fn settle(&self, stage: Stage) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        while self.observed.is_unsettled(stage) && !self.pulse.is_over() {
+            self.cluster.check()?;
+            if begin.elapsed() > self.pulse.patience() {
+                bail!("barrier: not all pods are {stage:?} after {:?}", self.pulse.patience());
+            }
+            self.observed.changed(Pulse::INTERVAL).await;
+        }
+        Ok(())
+    }
+}
+
+fn prefix_of(pod: &Value) -> &str {
+    pod["metadata"]["generateName"].as_str().unwrap_or("")
+}
+
+/// Shows that there is a scheduler.
+const PROBE: &str = "scheduler-probe";
+/// How long a scheduler may take to start.
+const SCHEDULER_START: Duration = Duration::from_secs(60);

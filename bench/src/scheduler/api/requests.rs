@@ -1,0 +1,182 @@
+//! Writes to the API server: bodies rendered beforehand, answers read and dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use http::Method;
+use kube::Api;
+use kube::api::ListParams;
+use pintle_api::scheme;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::scheduler::objects::VolumeMaker;
+use crate::scheduler::pulse::Pulse;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Requests {
+    client: kube::Client,
+}
+
+/// The creation of an object.
+pub(super) struct Request {
+    /// Of the collection.
+    pub(super) path: String,
+    body: Bytes,
+}
+
+impl Request {
+    /// Creates the object, in this namespace if it is of a kind that has namespaces and names none.
+    pub(super) fn create(object: &Value, namespace: Option<&str>) -> anyhow::Result<Self> {
+        let field = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (version, kind) = (field("apiVersion"), field("kind"));
+        let resource = scheme::by_kind(version, kind)
+            .with_context(|| format!("{version} {kind}: the API server has no such kind"))?;
+        let root = if version.contains('/') { "apis" } else { "api" };
+        let own = object["metadata"].get("namespace").and_then(Value::as_str);
+        let path = match own.or(namespace).filter(|_| resource.namespaced) {
+            Some(namespace) => {
+                format!("/{root}/{version}/namespaces/{namespace}/{}", resource.plural)
+            }
+            None if resource.namespaced => {
+                format!("/{root}/{version}/namespaces/default/{}", resource.plural)
+            }
+            None => format!("/{root}/{version}/{}", resource.plural),
+        };
+        Ok(Self { path, body: serde_json::to_vec(object)?.into() })
+    }
+}
+
+impl Requests {
+    pub(super) fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    /// Send one and wait until it is durable.
+    pub(super) async fn send(&self, request: Request) -> anyhow::Result<()> {
+        self.call(Method::POST, &request.path, request.body).await.map(drop)
+    }
+
+    /// Send all, a bounded number at once.
+    pub(super) async fn send_all(
+        &self,
+        requests: Vec<Request>,
+        pulse: &Pulse,
+    ) -> anyhow::Result<()> {
+        let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
+        let mut senders = JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (own, requests) = (self.clone(), Arc::clone(&requests));
+            let (next, pulse) = (Arc::clone(&next), pulse.clone());
+            senders.spawn(async move {
+                while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    own.call(Method::POST, &request.path, request.body.clone()).await?;
+                    if pulse.is_over() {
+                        break;
+                    }
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(sent) = senders.join_next().await {
+            sent??;
+        }
+        Ok(())
+    }
+
+    /// Delete an object at once.
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let path = format!("{path}?gracePeriodSeconds=0");
+        self.call(Method::DELETE, &path, Bytes::new()).await.map(drop)
+    }
+
+    /// All objects of a kind.
+    pub(super) async fn list<K>(&self) -> anyhow::Result<Vec<K>>
+    where
+        K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::all(self.client.clone());
+        let mut objects = Vec::new();
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let list = api.list(&params).await?;
+            objects.extend(list.items);
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(objects),
+            }
+        }
+    }
+
+    /// Creates a claim and a volume bound to each other; the pod is made to use the claim.
+    pub(super) async fn create_volume(
+        &self,
+        maker: &VolumeMaker,
+        number: usize,
+        pod: &mut Value,
+    ) -> anyhow::Result<()> {
+        let (mut volume, claim) = maker.bound(number, pod)?;
+        let phase = Bytes::from(json!({"status": {"phase": "Bound"}}).to_string());
+        let request = Request::create(&claim, None)?;
+        let path = format!("{}/volume-{number}/status", request.path);
+        let created = self.call(Method::POST, &request.path, request.body).await?;
+        let created: Value = serde_json::from_slice(&created)?;
+        volume["spec"]["claimRef"]["uid"] = created["metadata"]["uid"].clone();
+        self.call(Method::PATCH, &path, phase.clone()).await?;
+        let request = Request::create(&volume, None)?;
+        let path = format!("{}/volume-{number}/status", request.path);
+        self.send(request).await?;
+        self.call(Method::PATCH, &path, phase).await.map(drop)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let kind = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let request = http::Request::builder()
+            .method(&method)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, kind)
+            .body(kube::client::Body::from(body))?;
+        let about = || format!("{method} {path}");
+        let answer = self.client.send(request).await.with_context(about)?;
+        let status = answer.status();
+        let body = answer.into_body().collect_bytes().await.with_context(about)?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let text = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        let why = text["message"].as_str().unwrap_or_default();
+        ensure!(!why.is_empty(), "{}: {status}", about());
+        bail!("{}: {why}", about())
+    }
+}
+
+/// Requests under way at once: what keeps the API server busy without queueing up in it.
+const AT_ONCE: usize = 32;
+/// Objects of a list's page.
+const PAGE: u32 = 5_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_collections() {
+        let path = |object: Value, namespace| Request::create(&object, namespace).unwrap().path;
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}});
+        assert_eq!(path(pod, Some("a")), "/api/v1/namespaces/a/pods");
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {}});
+        assert_eq!(path(node, Some("a")), "/api/v1/nodes");
+        let own = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"namespace": "b"}});
+        assert_eq!(path(own, Some("a")), "/apis/apps/v1/namespaces/b/replicasets");
+        let other = json!({"apiVersion": "v9", "kind": "Other"});
+        assert!(Request::create(&other, None).is_err());
+    }
+}
