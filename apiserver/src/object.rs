@@ -4,6 +4,7 @@
 //! into the bytes on the way out ([`encode`], [`with_revision`]).
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
 /// The text at a path of keys, empty where there is none.
@@ -69,20 +70,41 @@ pub(crate) fn is_deleting(object: &Value) -> bool {
 
 /// The stored bytes: `apiVersion`, `kind` and `metadata` first, no resourceVersion.
 pub(crate) fn encode(object: &Value) -> Bytes {
-    let mut ordered = Map::new();
-    for key in ["apiVersion", "kind", "metadata"] {
-        ordered.insert(key.to_owned(), object.get(key).cloned().unwrap_or_default());
+    // Keys are strings and there are no writers that fail, so this cannot fail.
+    Bytes::from(serde_json::to_vec(&AsStored(object)).unwrap_or_default())
+}
+
+/// An object in the order of the stored form.
+struct AsStored<'a>(&'a Value);
+
+impl Serialize for AsStored<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for key in ["apiVersion", "kind"] {
+            map.serialize_entry(key, self.0.get(key).unwrap_or(&Value::Null))?;
+        }
+        map.serialize_entry("metadata", &StoredMetadata(self.0.get("metadata")))?;
+        for (key, value) in self.0.as_object().into_iter().flatten() {
+            if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.end()
     }
-    if let Some(metadata) = ordered["metadata"].as_object_mut() {
-        metadata.shift_remove("resourceVersion");
-    }
-    for (key, value) in object.as_object().into_iter().flatten() {
-        if !ordered.contains_key(key) {
-            ordered.insert(key.clone(), value.clone());
+}
+
+/// `metadata` without resourceVersion.
+struct StoredMetadata<'a>(Option<&'a Value>);
+
+impl Serialize for StoredMetadata<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(Value::Object(fields)) => {
+                serializer.collect_map(fields.iter().filter(|(key, _)| *key != "resourceVersion"))
+            }
+            other => other.unwrap_or(&Value::Null).serialize(serializer),
         }
     }
-    // Keys are strings and there are no writers that fail, so this cannot fail.
-    Bytes::from(serde_json::to_vec(&ordered).unwrap_or_default())
 }
 
 /// The stored bytes with `metadata.resourceVersion` spliced in.

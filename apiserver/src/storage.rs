@@ -18,6 +18,8 @@ pub(crate) const ROOT: &str = "/registry/";
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) object: Value,
+    /// As it is stored.
+    pub(crate) bytes: Bytes,
     pub(crate) revision: u64,
 }
 
@@ -57,7 +59,10 @@ impl Storage {
         name: &str,
     ) -> Result<Stored, Status> {
         match self.raw(key(resource, namespace, name)).await? {
-            Some(kv) => Ok(Stored { object: decode(&kv.value)?, revision: kv.mod_revision.0 }),
+            Some(kv) => {
+                let (object, revision) = (decode(&kv.value)?, kv.mod_revision.0);
+                Ok(Stored { object, bytes: kv.value, revision })
+            }
             None => Err(Status::not_found(subject(resource, name))),
         }
     }
@@ -82,7 +87,17 @@ impl Storage {
         object: &Value,
         expected: u64,
     ) -> Result<Written, Status> {
-        let op = Op::Put { key: key.clone(), value: object::encode(object) };
+        self.put_encoded(key, object::encode(object), expected).await
+    }
+
+    /// The same with the object's stored form.
+    pub(crate) async fn put_encoded(
+        &self,
+        key: Bytes,
+        value: Bytes,
+        expected: u64,
+    ) -> Result<Written, Status> {
+        let op = Op::Put { key: key.clone(), value };
         self.write(key, expected, op).await
     }
 

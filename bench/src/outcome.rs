@@ -51,6 +51,11 @@ impl Report {
         &self.bench
     }
 
+    /// The machine and the commit.
+    pub(crate) fn about(&self) -> serde_json::Value {
+        serde_json::json!({ "host": self.host, "commit": self.commit })
+    }
+
     /// A row for each figure.
     #[must_use]
     pub fn table(&self) -> Table {

@@ -51,7 +51,8 @@ async fn all(args: &Args, out: &Path, progress: &ProgressBar) -> anyhow::Result<
     }
     let mut finished = Finished::default();
     let mut text = String::new();
-    for options in [scheduler::Options::short(Mode::Engine)] {
+    for mode in [Mode::Engine, Mode::Api] {
+        let options = scheduler::Options::short(mode);
         let mut show = show_lines(args.output);
         let some = scheduler::run(&options, progress, |lines| {
             text += lines;
@@ -73,8 +74,13 @@ async fn one(args: &Args, bench: &Bench, progress: &ProgressBar) -> anyhow::Resu
         return progress.suspend(|| print(&measured, args.output));
     };
     let finished = scheduler::run(options, progress, show_lines(args.output)).await?;
+    let report = Report::new("scheduler", finished.outcomes());
     if args.output == Format::Json {
-        println!("{}", serde_json::to_string(&Report::new("scheduler", finished.outcomes()))?);
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    if let Some(dir) = &options.report {
+        scheduler::write_report(dir, &finished.runs, &report)?;
+        eprintln!("{}", dir.join("index.html").display());
     }
     finished.check()
 }

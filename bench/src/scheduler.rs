@@ -14,6 +14,7 @@ mod figures;
 mod objects;
 mod options;
 mod pulse;
+mod report;
 mod rows;
 mod selection;
 mod template;
@@ -32,6 +33,7 @@ use pulse::Progress;
 use selection::Selected;
 
 pub(crate) use options::{Mode, Options};
+pub(crate) use report::write as write_report;
 pub(crate) use rows::Rows;
 
 /// A workload that came to its end, or was cut short with something to show.
@@ -140,26 +142,18 @@ pub(crate) async fn run_alone(options: &Options, name: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// Becomes true on SIGINT or SIGTERM; a second SIGINT ends the process.
+/// Becomes true on SIGINT or SIGTERM. What runs looks at it every [`pulse::Pulse::INTERVAL`].
 fn stopped_by_signal() -> Arc<AtomicBool> {
     let stopped = Arc::new(AtomicBool::new(false));
-    let to = Arc::clone(&stopped);
-    tokio::spawn(async move {
-        let mut is_told = false;
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if std::mem::replace(&mut is_told, true) {
-                std::process::exit(SIGINT_EXIT);
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let to = Arc::clone(&stopped);
+        tokio::spawn(async move {
+            if let Ok(mut told) = signal(kind) {
+                told.recv().await;
+                to.store(true, Ordering::Relaxed);
             }
-            to.store(true, Ordering::Relaxed);
-        }
-    });
-    let to = Arc::clone(&stopped);
-    tokio::spawn(async move {
-        if let Ok(mut told) = signal(SignalKind::terminate()) {
-            told.recv().await;
-            to.store(true, Ordering::Relaxed);
-        }
-    });
+        });
+    }
     stopped
 }
 
@@ -174,9 +168,6 @@ fn shown_on(progress: &ProgressBar, place: String) -> Arc<Progress> {
         bar.set_position(done as u64);
     })
 }
-
-/// What a shell reports of a process that SIGINT ended.
-const SIGINT_EXIT: i32 = 130;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 
 mod correlator;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -14,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -64,6 +66,14 @@ impl EventRecord {
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
     sender: mpsc::Sender<(ObjectReference, EventRecord)>,
+    drops: Arc<Mutex<Drops>>,
+}
+
+/// Events that were dropped and not yet told of.
+#[derive(Debug, Default)]
+struct Drops {
+    count: u64,
+    told_at: Option<Instant>,
 }
 
 impl EventRecorder {
@@ -71,18 +81,27 @@ impl EventRecorder {
     /// events. The task ends when every clone of the recorder is dropped.
     pub fn new(client: Client, component: &str) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (sender, receiver) = mpsc::channel(QUEUED_MAX);
-        (Self { sender }, write_events(client, component.to_owned(), receiver))
+        (
+            Self { sender, drops: Arc::default() },
+            write_events(client, component.to_owned(), receiver),
+        )
     }
 
     /// Record `event` about the object that `reference` names.
     pub fn record(&self, reference: ObjectReference, event: EventRecord) {
-        if let Err(error) = self.sender.try_send((reference, event)) {
-            let (reference, event) = error.into_inner();
+        let Err(error) = self.sender.try_send((reference, event)) else { return };
+        let (reference, event) = error.into_inner();
+        let mut drops = self.drops.lock();
+        drops.count += 1;
+        // A line for each would cost more than the events.
+        if drops.told_at.is_none_or(|told_at| told_at.elapsed() >= TELL_EVERY) {
             tracing::warn!(
                 object = reference.name.as_deref().unwrap_or_default(),
                 reason = event.reason,
-                "drop an event: too many are waiting"
+                dropped = drops.count,
+                "drop events: too many are waiting"
             );
+            *drops = Drops { count: 0, told_at: Some(Instant::now()) };
         }
     }
 }
@@ -179,6 +198,9 @@ fn event(
 
 /// Events waiting to be written; client-go's broadcaster holds as many for its watchers.
 const QUEUED_MAX: usize = 1000;
+
+/// How often dropped events are told of.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// client-go's spam filter: this many events an object at once ...
 const BURST: u32 = 25;

@@ -3,6 +3,7 @@
 //! Used by update, patch, scale, binding and the subresources of status; they differ in the change
 //! and in the [`Part`] of the object that they may touch.
 
+use bytes::Bytes;
 use pintle_api::scheme::{Kind, Resource};
 use pintle_api::status::{Status, Subject};
 use pintle_api::{defaults, validation};
@@ -52,10 +53,11 @@ impl Write<'_> {
             let mut new = change(current)?;
             self.check_identity(&new, &old)?;
             self.prepare(&mut new, &old.object)?;
-            if object::encode(&new) == object::encode(&old.object) {
+            let encoded = object::encode(&new);
+            if encoded == old.bytes {
                 return Ok(render::with_revision(new, old.revision));
             }
-            match self.store(core, new, &old).await? {
+            match self.store(core, new, encoded, &old).await? {
                 Some(done) => return Ok(done),
                 None => tokio::task::yield_now().await,
             }
@@ -115,6 +117,7 @@ impl Write<'_> {
         &self,
         core: &Core,
         mut new: Value,
+        mut encoded: Bytes,
         old: &Stored,
     ) -> Result<Option<Value>, Status> {
         let key = storage::key(self.resource, &self.target.namespace, &self.target.name);
@@ -125,10 +128,13 @@ impl Write<'_> {
         if self.dry_run {
             return Ok(Some(render::with_revision(new, old.revision)));
         }
+        if claim.is_some() {
+            encoded = object::encode(&new);
+        }
         let ends = registry::is_finished(self.resource.kind, &new);
         let written = match ends {
             true => core.storage.remove(key, old.revision).await?,
-            false => core.storage.put(key, &new, old.revision).await?,
+            false => core.storage.put_encoded(key, encoded, old.revision).await?,
         };
         let Written::Done(revision) = written else { return Ok(None) };
         if let Some(claim) = claim {

@@ -95,7 +95,7 @@ async fn end(
         if stopped.load(Ordering::Relaxed) && !is_told {
             is_told = true;
             if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
-                // A terminal has told it already; twice would end it.
+                // A terminal has told it already, with SIGINT.
                 let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
             }
         }

@@ -199,9 +199,18 @@ impl Run<'_> {
         let memory_before = self.cluster.resident_bytes();
         let maker = NodeMaker::new(self.directory, self.workload, nodes)?;
         let count = nodes.count.of(self.workload)?;
-        let node = |number| Request::create(&maker.node(number, self.nodes_made + number)?, None);
-        let requests: anyhow::Result<Vec<Request>> = (0..count).map(node).collect();
-        self.requests.send_all(requests?, &self.pulse).await?;
+        let (mut creations, mut changes) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let node = maker.node(number, self.nodes_made + number)?;
+            let request = Request::create(&node, None)?;
+            let name = node["metadata"]["name"].as_str().unwrap_or_default();
+            // A new node is tainted as not ready, and no controller is there to see that it is.
+            let taints = json!({"spec": {"taints": node["spec"]["taints"]}});
+            changes.push(Request::change(format!("{}/{name}", request.path), &taints));
+            creations.push(request);
+        }
+        self.requests.send_all(creations, &self.pulse).await?;
+        self.requests.send_all(changes, &self.pulse).await?;
         self.nodes_made += count;
         let grown = self.cluster.resident_bytes().saturating_sub(memory_before);
         self.figures.bytes_per_node = grown as f64 / count.max(1) as f64;

@@ -65,6 +65,9 @@ pub(crate) struct Options {
     /// Cut a workload short that takes longer than this, preparation included
     #[arg(long, default_value_t = LIMIT, value_name = "SECONDS")]
     pub(crate) limit: u64,
+    /// Write a page with plots, and the raw data, into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
     /// Run this one workload in this process, and print what it found for the process that asked
     #[arg(long, hide = true, value_name = "NAME/SIZE")]
     pub(crate) alone: Option<String>,
@@ -83,6 +86,7 @@ impl Options {
             seed: 1,
             patience: PATIENCE,
             limit: LIMIT,
+            report: None,
             alone: None,
         }
     }

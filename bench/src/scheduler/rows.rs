@@ -43,7 +43,7 @@ impl Rows {
         let outcomes = figures.outcomes("", "");
         let value = |metric: &str| {
             let found = outcomes.iter().find(|outcome| outcome.metric == metric);
-            found.map_or(f64::NAN, |outcome| outcome.value)
+            found.map_or(0.0, |outcome| outcome.value)
         };
         let (cpu, memory) = figures.balance();
         let mut row = format!("{:width$}", run.name);

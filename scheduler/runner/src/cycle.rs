@@ -14,6 +14,7 @@ use pintle_scheduler_core::queue::QueuedPod;
 use pintle_scheduler_core::{Attempt, Outcome, PodInfo, Time};
 use rand::rngs::SmallRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +46,7 @@ pub(crate) struct Cycle {
 impl Cycle {
     /// Schedules until `shutdown`.
     pub(crate) async fn run(&self, mut random: SmallRng, shutdown: CancellationToken) {
+        let mut slice = Instant::now();
         loop {
             let Some(permit) = self.permit(&shutdown).await else { return };
             let started = self.shared.now();
@@ -67,8 +69,12 @@ impl Cycle {
                 None if self.wait(next_flush, &shutdown).await => {}
                 None => return,
             }
-            // A long run of attempts must not starve the writers of this thread.
-            tokio::task::yield_now().await;
+            // A long run of attempts must not starve the writers of this thread. Giving way after
+            // each would let whoever is slow on the same threads set the pace: one turn, one pod.
+            if slice.elapsed() >= SLICE {
+                tokio::task::yield_now().await;
+                slice = Instant::now();
+            }
         }
     }
 
@@ -274,6 +280,9 @@ const SCHEDULER_ERROR: Report<'static> =
 
 /// The default of VolumeBinding's `bindTimeoutSeconds`.
 const BIND_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long the loop goes on before others on its thread have their turn.
+const SLICE: Duration = Duration::from_micros(500);
 
 /// Upstream's limit of an event's note, in bytes.
 const NOTE_LENGTH_MAX: usize = 1024;

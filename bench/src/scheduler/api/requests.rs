@@ -22,9 +22,10 @@ pub(super) struct Requests {
     client: kube::Client,
 }
 
-/// The creation of an object.
+/// The creation of an object, or a change of one.
 pub(super) struct Request {
-    /// Of the collection.
+    method: Method,
+    /// Of the collection, or of the object that is changed.
     pub(super) path: String,
     body: Bytes,
 }
@@ -47,7 +48,12 @@ impl Request {
             }
             None => format!("/{root}/{version}/{}", resource.plural),
         };
-        Ok(Self { path, body: serde_json::to_vec(object)?.into() })
+        Ok(Self { method: Method::POST, path, body: serde_json::to_vec(object)?.into() })
+    }
+
+    /// A merge patch.
+    pub(super) fn change(path: String, patch: &Value) -> Self {
+        Self { method: Method::PATCH, path, body: patch.to_string().into() }
     }
 }
 
@@ -58,7 +64,7 @@ impl Requests {
 
     /// Send one and wait until it is durable.
     pub(super) async fn send(&self, request: Request) -> anyhow::Result<()> {
-        self.call(Method::POST, &request.path, request.body).await.map(drop)
+        self.call(&request.method, &request.path, request.body).await.map(drop)
     }
 
     /// Send all, a bounded number at once.
@@ -74,7 +80,7 @@ impl Requests {
             let (next, pulse) = (Arc::clone(&next), pulse.clone());
             senders.spawn(async move {
                 while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    own.call(Method::POST, &request.path, request.body.clone()).await?;
+                    own.call(&request.method, &request.path, request.body.clone()).await?;
                     if pulse.is_over() {
                         break;
                     }
@@ -91,7 +97,7 @@ impl Requests {
     /// Delete an object at once.
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         let path = format!("{path}?gracePeriodSeconds=0");
-        self.call(Method::DELETE, &path, Bytes::new()).await.map(drop)
+        self.call(&Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
     /// All objects of a kind.
@@ -123,23 +129,23 @@ impl Requests {
         let phase = Bytes::from(json!({"status": {"phase": "Bound"}}).to_string());
         let request = Request::create(&claim, None)?;
         let path = format!("{}/volume-{number}/status", request.path);
-        let created = self.call(Method::POST, &request.path, request.body).await?;
+        let created = self.call(&Method::POST, &request.path, request.body).await?;
         let created: Value = serde_json::from_slice(&created)?;
         volume["spec"]["claimRef"]["uid"] = created["metadata"]["uid"].clone();
-        self.call(Method::PATCH, &path, phase.clone()).await?;
+        self.call(&Method::PATCH, &path, phase.clone()).await?;
         let request = Request::create(&volume, None)?;
         let path = format!("{}/volume-{number}/status", request.path);
         self.send(request).await?;
-        self.call(Method::PATCH, &path, phase).await.map(drop)
+        self.call(&Method::PATCH, &path, phase).await.map(drop)
     }
 
-    async fn call(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let kind = match method {
+    async fn call(&self, method: &Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let kind = match *method {
             Method::PATCH => "application/merge-patch+json",
             _ => "application/json",
         };
         let request = http::Request::builder()
-            .method(&method)
+            .method(method)
             .uri(path)
             .header(http::header::CONTENT_TYPE, kind)
             .body(kube::client::Body::from(body))?;
