@@ -22,4 +22,5 @@ lint: ## formatting and clippy alone
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: build ## the short set of benches; results go to bench/results/
+	@scripts/setup bench
 	target/release/pintle bench all --out bench/results

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
-use crate::scheduler;
+use crate::{dataplane, scheduler};
 
 /// Measure a part, or the short set of all.
 #[derive(Debug, clap::Args)]
@@ -32,12 +32,11 @@ pub(crate) enum Bench {
         #[arg(long, default_value = "bench/results", value_name = "DIR")]
         out: PathBuf,
     },
-    /// connect() to a cluster IP against connect() to its backend; needs root
-    Connect {
-        /// How many connections of either kind for each number of Services
-        #[arg(long, default_value_t = 20_000, value_name = "N")]
-        pairs: usize,
-    },
+    /// The Service dataplane against none and against kube-proxy's rules; needs root
+    Dataplane(dataplane::Options),
+    /// A process that the dataplane bench starts
+    #[command(hide = true)]
+    DataplaneAgent(dataplane::Agent),
     /// A pod's way from POST to bound and from bound to Running
     Pods {
         /// How many pods

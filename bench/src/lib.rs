@@ -7,7 +7,7 @@
 
 mod args;
 mod child;
-mod connect;
+mod dataplane;
 mod host;
 mod outcome;
 mod pods;

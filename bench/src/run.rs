@@ -10,7 +10,7 @@ use crate::args::{Args, Bench, Format};
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::scheduler::{Finished, Mode};
-use crate::{connect, pods, scheduler, startup, store};
+use crate::{dataplane, pods, scheduler, startup, store};
 
 /// Run a bench to its end.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -22,6 +22,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         if let Some(name) = &options.alone {
             return scheduler::run_alone(options, name).await;
         }
+    }
+    if let Bench::DataplaneAgent(agent) = args.bench {
+        return dataplane::run_agent(agent).await;
     }
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(std::time::Duration::from_millis(100));
@@ -101,8 +104,10 @@ struct Measured {
 
 async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Measured> {
     let (name, results) = match bench {
-        Bench::All { .. } | Bench::Scheduler(_) => anyhow::bail!("not one bench"),
-        Bench::Connect { pairs } => ("connect", connect::run(*pairs, progress).await?),
+        Bench::All { .. } | Bench::DataplaneAgent(_) | Bench::Scheduler(_) => {
+            anyhow::bail!("not one bench")
+        }
+        Bench::Dataplane(options) => ("dataplane", dataplane::run(options, progress).await?),
         Bench::Pods { pods, nodes } => {
             let mut results = pods::run(pods::Mode::Hollow, *pods, *nodes, progress).await?;
             if nix::unistd::geteuid().is_root() {
@@ -150,9 +155,9 @@ fn short_set(progress: &ProgressBar) -> Vec<Bench> {
         Bench::Pods { pods: 500, nodes: 5 },
     ];
     if nix::unistd::geteuid().is_root() {
-        set.push(Bench::Connect { pairs: 20_000 });
+        set.push(Bench::Dataplane(dataplane::Options::short()));
     } else {
-        progress.println("connect is left out, it needs root");
+        progress.println("dataplane is left out, it needs root");
     }
     set
 }
