@@ -101,7 +101,7 @@ impl<T: Tables> Engine<T> {
         self.apply()?;
         self.tables.became_whole();
         Ok(Synced {
-            service_ports: self.planner.published().count(),
+            service_ports: self.planner.published().len(),
             rejected: self.planner.rejected().count(),
             news: plan.rejected,
             waiting: self.planner.is_waiting(),

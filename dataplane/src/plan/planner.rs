@@ -186,7 +186,7 @@ impl Planner {
     }
 
     /// The addresses that are published, with their Service's port and its number.
-    pub fn published(&self) -> impl Iterator<Item = (&PortName, FrontendKey, u32)> {
+    pub fn published(&self) -> impl ExactSizeIterator<Item = (&PortName, FrontendKey, u32)> {
         self.published
             .iter()
             .map(|(key, published)| (&*published.port, *key, published.record.service))
