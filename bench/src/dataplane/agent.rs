@@ -75,6 +75,8 @@ pub(super) fn ask(world: &World, cluster: Cluster, changes: usize) -> anyhow::Re
         .stderr(Stdio::piped())
         .output()
         .context("start the daemon's process")?;
+    // It has removed them itself, unless it was killed.
+    Pins::of(PINS, world.node.name()).remove()?;
     let _ = std::fs::remove_dir(world.cgroup.child("agent").path());
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the daemon's process failed: {}", error.trim());
@@ -84,7 +86,7 @@ pub(super) fn ask(world: &World, cluster: Cluster, changes: usize) -> anyhow::Re
 /// The process itself.
 pub(crate) async fn run(agent: Agent) -> anyhow::Result<()> {
     let cluster = Cluster { services: agent.services, endpoints: agent.endpoints };
-    let pins = Pins::of("bench", &agent.node);
+    let pins = Pins::of(PINS, &agent.node);
     let config = Config {
         node_namespace: NodeNamespace::Named(NetNs::open(&agent.node)?),
         translates_packets: true,
@@ -179,6 +181,8 @@ fn maps() -> anyhow::Result<u64> {
     Ok(sizes.values().sum())
 }
 
+/// In the place of a cluster's name.
+const PINS: &str = "bench";
 const STRIDE: usize = 7919;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_micros(300);
