@@ -95,7 +95,8 @@ impl Cluster {
 
 fn metadata(name: String) -> ObjectMeta {
     let (name, namespace) = (Some(name), Some(NAMESPACE.to_owned()));
-    ObjectMeta { name, namespace, ..ObjectMeta::default() }
+    let resource_version = Some("1".to_owned());
+    ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() }
 }
 
 pub(super) fn name(service: usize) -> String {
