@@ -118,7 +118,7 @@ const LATENCIES: [(&str, Figure); 4] = [
 const RATES: [(&str, Figure); 3] = [
     ("connections_per_second", |round| Some(round.short)),
     ("keepalive_rps", |round| Some(round.kept)),
-    ("node_port_connections_per_second", |round| Some(round.node_port_short)),
+    ("node_port_connections_per_second", |round| round.node_port_short),
 ];
 
 #[cfg(test)]

@@ -21,8 +21,10 @@ use crate::stats::quantile;
 pub(super) enum Mode {
     /// Nobody: the client names the endpoint itself
     Direct,
-    /// pintle in the client's socket calls; packets of clients outside on the node's links
+    /// pintle as it runs on a node: in the socket calls, and on the links for clients outside
     Pintle,
+    /// pintle in the socket calls alone; clients outside are not served
+    PintleSockets,
     /// pintle on the node's links alone, for clients whose socket calls it does not see
     PintleTc,
     /// pintle before the node's network stack
@@ -38,6 +40,7 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Direct => "direct",
             Self::Pintle => "pintle",
+            Self::PintleSockets => "pintle-sockets",
             Self::PintleTc => "pintle-tc",
             Self::PintleXdp => "pintle-xdp",
             Self::Iptables => "iptables",
@@ -47,10 +50,15 @@ impl fmt::Display for Mode {
 }
 
 impl Mode {
+    /// Whether clients outside are served.
+    pub(super) fn serves_outside(self) -> bool {
+        self != Self::PintleSockets
+    }
+
     /// What keeps this machine from measuring it, in a line.
     pub(super) fn missing(self) -> Option<String> {
         match self {
-            Self::Direct | Self::Pintle | Self::PintleTc => None,
+            Self::Direct | Self::Pintle | Self::PintleSockets | Self::PintleTc => None,
             Self::PintleXdp => Some("the programs for XDP are not in this build".to_owned()),
             Self::Iptables => netfilter::missing(netfilter::IPTABLES, "iptables"),
             Self::Nftables => netfilter::missing(netfilter::NFT, "nftables"),
@@ -85,7 +93,7 @@ impl Proxy {
         };
         let (proxy, took) = match mode {
             Mode::Direct => (Self::Direct, Duration::ZERO),
-            Mode::Pintle | Mode::PintleTc | Mode::PintleXdp => {
+            Mode::Pintle | Mode::PintleSockets | Mode::PintleTc | Mode::PintleXdp => {
                 let mut pintle = Pintle::attach(mode, world, cluster)?;
                 let objects = super::pintle::objects(cluster);
                 let start = Instant::now();
@@ -143,12 +151,12 @@ impl Proxy {
                     of("memory_maps", "MiB", mebibytes(said.memory_maps)),
                 ]);
             }
-            Self::Pintle(pintle) => {
+            Self::Pintle(pintle) if mode == Mode::PintleTc => {
                 let [translated, other] = packet::nanoseconds(&pintle.dataplane)?;
                 outcomes.push(of("packet_ns", "ns", translated));
                 outcomes.push(of("packet_of_no_service_ns", "ns", other));
             }
-            Self::Direct => {}
+            Self::Direct | Self::Pintle(_) => {}
         }
         if !samples.is_empty() {
             outcomes.push(of("endpoint_changes", "", samples.len() as f64));

@@ -29,7 +29,8 @@ impl Pintle {
     /// Load and attach, without any Service.
     pub(super) fn attach(mode: Mode, world: &World, cluster: Cluster) -> anyhow::Result<Self> {
         let limits = limits(cluster);
-        let nowhere = (mode != Mode::Pintle).then(|| world.cgroup.child("nowhere"));
+        let by_sockets = matches!(mode, Mode::Pintle | Mode::PintleSockets);
+        let nowhere = (!by_sockets).then(|| world.cgroup.child("nowhere"));
         if let Some(nowhere) = &nowhere {
             nowhere.create()?;
         }
@@ -40,7 +41,9 @@ impl Pintle {
         dataplane.set_node_namespace(&namespace)?;
         dataplane.set_local(&detector, false)?;
         let links = namespace.links()?;
-        dataplane.set_links(&namespace, &detector, &links)?;
+        if mode.serves_outside() {
+            dataplane.set_links(&namespace, &detector, &links)?;
+        }
         let mut planner = Planner::new(limits);
         let addresses = links.iter().flat_map(|link| &link.addresses).copied().collect::<Vec<_>>();
         let addresses = node_port_addresses(&[], &NodeSpec::default(), &addresses);

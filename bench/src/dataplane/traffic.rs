@@ -30,7 +30,7 @@ pub(super) struct Round {
     /// As `connects`, by a client outside to node ports.
     pub(super) node_port_connects: Vec<Vec<f64>>,
     /// As `short`, by a client outside to node ports.
-    pub(super) node_port_short: f64,
+    pub(super) node_port_short: Option<f64>,
 }
 
 /// One round of one mode.
@@ -54,12 +54,16 @@ pub(super) fn round(
         })
     });
     world.leave()?;
+    if !mode.serves_outside() {
+        return from_pod?;
+    }
     let from_outside = world.outside.run_in(|| {
         client::connects(&outside, WARM_UP)?;
         let connects = client::connects(&outside, load.connects / 2)?;
         anyhow::Ok((connects, client::short_connections(&outside, load.slice / 2)?))
     })?;
     let (node_port_connects, node_port_short) = from_outside?;
+    let node_port_short = Some(node_port_short);
     Ok(Round { node_port_connects, node_port_short, ..from_pod?? })
 }
 
