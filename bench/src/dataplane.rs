@@ -16,10 +16,12 @@ mod netfilter;
 mod nftables;
 mod packet;
 mod pintle;
+mod report;
 mod server;
 mod traffic;
 mod world;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +35,7 @@ pub(crate) use agent::{Agent, run as run_agent};
 use cluster::{Cluster, ENDPOINTS_MAX};
 use figures::Measured;
 use mode::{Mode, Programmed, Proxy};
+pub(crate) use report::write as write_report;
 use traffic::Load;
 use world::World;
 
@@ -64,6 +67,9 @@ pub(crate) struct Options {
     /// A mode that takes longer than this to learn of all Services is left out
     #[arg(long, default_value_t = 60.0, value_name = "SECONDS")]
     program_limit: f64,
+    /// Write a page with plots, and the JSON, into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 impl Options {
@@ -78,6 +84,7 @@ impl Options {
             slice: 0.1,
             changes: 1_000,
             program_limit: 5.0,
+            report: None,
         }
     }
 

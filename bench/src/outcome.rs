@@ -56,6 +56,11 @@ impl Report {
         serde_json::json!({ "host": self.host, "commit": self.commit })
     }
 
+    /// The figures.
+    pub(crate) fn results(&self) -> &[Outcome] {
+        &self.results
+    }
+
     /// A row for each figure.
     #[must_use]
     pub fn table(&self) -> Table {

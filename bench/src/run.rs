@@ -74,6 +74,10 @@ async fn all(args: &Args, out: &Path, progress: &ProgressBar) -> anyhow::Result<
 async fn one(args: &Args, bench: &Bench, progress: &ProgressBar) -> anyhow::Result<()> {
     let Bench::Scheduler(options) = bench else {
         let measured = measure(bench, progress).await?;
+        if let Bench::Dataplane(dataplane::Options { report: Some(dir), .. }) = bench {
+            dataplane::write_report(dir, &measured.report)?;
+            eprintln!("{}", dir.join("index.html").display());
+        }
         return progress.suspend(|| print(&measured, args.output));
     };
     let finished = scheduler::run(options, progress, show_lines(args.output)).await?;
