@@ -64,9 +64,15 @@ async fn all(args: &Args, out: &Path, progress: &ProgressBar) -> anyhow::Result<
         });
         finished.add(some.await?);
         text += "\n";
+        if finished.is_interrupted() {
+            break;
+        }
+    }
+    // A part of the set must not pass for the whole one; a workload that failed is not in it.
+    if !finished.is_interrupted() {
+        keep(&dir, &Measured { report: Report::new("scheduler", finished.outcomes()), text })?;
     }
     finished.check()?;
-    keep(&dir, &Measured { report: Report::new("scheduler", finished.outcomes()), text })?;
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("; "));
     Ok(())
 }

@@ -57,6 +57,10 @@ impl Finished {
         self.runs.iter().flat_map(outcomes).collect()
     }
 
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
     /// What another run came to, too.
     pub(crate) fn add(&mut self, other: Self) {
         self.runs.extend(other.runs);

@@ -1,8 +1,10 @@
 //! Links, addresses and routes of one network namespace, over rtnetlink.
 
 use std::fs::File;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
+use std::sync::LazyLock;
 
 use futures::TryStreamExt as _;
 use ipnet::Ipv4Net;
@@ -10,6 +12,7 @@ use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
 use crate::{NetNs, NetworkError};
@@ -37,12 +40,33 @@ impl Drop for Netlink {
     }
 }
 
+/// Who sends the requests. The kernel carries a request out on the thread that sends it, and for a link
+/// that can take tens of milliseconds (the rtnl lock, RCU's grace periods): on the caller's runtime
+/// everybody else's work would wait for it.
+static DRIVERS: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(DRIVERS_MAX)
+        .thread_name("netlink")
+        .enable_io()
+        .build()
+});
+
+fn drivers() -> Result<&'static Runtime, NetworkError> {
+    let failed = |error: &io::Error| {
+        NetworkError::io("start the threads for netlink", io::Error::from(error.kind()))
+    };
+    DRIVERS.as_ref().map_err(failed)
+}
+
+/// One waits for a grace period while another works; the rtnl lock allows no more.
+const DRIVERS_MAX: usize = 2;
+
 impl Netlink {
     /// A socket in `namespace`, or in this process's own.
     pub async fn open(namespace: Option<&NetNs>) -> Result<Self, NetworkError> {
-        let runtime = tokio::runtime::Handle::current();
+        let drivers = drivers()?;
         let connect = move || {
-            let _entered = runtime.enter();
+            let _entered = drivers.enter();
             rtnetlink::new_connection()
         };
         let connected = match namespace {
@@ -51,7 +75,7 @@ impl Netlink {
         };
         let (connection, handle, _messages) =
             connected.map_err(|source| NetworkError::io("open a netlink socket", source))?;
-        Ok(Self { handle, driver: tokio::spawn(connection) })
+        Ok(Self { handle, driver: drivers.spawn(connection) })
     }
 
     /// The index of a link, if it is there.

@@ -245,14 +245,15 @@ impl Watcher {
             if changes.is_empty() {
                 return Ok(true);
             }
-            let mut chunk = BytesMut::new();
-            for change in &changes {
-                if let Some(line) = self.line_of(change) {
-                    chunk.put_slice(&line);
-                }
-            }
+            let lines: Vec<Bytes> =
+                changes.iter().filter_map(|change| self.line_of(change)).collect();
             self.position += changes.len() as u64;
-            self.send(chunk.freeze()).await?;
+            let mut rest = lines.as_slice();
+            while !rest.is_empty() {
+                let (chunk, left) = first_chunk(rest);
+                self.send(chunk).await?;
+                rest = left;
+            }
         }
     }
 
@@ -329,6 +330,22 @@ impl Watcher {
     }
 }
 
+/// As many lines as make a chunk, at least one, and the rest. A line alone is not copied: watchers
+/// share it.
+fn first_chunk(lines: &[Bytes]) -> (Bytes, &[Bytes]) {
+    let mut bytes = 0;
+    let fits = |line: &&Bytes| {
+        bytes += line.len();
+        bytes <= CHUNK_BYTES
+    };
+    let count = lines.iter().take_while(fits).count().max(1);
+    let (first, rest) = lines.split_at(count.min(lines.len()));
+    match first {
+        [line] => (line.clone(), rest),
+        _ => (Bytes::from(first.concat()), rest),
+    }
+}
+
 fn object_line(kind: &str, object: &[u8]) -> Bytes {
     let mut line = BytesMut::with_capacity(object.len() + 40);
     line.put_slice(b"{\"type\":\"");
@@ -355,6 +372,24 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 const STALLED: Duration = Duration::from_secs(60);
 /// Chunks that wait for one client.
 const CHUNKS_MAX: usize = 8;
-/// Changes in a chunk, and bytes of initial objects in one.
+/// Changes that are read at once, and bytes in a chunk unless one line is longer.
 const BATCH: usize = 128;
 const CHUNK_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_bounded_and_lose_nothing() {
+        let line = |length: usize| Bytes::from(vec![b'x'; length]);
+        let lines = [line(CHUNK_BYTES + 1), line(1), line(CHUNK_BYTES - 2), line(2)];
+        let (mut rest, mut lengths) = (lines.as_slice(), Vec::new());
+        while !rest.is_empty() {
+            let (chunk, left) = first_chunk(rest);
+            lengths.push(chunk.len());
+            rest = left;
+        }
+        assert_eq!(lengths, [CHUNK_BYTES + 1, CHUNK_BYTES - 1, 2]);
+    }
+}
