@@ -98,7 +98,10 @@ pub(crate) async fn run(agent: Agent) -> anyhow::Result<()> {
     let daemon = Daemon::default();
     let start = Instant::now();
     let mut running = tokio::spawn(pintle_dataplane::run(api.client(), config, daemon.clone()));
-    while !daemon.health.is_ready() {
+    // Its check is there once it runs.
+    let check = format!("/readyz/dataplane/{NODE}");
+    let ready = || daemon.health.answer(&check, "").is_some_and(|reply| reply.status == 200);
+    while !ready() {
         tokio::select! {
             ended = &mut running => {
                 ended??;
