@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use pintle_scheduler_core::engine::Indexed;
 use pintle_scheduler_core::framework::{Preemption, Profile, Profiles};
 use pintle_scheduler_core::queue::Options;
@@ -58,8 +59,28 @@ pub(crate) struct Run<'a> {
 }
 
 struct Placed {
-    pod: Arc<Pod>,
+    info: Arc<PodInfo>,
     node: Arc<str>,
+}
+
+impl Placed {
+    /// The pod, bound.
+    fn object(&self) -> Pod {
+        let mut pod = self.info.object();
+        pod.spec.get_or_insert_default().node_name = Some(self.node.to_string());
+        pod
+    }
+
+    /// As much of the pod as says that it is gone.
+    fn tombstone(&self) -> Pod {
+        let metadata = ObjectMeta {
+            name: Some(self.info.name().to_owned()),
+            namespace: Some(self.info.namespace().to_owned()),
+            uid: self.info.object_uid(),
+            ..ObjectMeta::default()
+        };
+        Pod { metadata, ..Pod::default() }
+    }
 }
 
 /// What an operation's pods are made of.
@@ -139,7 +160,7 @@ impl<'a> Run<'a> {
             }
         }
         self.figures.cut = self.pulse.why_over();
-        let placed = self.placed.values().map(|placed| (&*placed.pod, &*placed.node));
+        let placed = self.placed.values().map(|placed| (placed.object(), &*placed.node));
         self.figures.count_use(self.nodes.values().map(|node| &**node), placed);
         Ok(self.figures)
     }
@@ -356,17 +377,13 @@ impl<'a> Run<'a> {
     fn take_note(&mut self, bound: Vec<Bound>) {
         for (info, node) in bound {
             self.unseen.push(info.uid.clone());
-            let pod = Arc::clone(&info.pod);
-            self.placed.insert(info.uid.clone(), Placed { pod, node });
+            self.placed.insert(info.uid.clone(), Placed { info, node });
         }
         let now = self.now();
         for uid in std::mem::take(&mut self.unseen) {
-            let Some(placed) = self.placed.get_mut(&uid) else { continue };
-            let mut pod = Pod::clone(&placed.pod);
-            pod.spec.get_or_insert_default().node_name = Some(placed.node.to_string());
-            let pod = Arc::new(pod);
-            let old = std::mem::replace(&mut placed.pod, Arc::clone(&pod));
-            self.scheduler.pod_changed(Some(&old), Some(&pod), now);
+            let Some(placed) = self.placed.get(&uid) else { continue };
+            let old = Arc::new(placed.info.object());
+            self.scheduler.pod_changed(Some(&old), Some(&Arc::new(placed.object())), now);
         }
     }
 
@@ -378,7 +395,7 @@ impl<'a> Run<'a> {
 
     fn delete_pod(&mut self, uid: &PodUid) {
         if let Some(placed) = self.placed.remove(uid) {
-            self.scheduler.pod_changed(Some(&placed.pod), None, self.now());
+            self.scheduler.pod_changed(Some(&Arc::new(placed.tombstone())), None, self.now());
         }
     }
 }

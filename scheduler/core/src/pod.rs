@@ -3,63 +3,22 @@
 //! Mirrors `framework.PodInfo`. What a pod asks for is fixed here; a changed pod is a new value.
 
 mod affinity;
+mod likeness;
 mod template;
+mod uid;
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Toleration};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Toleration};
 use pintle_api::resources::{Resources, placed_pod_requests_nonzero};
-use rustc_hash::FxHasher;
+
+use likeness::{Likeness, kept_status};
 
 pub use affinity::{AffinityTerm, AffinityTerms, WeightedTerm};
+pub(crate) use likeness::DISRUPTION_TARGET;
 pub use template::{Template, Templates};
-
-/// What tells pods apart over their whole life: `metadata.uid`, or `namespace/name` where a pod was
-/// never given one.
-#[derive(Clone, Debug, Eq, PartialOrd, Ord)]
-pub struct PodUid {
-    text: Arc<str>,
-    /// Of the text, so that looking a pod up does not read it.
-    hash: u64,
-}
-
-impl PodUid {
-    /// The pod's identity.
-    pub fn of(pod: &Pod) -> Self {
-        let uid = pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty());
-        Self::new(match uid {
-            Some(uid) => Arc::from(uid),
-            None => Arc::from(format!("{}/{}", namespace_of(pod), name_of(pod))),
-        })
-    }
-
-    fn new(text: Arc<str>) -> Self {
-        let mut hasher = FxHasher::default();
-        text.hash(&mut hasher);
-        Self { hash: hasher.finish(), text }
-    }
-}
-
-impl PartialEq for PodUid {
-    fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.text == other.text
-    }
-}
-
-impl Hash for PodUid {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl fmt::Display for PodUid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
+pub use uid::PodUid;
 
 /// A port of the node that a container wants, normalised.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,7 +48,8 @@ impl HostPort {
 /// A pod as the scheduler sees it.
 #[derive(Debug)]
 pub struct PodInfo {
-    /// The object.
+    /// The object as far as pods that are alike share it: not name, uid, version, node and status.
+    /// [`PodInfo::object`] has them.
     pub pod: Arc<Pod>,
     /// Its identity.
     pub uid: PodUid,
@@ -97,10 +57,19 @@ pub struct PodInfo {
     pub priority: i32,
     /// What it has in common with others made from the same template.
     pub template: Arc<Template>,
-    affinity: Option<Box<AffinityTerms>>,
+    name: Box<str>,
+    resource_version: Option<Box<str>>,
+    node_name: Option<Box<str>>,
+    /// `status.startTime`; the end of time if it has not started.
+    start_seconds: i64,
+    /// What is read again of it.
+    status: Option<Box<PodStatus>>,
+    affinity: Option<Arc<AffinityTerms>>,
     /// `None` if it is what `requests_nonzero` is.
     placed_nonzero: Option<Box<Resources>>,
     is_terminating: bool,
+    /// Whether `uid` is its `metadata.uid`.
+    has_uid: bool,
 }
 
 impl Deref for PodInfo {
@@ -114,22 +83,63 @@ impl Deref for PodInfo {
 impl PodInfo {
     /// Works out what scheduling needs of the pod. Negative requests count as zero.
     pub fn new(pod: Arc<Pod>) -> Self {
+        let boxed = |text: &Option<String>| text.as_deref().map(Box::from);
+        let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
         Self {
             uid: PodUid::of(&pod),
+            has_uid: pod.metadata.uid.as_ref().is_some_and(|uid| !uid.is_empty()),
+            name: pod.metadata.name.as_deref().unwrap_or_default().into(),
+            resource_version: boxed(&pod.metadata.resource_version),
+            node_name: pod.spec.as_ref().and_then(|spec| boxed(&spec.node_name)),
+            start_seconds: start.map_or(i64::MAX, |start| start.0.as_second()),
+            status: kept_status(&pod),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
             template: Arc::new(Template::new(&pod)),
-            affinity: AffinityTerms::of(&pod),
+            affinity: AffinityTerms::of(&pod).map(Arc::from),
             placed_nonzero: placed_pod_requests_nonzero(&pod).map(not_negative).map(Box::new),
             is_terminating: pod.metadata.deletion_timestamp.is_some(),
             pod,
         }
     }
 
-    /// As [`PodInfo::new`], with the template of a known pod if there is one that is equal.
+    /// As [`PodInfo::new`], sharing what known pods that are alike have. The object is not kept.
     pub fn shared(pod: Arc<Pod>, templates: &mut Templates) -> Self {
         let mut info = Self::new(pod);
         info.template = templates.share(info.template);
+        let likeness = Likeness { pod: info.pod, affinity: info.affinity };
+        Likeness { pod: info.pod, affinity: info.affinity } = templates.likenesses.share(likeness);
         info
+    }
+
+    /// The object, put together again. Of a shared pod's status and metadata what decisions and
+    /// reports do not read is missing.
+    pub fn object(&self) -> Pod {
+        let mut pod = Pod::clone(&self.pod);
+        pod.metadata.name = Some(self.name.to_string()).filter(|name| !name.is_empty());
+        pod.metadata.uid = self.object_uid();
+        pod.metadata.resource_version = self.resource_version.as_deref().map(str::to_owned);
+        if let Some(node) = &self.node_name {
+            pod.spec.get_or_insert_default().node_name = Some(node.to_string());
+        }
+        if pod.status.is_none() {
+            pod.status = self.status.as_deref().cloned();
+        }
+        pod
+    }
+
+    /// `metadata.uid`.
+    pub fn object_uid(&self) -> Option<String> {
+        self.has_uid.then(|| self.uid.to_string())
+    }
+
+    /// `status`, as far as it is kept.
+    pub fn status(&self) -> Option<&PodStatus> {
+        self.status.as_deref()
+    }
+
+    /// `status.startTime` in seconds; the end of time if the pod has not started.
+    pub fn start_seconds(&self) -> i64 {
+        self.start_seconds
     }
 
     /// What the pod adds to the [`Template::requests_nonzero`] of its node.
@@ -144,12 +154,12 @@ impl PodInfo {
 
     /// `metadata.name`.
     pub fn name(&self) -> &str {
-        name_of(&self.pod)
+        &self.name
     }
 
     /// `spec.nodeName`; `None` if it is not bound.
     pub fn node_name(&self) -> Option<&str> {
-        self.spec()?.node_name.as_deref().filter(|name| !name.is_empty())
+        self.node_name.as_deref().filter(|name| !name.is_empty())
     }
 
     /// `spec.schedulerName`; the default if it has none.
@@ -177,8 +187,7 @@ impl PodInfo {
 
     /// Whether the pod is nominated for a node (`status.nominatedNodeName`).
     pub fn is_nominated(&self) -> bool {
-        let status = self.pod.status.as_ref();
-        let nominated = status.and_then(|status| status.nominated_node_name.as_deref());
+        let nominated = self.status().and_then(|status| status.nominated_node_name.as_deref());
         nominated.is_some_and(|node| !node.is_empty())
     }
 
@@ -194,10 +203,6 @@ impl PodInfo {
 
 fn namespace_of(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or_default()
-}
-
-fn name_of(pod: &Pod) -> &str {
-    pod.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// The API server refuses negative quantities; a scheduler in front of another must not be led to

@@ -27,7 +27,7 @@ use crate::diagnosis::{Diagnosis, RefusalKind, Refusals, Refused};
 use crate::framework::{
     Code, Extender, PostFilter, PostFilterContext, Preemption, PreemptionCandidate, Rejection,
 };
-use crate::pod::PodInfo;
+use crate::pod::{DISRUPTION_TARGET, PodInfo};
 
 pub use budget::Budgets;
 pub use choice::{best, importance};
@@ -151,8 +151,8 @@ fn eligible(context: &PostFilterContext<'_>) -> Result<(), &'static str> {
 }
 
 fn is_going_by_preemption(pod: &PodInfo) -> bool {
-    let conditions = pod.pod.status.as_ref().and_then(|status| status.conditions.as_deref());
-    let target = conditions.unwrap_or_default().iter().find(|c| c.type_ == "DisruptionTarget");
+    let conditions = pod.status().and_then(|status| status.conditions.as_deref());
+    let target = conditions.unwrap_or_default().iter().find(|c| c.type_ == DISRUPTION_TARGET);
     pod.is_terminating()
         && target.is_some_and(|condition| {
             condition.status == "True"

@@ -373,7 +373,7 @@ impl Scheduler {
         let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
         let is_new_member = self.cache.join_group(&info);
         if info.node_name().is_none() {
-            self.pending_pod_seen(old, Arc::clone(&info), now);
+            self.pending_pod_seen(old, pod, Arc::clone(&info), now);
             if is_new_member {
                 let event = ClusterEvent::new(Resource::UnscheduledPod, Action::ADD);
                 self.wake(event, Subject::Pod(None, Some(info)), now);
@@ -396,13 +396,19 @@ impl Scheduler {
         self.wake(event, Subject::Pod(old, Some(info)), now);
     }
 
-    fn pending_pod_seen(&mut self, old: Option<&Arc<Pod>>, info: Arc<PodInfo>, now: Time) {
+    fn pending_pod_seen(
+        &mut self,
+        old: Option<&Arc<Pod>>,
+        pod: &Pod,
+        info: Arc<PodInfo>,
+        now: Time,
+    ) {
         if let Some(binding) = self.binding.get_mut(&info.uid) {
             binding.pod.info = info;
         } else if self.cache.is_assumed(&info.uid) {
             // The binding is written; its event is on its way.
         } else if self.profiles.of(&info).is_some() {
-            self.follow_nomination(old, &info, now);
+            self.follow_nomination(old, pod, &info, now);
             self.queue.add(info, self.cache.snapshot(), now);
         } else {
             self.cache.end_nomination(&info.uid);
@@ -412,9 +418,15 @@ impl Scheduler {
 
     /// Takes over what the pod's status tells of its nomination. Where it tells nothing new, what
     /// was decided here and is not written yet stays.
-    fn follow_nomination(&mut self, old: Option<&Arc<Pod>>, info: &Arc<PodInfo>, now: Time) {
+    fn follow_nomination(
+        &mut self,
+        old: Option<&Arc<Pod>>,
+        pod: &Pod,
+        info: &Arc<PodInfo>,
+        now: Time,
+    ) {
         let before = old.and_then(|old| nominated_node(old));
-        let after = nominated_node(&info.pod);
+        let after = nominated_node(pod);
         let known = self.cache.snapshot().nomination_of(&info.uid).cloned();
         let node = if before == after { known.as_deref() } else { after };
         match node {

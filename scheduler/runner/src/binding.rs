@@ -68,7 +68,7 @@ fn binding(pod: &PodInfo, node: &str) -> Binding {
         metadata: ObjectMeta {
             name: Some(pod.name().to_owned()),
             namespace: Some(pod.namespace().to_owned()),
-            uid: pod.pod.metadata.uid.clone(),
+            uid: pod.object_uid(),
             ..ObjectMeta::default()
         },
         target: ObjectReference {

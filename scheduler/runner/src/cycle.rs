@@ -169,7 +169,7 @@ impl Cycle {
             let message =
                 format!("skip schedule deleting pod: {}/{}", info.namespace(), info.name());
             let event = EventRecord::warning("FailedScheduling", message);
-            self.events(info).record(reference_to(&*info.pod), event);
+            self.events(info).record(reference_to(&info.object()), event);
         }
     }
 
@@ -239,7 +239,8 @@ impl Cycle {
     /// Says where the pod will be while that takes a while (NominatedNodeNameForExpectation).
     async fn nominate(&self, pod: &QueuedPod, node: &Arc<str>) {
         let nomination = Nomination::Set(Arc::clone(node));
-        let written = condition::set_nomination(&self.client, &pod.info.pod, &nomination).await;
+        let written =
+            condition::set_nomination(&self.client, &pod.info.object(), &nomination).await;
         if let Err(error) = written {
             let (namespace, name) = (pod.info.namespace(), pod.info.name());
             tracing::warn!(namespace, pod = name, %error, "write the pod's nomination");
@@ -259,12 +260,12 @@ impl Cycle {
         let message =
             format!("Successfully assigned {}/{} to {node}", info.namespace(), info.name());
         self.events(info)
-            .record(reference_to(&*info.pod), EventRecord::normal("Scheduled", message));
+            .record(reference_to(&info.object()), EventRecord::normal("Scheduled", message));
     }
 
     /// Says to the user why the pod waits: the event, the condition, and where it may come to run.
     async fn report(&self, pod: &QueuedPod, report: &Report<'_>) {
-        let object = &*pod.info.pod;
+        let object = &pod.info.object();
         let event = EventRecord::warning("FailedScheduling", truncate(report.message));
         self.events(&pod.info).record(reference_to(object), event);
         if let Err(error) = condition::write(&self.client, object, report).await {

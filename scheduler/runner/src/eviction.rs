@@ -24,7 +24,11 @@ pub(crate) async fn carry_out(
     preemption: &Preemption,
 ) -> bool {
     let Preemption { node, victims, outranked, .. } = preemption;
-    let lost = join_all(outranked.iter().map(|pod| condition::clear_nomination(client, &pod.pod)));
+    let lost = join_all(
+        outranked
+            .iter()
+            .map(|pod| async { condition::clear_nomination(client, &pod.object()).await }),
+    );
     let mut succeeded = true;
     for (pod, result) in outranked.iter().zip(lost.await) {
         succeeded &= logged(pod, "clear the nomination of a pod", &result);
@@ -34,7 +38,7 @@ pub(crate) async fn carry_out(
         if let Ok(Evicted::ByUs) = result {
             let message = format!("Preempted by pod {} on node {node}", uid(preemptor));
             let event = EventRecord::normal("Preempted", message);
-            events.record(reference_to(&*victim.pod), event);
+            events.record(reference_to(&victim.object()), event);
         }
         logged(victim, "preempt a pod", &result)
     };
@@ -60,15 +64,14 @@ enum Evicted {
 
 async fn evict(client: &Client, victim: &PodInfo, preemptor: &PodInfo) -> kube::Result<Evicted> {
     let api: Api<Pod> = Api::namespaced(client.clone(), victim.namespace());
-    if let Some(patch) = disruption_target(&victim.pod, preemptor, Timestamp::now()) {
+    if let Some(patch) = disruption_target(&victim.object(), preemptor, Timestamp::now()) {
         let patch = Patch::Strategic(patch);
         match api.patch_status(victim.name(), &PatchParams::default(), &patch).await {
             Err(error) if is_gone(&error) => return Ok(Evicted::ByOthers),
             result => result?,
         };
     }
-    let preconditions =
-        Preconditions { uid: victim.pod.metadata.uid.clone(), resource_version: None };
+    let preconditions = Preconditions { uid: victim.object_uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
     match api.delete(victim.name(), &params).await {
         Err(error) if is_gone(&error) => Ok(Evicted::ByOthers),
@@ -81,8 +84,8 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_not_found() || status.is_conflict())
 }
 
-fn uid(pod: &PodInfo) -> &str {
-    pod.pod.metadata.uid.as_deref().unwrap_or_default()
+fn uid(pod: &PodInfo) -> String {
+    pod.object_uid().unwrap_or_default()
 }
 
 /// The patch that tells the victim why it has to go; `None` if it is told already.

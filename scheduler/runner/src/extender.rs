@@ -58,7 +58,7 @@ impl HttpExtender {
         let arguments = BindingArguments {
             pod_name: pod.name(),
             pod_namespace: pod.namespace(),
-            pod_uid: pod.pod.metadata.uid.as_deref().unwrap_or_default(),
+            pod_uid: &pod.object_uid().unwrap_or_default(),
             node,
         };
         let answer = self.caller.post(&self.settings.bind_verb, &arguments)?.wait().await?;
@@ -73,14 +73,14 @@ impl HttpExtender {
         self.caller.post(verb, arguments)?.wait_blocking()
     }
 
-    fn arguments<'a>(&self, pod: &'a PodInfo, nodes: &'a [Arc<NodeInfo>]) -> Arguments<'a> {
+    fn arguments<'a>(&self, pod: &PodInfo, nodes: &'a [Arc<NodeInfo>]) -> Arguments<'a> {
         let (nodes, node_names) = if self.settings.node_cache_capable {
             (None, Some(nodes.iter().map(|node| &**node.name()).collect()))
         } else {
             let items = nodes.iter().map(|node| &**node.node()).collect();
             (Some(NodeList { metadata: Empty {}, items }), None)
         };
-        Arguments { pod: &pod.pod, nodes, node_names }
+        Arguments { pod: pod.object(), nodes, node_names }
     }
 
     fn manages(&self, container: &Container) -> bool {
@@ -145,7 +145,7 @@ impl Extender for HttpExtender {
         };
         let victims: BTreeMap<_, _> = candidates.iter().map(by_node).collect();
         let (full, meta) = if meta { (None, Some(victims)) } else { (Some(victims), None) };
-        let arguments = PreemptionArguments { pod: &pod.pod, full, meta };
+        let arguments = PreemptionArguments { pod: pod.object(), full, meta };
         let answer = self.ask(&self.settings.preempt_verb, &arguments)?;
         drop(arguments);
         answer::preempted(&answer, self.name(), &candidates)
@@ -156,7 +156,7 @@ impl Extender for HttpExtender {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Arguments<'a> {
-    pod: &'a Pod,
+    pod: Pod,
     nodes: Option<NodeList<'a>>,
     node_names: Option<Vec<&'a str>>,
 }
@@ -172,9 +172,9 @@ struct Empty {}
 
 /// `ExtenderPreemptionArgs`.
 #[derive(Serialize)]
-struct PreemptionArguments<'a> {
+struct PreemptionArguments {
     #[serde(rename = "Pod")]
-    pod: &'a Pod,
+    pod: Pod,
     #[serde(rename = "NodeNameToVictims")]
     full: Option<BTreeMap<String, Victims>>,
     #[serde(rename = "NodeNameToMetaVictims")]
@@ -193,7 +193,7 @@ struct Victims {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Victim {
-    Full(Arc<Pod>),
+    Full(Box<Pod>),
     Meta {
         #[serde(rename = "UID")]
         uid: String,
@@ -204,10 +204,10 @@ impl Victims {
     fn of(candidate: &PreemptionCandidate, meta: bool) -> Self {
         let victim = |victim: &Arc<PodInfo>| match meta {
             true => {
-                let uid = victim.pod.metadata.uid.clone().unwrap_or_default();
+                let uid = victim.object_uid().unwrap_or_default();
                 Victim::Meta { uid }
             }
-            false => Victim::Full(Arc::clone(&victim.pod)),
+            false => Victim::Full(Box::new(victim.object())),
         };
         Self {
             pods: candidate.victims.iter().map(victim).collect(),

@@ -66,9 +66,8 @@ impl Run<'_> {
     }
 
     pub(super) fn start_deleting(&mut self, pods: &DeletePods) {
-        let is_there = |namespace: Option<&String>| namespace == Some(&pods.namespace);
         let placed = self.placed.iter();
-        let there = placed.filter(|(_, p)| is_there(p.pod.metadata.namespace.as_ref()));
+        let there = placed.filter(|(_, placed)| placed.info.namespace() == pods.namespace);
         let uids: Vec<PodUid> = there.map(|(uid, _)| uid.clone()).collect();
         if pods.delete_pods_per_second == 0 || !pods.skip_wait_to_completion {
             uids.iter().for_each(|uid| self.delete_pod(uid));

@@ -106,7 +106,7 @@ impl Cluster {
         for info in snapshot.nodes() {
             cluster.set_node(Node::clone(info.node()));
             for pod in info.pods() {
-                let mut pod = Pod::clone(&pod.pod);
+                let mut pod = pod.object();
                 pod.spec.get_or_insert_default().node_name = Some(info.name().to_string());
                 cluster.set_pod(pod);
             }
@@ -136,7 +136,7 @@ impl Cluster {
             device_classes,
             workloads
         );
-        cluster.set_pod(Pod::clone(&pod.pod));
+        cluster.set_pod(pod.object());
         cluster
     }
 

@@ -309,7 +309,7 @@ fn reserved(
         api_group: None,
         name: pod.name().to_owned(),
         resource: "pods".to_owned(),
-        uid: pod.pod.metadata.uid.clone().unwrap_or_default(),
+        uid: pod.object_uid().unwrap_or_default(),
     });
     Arc::new(claim)
 }

@@ -68,7 +68,7 @@ pub(super) fn refers_to(pod: &PodInfo, claim: &PersistentVolumeClaim) -> bool {
 
 /// Why a claim that an ephemeral volume needs is not the pod's (`ephemeral.VolumeIsForPod`).
 pub(super) fn not_owned(pod: &PodInfo, claim: &PersistentVolumeClaim) -> Option<String> {
-    let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
+    let uid = pod.object_uid().unwrap_or_default();
     let owners = claim.metadata.owner_references.iter().flatten();
     let mut controllers = owners.filter(|owner| owner.controller == Some(true));
     if controllers.next().is_some_and(|owner| owner.uid == uid) {

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use pintle_api::resources::{Resources, pod_requests, pod_requests_nonzero};
 use rustc_hash::FxHashSet;
 
+use super::likeness::Likenesses;
 use super::{HostPort, host_ports, not_negative};
 use crate::engine::Signature;
 
@@ -60,9 +61,12 @@ impl Template {
     }
 }
 
-/// The templates of known pods.
+/// What known pods have in common.
 #[derive(Debug, Default)]
-pub struct Templates(FxHashSet<Arc<Template>>);
+pub struct Templates {
+    templates: FxHashSet<Arc<Template>>,
+    pub(super) likenesses: Likenesses,
+}
 
 /// With more templates than this, those that no pod has any more are forgotten, and if that does not
 /// help, all: pods that are there keep theirs.
@@ -71,16 +75,16 @@ const TEMPLATES_MAX: usize = 1 << 16;
 impl Templates {
     /// The one that is equal to `template` and known, from now on `template` itself if there is none.
     pub(super) fn share(&mut self, template: Arc<Template>) -> Arc<Template> {
-        if let Some(known) = self.0.get(&template) {
+        if let Some(known) = self.templates.get(&template) {
             return Arc::clone(known);
         }
-        if self.0.len() >= TEMPLATES_MAX {
-            self.0.retain(|template| Arc::strong_count(template) > 1);
-            if self.0.len() > TEMPLATES_MAX / 2 {
-                self.0.clear();
+        if self.templates.len() >= TEMPLATES_MAX {
+            self.templates.retain(|template| Arc::strong_count(template) > 1);
+            if self.templates.len() > TEMPLATES_MAX / 2 {
+                self.templates.clear();
             }
         }
-        self.0.insert(Arc::clone(&template));
+        self.templates.insert(Arc::clone(&template));
         template
     }
 }

@@ -10,13 +10,7 @@ use crate::pod::{PodInfo, PodUid};
 /// (`MoreImportantPod`). One that has not started counts as starting now. What remains is upstream's
 /// to decide by chance, and here by the uid.
 pub fn importance(pod: &PodInfo) -> (Reverse<i32>, i64, PodUid) {
-    (Reverse(pod.priority), start_seconds(pod), pod.uid.clone())
-}
-
-/// `status.startTime`; the end of time if it has not started.
-fn start_seconds(pod: &PodInfo) -> i64 {
-    let start = pod.pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-    start.map_or(i64::MAX, |start| start.0.as_second())
+    (Reverse(pod.priority), pod.start_seconds(), pod.uid.clone())
 }
 
 /// The candidates (indices) of which none is better than another, in order
@@ -50,7 +44,7 @@ pub(super) fn cost(victims: &[Arc<PodInfo>], pdb_violations: usize) -> Cost {
     // Each is made positive, so that few victims of negative priority are not worth more than many.
     let sum = victims.iter().map(|victim| i64::from(victim.priority) + PRIORITY_OFFSET).sum();
     let most_important = victims.iter().filter(|victim| victim.priority == highest);
-    let start = most_important.map(|victim| start_seconds(victim)).min().unwrap_or(i64::MIN);
+    let start = most_important.map(|victim| victim.start_seconds()).min().unwrap_or(i64::MIN);
     Cost { pdb_violations, first, sum, count: victims.len(), start: Reverse(start) }
 }
 

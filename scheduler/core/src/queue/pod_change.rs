@@ -16,9 +16,8 @@ pub fn scheduling_change(old: &PodInfo, new: &PodInfo) -> Action {
     note(old.tolerations() != new.tolerations(), Action::UPDATE_POD_TOLERATION);
     let gates = |pod: &PodInfo| pod.scheduling_gates().count();
     note(gates(old) > 0 && gates(new) == 0, Action::UPDATE_POD_GATES_ELIMINATED);
-    let claims = |pod: &PodInfo| {
-        pod.pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone())
-    };
+    let claims =
+        |pod: &PodInfo| pod.status().and_then(|status| status.resource_claim_statuses.clone());
     note(claims(old) != claims(new), Action::UPDATE_POD_GENERATED_RESOURCE_CLAIM);
     if action.is_empty() { Action::UPDATE_OTHER } else { action }
 }

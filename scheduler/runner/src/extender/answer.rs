@@ -96,7 +96,7 @@ fn find_victim(
     let uid = text(field(pod, "UID"), "UID")?;
     // Preemption works on copies of nodes from which the victims were taken.
     let pods = candidate.node.pods().iter().chain(&candidate.victims);
-    let mut pods = pods.filter(|info| info.pod.metadata.uid.as_deref() == Some(&*uid));
+    let mut pods = pods.filter(|info| info.object_uid().as_deref() == Some(&*uid));
     pods.next().cloned().ok_or_else(|| {
         let node = candidate.node.name();
         ExtenderError(format!(

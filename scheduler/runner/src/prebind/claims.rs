@@ -44,7 +44,7 @@ fn without(
     claim: &ResourceClaim,
     pod: &PodInfo,
 ) -> Option<ResourceClaim> {
-    let uid = pod.pod.metadata.uid.as_deref()?;
+    let uid = pod.object_uid()?;
     if latest.metadata.uid != claim.metadata.uid {
         return None;
     }

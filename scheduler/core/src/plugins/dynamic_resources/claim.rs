@@ -65,7 +65,7 @@ fn name<'a>(
             wanted.name
         ));
     }
-    let statuses = pod.pod.status.as_ref().and_then(|s| s.resource_claim_statuses.as_ref());
+    let statuses = pod.status().and_then(|s| s.resource_claim_statuses.as_ref());
     let status = statuses.into_iter().flatten().find(|status| status.name == wanted.name);
     match status {
         Some(status) => Ok(status.resource_claim_name.as_deref().map(|name| (name, true))),
@@ -77,7 +77,7 @@ fn is_controlled_by(claim: &ResourceClaim, pod: &PodInfo) -> bool {
     let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
     let is_controller = |owner: &&OwnerReference| owner.controller == Some(true);
     let uid = owners.iter().find(is_controller).map(|owner| owner.uid.as_str());
-    uid.is_some() && uid == pod.pod.metadata.uid.as_deref()
+    uid.is_some() && uid == pod.object_uid().as_deref()
 }
 
 /// The allocation of the claim, if it is allocated.
@@ -92,7 +92,7 @@ pub(super) fn reserved_for(claim: &ResourceClaim) -> &[ResourceClaimConsumerRefe
 
 /// Whether the claim is reserved for the pod.
 pub(super) fn is_reserved_for(claim: &ResourceClaim, pod: &PodInfo) -> bool {
-    let uid = pod.pod.metadata.uid.as_deref().unwrap_or_default();
+    let uid = pod.object_uid().unwrap_or_default();
     reserved_for(claim).iter().any(|consumer| consumer.uid == uid)
 }
 

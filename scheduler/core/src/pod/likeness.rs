@@ -1,0 +1,218 @@
+//! The objects of pods, kept once for all that differ in nothing but their identity.
+//!
+//! What is a pod's own is in its [`super::PodInfo`]: name, uid, version, node, and of its status what
+//! is read again. Everything else of the object is its *likeness*, which the pods of a controller
+//! share. Pods that are being deleted keep their object to themselves.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rustc_hash::{FxHashMap, FxHasher};
+
+use super::AffinityTerms;
+
+/// What pods that are alike share.
+#[derive(Clone, Debug)]
+pub(super) struct Likeness {
+    pub(super) pod: Arc<Pod>,
+    pub(super) affinity: Option<Arc<AffinityTerms>>,
+}
+
+/// The known likenesses, by a hash of some of what they are about.
+#[derive(Debug, Default)]
+pub(super) struct Likenesses {
+    by_hash: FxHashMap<u64, Vec<Likeness>>,
+    count: usize,
+}
+
+/// More than so many with one hash are not kept: pods that look alike to the hash and are not, such
+/// as those with an annotation of their own, must not be compared with all before them.
+const SAME_HASH_MAX: usize = 4;
+
+/// More than so many are not kept: then all are forgotten. Pods that are there keep theirs.
+const LIKENESSES_MAX: usize = 1 << 16;
+
+impl Likenesses {
+    /// What the pod shares with those like it.
+    pub(super) fn share(&mut self, own: Likeness) -> Likeness {
+        if own.pod.metadata.deletion_timestamp.is_some() {
+            return own;
+        }
+        if self.count >= LIKENESSES_MAX {
+            *self = Self::default();
+        }
+        let known = self.by_hash.entry(hash(&own.pod)).or_default();
+        if let Some(likeness) = known.iter().find(|known| is_alike(&known.pod, &own.pod)) {
+            return likeness.clone();
+        }
+        let likeness = Likeness { pod: Arc::new(without_identity(&own.pod)), ..own };
+        if known.len() == SAME_HASH_MAX {
+            known.remove(0);
+            self.count -= 1;
+        }
+        self.count += 1;
+        known.push(likeness.clone());
+        likeness
+    }
+}
+
+fn hash(pod: &Pod) -> u64 {
+    let mut hasher = FxHasher::default();
+    let ObjectMeta { namespace, labels, generate_name, owner_references, .. } = &pod.metadata;
+    (namespace, labels, generate_name).hash(&mut hasher);
+    owner_references.iter().flatten().for_each(|owner| owner.uid.hash(&mut hasher));
+    for container in pod.spec.iter().flat_map(|spec| &spec.containers) {
+        (&container.name, &container.image).hash(&mut hasher);
+        let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        for (name, amount) in requests.into_iter().flatten() {
+            (name, &amount.0).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn without_identity(pod: &Pod) -> Pod {
+    let mut pod = Pod { status: None, ..pod.clone() };
+    let ObjectMeta { annotations, generate_name, labels, namespace, owner_references, .. } =
+        std::mem::take(&mut pod.metadata);
+    pod.metadata = ObjectMeta {
+        annotations,
+        generate_name,
+        labels,
+        namespace,
+        owner_references,
+        ..ObjectMeta::default()
+    };
+    if let Some(spec) = &mut pod.spec {
+        spec.node_name = None;
+    }
+    pod
+}
+
+/// Whether a likeness is that of the pod.
+fn is_alike(likeness: &Pod, pod: &Pod) -> bool {
+    let (a, b) = (&likeness.metadata, &pod.metadata);
+    let is_meta_alike = a.namespace == b.namespace
+        && a.labels == b.labels
+        && a.annotations == b.annotations
+        && a.generate_name == b.generate_name
+        && a.owner_references == b.owner_references;
+    is_meta_alike
+        && match (&likeness.spec, &pod.spec) {
+            (Some(a), Some(b)) => is_spec_alike(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        }
+}
+
+macro_rules! alike_but {
+    ($a:expr, $b:expr, $but:ident, $($field:ident)*) => {{
+        // Every field is named, so that a new one has to be thought about.
+        let PodSpec { $but: _, $($field: _),* } = $a;
+        true $(&& $a.$field == $b.$field)*
+    }};
+}
+
+/// Whether the specs differ in nothing but the node.
+fn is_spec_alike(a: &PodSpec, b: &PodSpec) -> bool {
+    alike_but!(
+        a, b, node_name,
+        containers affinity node_selector tolerations topology_spread_constraints volumes priority
+        init_containers active_deadline_seconds automount_service_account_token dns_config
+        dns_policy enable_service_links ephemeral_containers host_aliases host_ipc host_network
+        host_pid host_users hostname hostname_override image_pull_secrets os overhead
+        preemption_policy priority_class_name readiness_gates resource_claims resources
+        restart_policy runtime_class_name scheduler_name scheduling_gates security_context
+        service_account service_account_name set_hostname_as_fqdn share_process_namespace subdomain
+        termination_grace_period_seconds workload_ref
+    )
+}
+
+/// What is read again of the status of a pod: of one without a node everything, if it says anything;
+/// of one with a node which claims were made for it, and whether it is to be disrupted.
+pub(super) fn kept_status(pod: &Pod) -> Option<Box<PodStatus>> {
+    let status = pod.status.as_ref()?;
+    let is_bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let mut kept = if is_bound {
+        PodStatus {
+            conditions: status.conditions.clone(),
+            resource_claim_statuses: status.resource_claim_statuses.clone(),
+            ..PodStatus::default()
+        }
+    } else {
+        status.clone()
+    };
+    if let Some(conditions) = kept.conditions.as_mut().filter(|_| is_bound) {
+        conditions.retain(|condition| condition.type_ == DISRUPTION_TARGET);
+    }
+    kept.conditions = kept.conditions.filter(|conditions| !conditions.is_empty());
+    let says_something = kept.conditions.is_some()
+        || kept.resource_claim_statuses.is_some()
+        || kept.nominated_node_name.is_some();
+    says_something.then(|| Box::new(kept))
+}
+
+/// The condition of a pod that is about to be evicted.
+pub(crate) const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pod::{PodInfo, Templates};
+    use crate::testing;
+
+    proptest! {
+        #[test]
+        fn a_shared_pod_is_the_pod(
+            pods in proptest::collection::vec((0..4, testing::pod("p".to_owned())), 1..6),
+            repeated in proptest::collection::vec((0..6_usize, 0..3_u8), 1..20),
+        ) {
+            let mut templates = Templates::default();
+            for (number, (at, node)) in repeated.into_iter().enumerate() {
+                let mut pod = pods[at % pods.len()].1.clone();
+                pod.metadata.name = Some(format!("p{number}"));
+                pod.metadata.uid = Some(format!("{number:08x}-0000-4000-8000-000000000000"));
+                pod.metadata.resource_version = Some(number.to_string());
+                pod.spec.get_or_insert_default().node_name = (node > 0).then(|| format!("n{node}"));
+                let pod = Arc::new(pod);
+                let (own, shared) =
+                    (PodInfo::new(Arc::clone(&pod)), PodInfo::shared(Arc::clone(&pod), &mut templates));
+                prop_assert_eq!(&shared.object(), &*pod);
+                prop_assert_eq!(own.object(), shared.object());
+                prop_assert_eq!(&own.uid, &shared.uid);
+                prop_assert_eq!(&own.template, &shared.template);
+                prop_assert_eq!(own.name(), shared.name());
+                prop_assert_eq!(own.node_name(), shared.node_name());
+                prop_assert_eq!(own.object_uid(), shared.object_uid());
+            }
+        }
+    }
+
+    #[test]
+    fn pods_of_one_template_share_and_others_do_not() {
+        let pod = |name: &str, app: &str, node: Option<&str>| {
+            let pod = serde_json::json!({"metadata": {"name": name, "labels": {"app": app}},
+                "spec": {"containers": [{"name": "c"}], "nodeName": node}});
+            Arc::new(serde_json::from_value(pod).unwrap())
+        };
+        let mut templates = Templates::default();
+        let mut shared = |pod| PodInfo::shared(pod, &mut templates).pod;
+        let a = shared(pod("a", "x", None));
+        assert!(Arc::ptr_eq(&a, &shared(pod("b", "x", Some("n")))));
+        assert!(!Arc::ptr_eq(&a, &shared(pod("a", "y", None))));
+    }
+
+    #[test]
+    fn likenesses_are_bounded() {
+        let mut likenesses = Likenesses::default();
+        for number in 0..100 {
+            let pod = serde_json::json!({"metadata": {"annotations": {"a": number.to_string()}}});
+            let pod = Arc::new(serde_json::from_value(pod).unwrap());
+            likenesses.share(Likeness { pod, affinity: None });
+        }
+        assert_eq!((likenesses.count, likenesses.by_hash.len()), (SAME_HASH_MAX, 1));
+    }
+}
