@@ -1,5 +1,6 @@
 //! What a run of a workload comes to.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -103,11 +104,11 @@ impl Figures {
     pub(crate) fn count_use<'a>(
         &mut self,
         nodes: impl Iterator<Item = &'a Node>,
-        pods: impl Iterator<Item = (Pod, &'a str)>,
+        pods: impl Iterator<Item = (impl Borrow<Pod>, &'a str)>,
     ) {
         let mut used: BTreeMap<&str, (Resources, i64)> = BTreeMap::new();
         for (pod, node) in pods {
-            let requests = pod_requests(&pod);
+            let requests = pod_requests(pod.borrow());
             let (sum, count) = used.entry(node).or_default();
             sum.milli_cpu += requests.milli_cpu;
             sum.memory_bytes += requests.memory_bytes;
@@ -192,7 +193,7 @@ mod tests {
         for (pods, limit, expected) in [(1, "9", 0), (2, "9", 1), (1, "0", 1)] {
             let mut figures = Figures::default();
             let nodes = [node("a", limit), node("b", "9")];
-            figures.count_use(nodes.iter(), (0..pods).map(|_| (pod.clone(), "a")));
+            figures.count_use(nodes.iter(), (0..pods).map(|_| (&pod, "a")));
             assert_eq!(figures.overcommitted, expected, "{pods} pods");
             assert!(figures.balance().0 > 0.0);
         }

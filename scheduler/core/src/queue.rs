@@ -24,18 +24,19 @@ mod backoff;
 mod in_flight;
 mod incoming;
 mod pod_change;
+mod queued_pod;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod wake;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Snapshot;
 use crate::framework::{
-    ClusterEvent, Hint, Occurrence, Plugin, PluginName, PluginSet, Profiles, Resource, Subject,
+    ClusterEvent, Occurrence, Plugin, PluginName, PluginSet, Profiles, Resource, Subject,
 };
 use crate::pod::{PodInfo, PodUid};
 use crate::time::Time;
@@ -43,10 +44,12 @@ use crate::time::Time;
 use backoff::{Backoff, Window};
 use in_flight::InFlight;
 use incoming::Incoming;
+use queued_pod::ActiveKey;
 use waiting::{Slot, Waiting, WaitingPods};
 
 pub use incoming::Cause;
 pub use pod_change::scheduling_change;
+pub use queued_pod::QueuedPod;
 
 /// How long pods wait.
 #[derive(Clone, Copy, Debug)]
@@ -72,44 +75,6 @@ impl Default for Options {
 
 /// How often pods that waited too long are looked for.
 const LEFTOVER_CHECK: Duration = Duration::from_secs(30);
-
-/// A pod with its history in the queue (`framework.QueuedPodInfo`).
-#[derive(Clone, Debug)]
-pub struct QueuedPod {
-    /// The pod.
-    pub info: Arc<PodInfo>,
-    /// When it last entered the queue.
-    pub queued_at: Time,
-    /// When it first became active: from here to its binding counts as its scheduling latency.
-    pub first_active_at: Option<Time>,
-    /// How often it was popped.
-    pub attempts: u32,
-    /// How often plugins refused it.
-    pub unschedulable_count: u32,
-    /// How often in a row something went wrong, such as its binding.
-    pub consecutive_errors: u32,
-    /// Who refused it last; empty after an error.
-    pub refused_by: PluginSet,
-    /// The PreEnqueue plugin that holds it back.
-    gated_by: Option<PluginName>,
-    /// Orders pods that were queued at the same time.
-    sequence: u64,
-}
-
-/// Smaller goes first.
-type ActiveKey = (Reverse<i32>, Time, u64);
-
-impl QueuedPod {
-    /// The plugins whose objection keeps the pod waiting.
-    fn held_by(&self) -> PluginSet {
-        self.refused_by.or(self.gated_by.into_iter().collect())
-    }
-
-    fn active_key(&self) -> ActiveKey {
-        let (priority, queued_at) = crate::plugins::sort_key(self.info.priority, self.queued_at);
-        (priority, queued_at, self.sequence)
-    }
-}
 
 /// How many pods are where; `scheduler_pending_pods`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -323,68 +288,6 @@ impl Queue {
         }
     }
 
-    /// Something happened in the cluster: wakes the pods it may help, and is kept for those in
-    /// flight.
-    pub fn wake(&mut self, occurrence: &Occurrence, snapshot: &Snapshot, now: Time) {
-        self.wake_up_to(i32::MAX, occurrence, snapshot, now);
-    }
-
-    /// As [`Queue::wake`], but of the waiting pods only those with at most this priority.
-    pub fn wake_up_to(
-        &mut self,
-        priority_max: i32,
-        occurrence: &Occurrence,
-        snapshot: &Snapshot,
-        now: Time,
-    ) {
-        let event = occurrence.event;
-        let interested: PluginSet =
-            self.profiles.iter().flat_map(|profile| profile.interested(event).iter()).collect();
-        if interested.is_empty() && !event.is_wild_card() {
-            return;
-        }
-        self.in_flight.record(occurrence);
-        let woken: Vec<PodUid> = self
-            .unschedulable
-            .iter()
-            .filter(|(_, _, uid)| {
-                let waiting = self.waiting.get(uid);
-                // Most events concern few of many waiting pods: the sets tell before any hint.
-                waiting.filter(|w| w.pod.info.priority <= priority_max).is_some_and(|w| {
-                    let held_by = w.pod.held_by();
-                    (event.is_wild_card()
-                        || held_by.contains_extenders()
-                        || !held_by.and(interested).is_empty())
-                        && self.is_worth_requeuing(&w.pod, occurrence, snapshot)
-                })
-            })
-            .map(|(_, _, uid)| uid.clone())
-            .collect();
-        self.incoming.because(Cause::Event(event));
-        for uid in woken {
-            if let Some(waiting) = self.take(&uid) {
-                self.requeue(waiting.pod, snapshot, now);
-            }
-        }
-    }
-
-    /// The plugin no longer holds the pod back: if it did, the pod goes on.
-    pub fn ungate(&mut self, uid: &PodUid, plugin: PluginName, snapshot: &Snapshot, now: Time) {
-        if self.waiting.get(uid).is_some_and(|waiting| waiting.pod.gated_by == Some(plugin))
-            && let Some(waiting) = self.take(uid)
-        {
-            self.requeue(waiting.pod, snapshot, now);
-        }
-    }
-
-    /// Moves the waiting pod to active at once, whatever it waits for; only PreEnqueue plugins may
-    /// still hold it back.
-    pub fn activate(&mut self, uid: &PodUid, snapshot: &Snapshot, now: Time) {
-        if let Some(waiting) = self.take(uid) {
-            self.enqueue(waiting.pod, snapshot, now);
-        }
-    }
-
     /// Moves what has waited long enough: back-off that is over, and every 30 s what no event woke
     /// for 5 minutes.
     pub fn flush(&mut self, snapshot: &Snapshot, now: Time) {
@@ -424,33 +327,6 @@ impl Queue {
             let ((window, _), uid) = queue.first_key_value()?;
             (window.end() <= now).then(|| uid.clone())
         })
-    }
-
-    /// Whether an event may lift what holds the pod back (`isPodWorthRequeuing`).
-    fn is_worth_requeuing(
-        &self,
-        pod: &QueuedPod,
-        occurrence: &Occurrence,
-        snapshot: &Snapshot,
-    ) -> bool {
-        let Some(profile) = self.profiles.of(&pod.info) else { return false };
-        let hears = |plugin: &Arc<dyn Plugin>| {
-            plugin.events().iter().any(|registered| registered.covers(occurrence.event))
-        };
-        if occurrence.event.is_wild_card() {
-            return true;
-        }
-        // A pod that is held back stays so unless who holds it hears of the event.
-        if let Some(gate) = pod.gated_by
-            && !profile.plugin(gate).is_some_and(hears)
-        {
-            return false;
-        }
-        let held_by = pod.held_by();
-        held_by.contains_extenders()
-            || held_by.iter().filter_map(|name| profile.plugin(name)).any(|plugin| {
-                hears(plugin) && plugin.hint(&pod.info, occurrence, snapshot) == Hint::Queue
-            })
     }
 
     /// To back-off while it lasts, else to active.

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -10,6 +11,7 @@ use rand::rngs::SmallRng;
 
 use super::*;
 use crate::cache::Cache;
+use crate::pod::Templates;
 use crate::reference::{self, NodeVerdict};
 use crate::testing;
 
@@ -85,7 +87,12 @@ fn named(template: &Pod, name: String) -> Arc<PodInfo> {
     let mut pod = template.clone();
     pod.metadata.uid = Some(name.clone());
     pod.metadata.name = Some(name);
-    Arc::new(PodInfo::new(Arc::new(pod)))
+    TEMPLATES.with_borrow_mut(|known| Arc::new(PodInfo::shared(Arc::new(pod), known)))
+}
+
+thread_local! {
+    /// Pods share what they have in common, as in production.
+    static TEMPLATES: RefCell<Templates> = RefCell::default();
 }
 
 /// The totals of the feasible nodes by name, as the reference has them.

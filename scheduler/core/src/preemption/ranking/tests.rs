@@ -1,3 +1,5 @@
+use std::cell::RefCell;
+
 use k8s_openapi::api::core::v1::{Node, Pod};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,6 +9,7 @@ use super::*;
 use crate::cache::{Cache, Object};
 use crate::engine::Indexed;
 use crate::framework::Profile;
+use crate::pod::Templates;
 use crate::preemption::{CandidateSearch, DryRun};
 use crate::reference;
 use crate::testing;
@@ -85,7 +88,12 @@ fn named(template: &Pod, name: String) -> Arc<PodInfo> {
     let mut pod = template.clone();
     pod.metadata.uid = Some(name.clone());
     pod.metadata.name = Some(name);
-    Arc::new(PodInfo::new(Arc::new(pod)))
+    TEMPLATES.with_borrow_mut(|known| Arc::new(PodInfo::shared(Arc::new(pod), known)))
+}
+
+thread_local! {
+    /// Pods share what they have in common, as in production.
+    static TEMPLATES: RefCell<Templates> = RefCell::default();
 }
 
 /// Node, victims and violations; or the nodes and what they say.
