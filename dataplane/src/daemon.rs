@@ -6,8 +6,11 @@
 mod follow;
 mod health_check;
 mod inbox;
+mod kernel_release;
+mod listener;
 mod metrics;
 mod node;
+mod report;
 mod scrape;
 mod serving;
 mod status;
@@ -27,8 +30,10 @@ use crate::kernel::{Dataplane, LoadError, make_cgroup};
 use crate::plan::{LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, Planner};
 use follow::{Events, Follower, Watches};
 use health_check::HealthChecks;
+use kernel_release::Feature;
 use metrics::Metrics;
 use node::NodePorts;
+use report::Reporter;
 use serving::Answers;
 pub use serving::Serving;
 use status::Status;
@@ -41,6 +46,21 @@ pub enum Error {
     /// The configuration names no node.
     #[error("the dataplane's node_name is empty")]
     NoNodeName,
+    /// The kernel is too old to load the programs.
+    #[error("node {node}: the kernel, {release}, has no {feature}: {instead}")]
+    KernelTooOld {
+        /// The node.
+        node: String,
+        /// The kernel's release.
+        release: String,
+        /// What it lacks.
+        feature: &'static str,
+        /// What to do.
+        instead: &'static str,
+        /// What has failed.
+        #[source]
+        source: LoadError,
+    },
     /// The programs could not be loaded and attached.
     #[error("start the dataplane of node {node}")]
     Load {
@@ -126,7 +146,7 @@ async fn serve_node(
     let (dataplane, planner) = loading
         .await
         .map_err(|source| Error::Panicked { node: node.clone(), source })?
-        .map_err(|source| Error::Load { node: node.clone(), source })?;
+        .map_err(|source| not_loaded(&node, source))?;
     for cost in dataplane.programs() {
         tracing::debug!(node, program = cost.name, ?cost, "attached");
     }
@@ -152,11 +172,27 @@ async fn serve_node(
     let follower = Follower::new(&node, engine, metrics, status, node_ports, period)
         .asked_by(health_checks)
         .at(config.node_ip);
+    let (reporter, telling) = Reporter::new(&node, client.clone());
+    let telling = tokio::spawn(telling);
+    let follower = follower.telling(reporter);
     let outcome = follower.run(watches(&client, &node), &daemon.shutdown).await;
+    // What waits to be told is not worth waiting for.
+    telling.abort();
     if let Some(pins) = config.pins.filter(|_| !config.keep_pins) {
         pins.remove().map_err(|error| Error::Load { node, source: LoadError::Pins(error) })?;
     }
     outcome
+}
+
+/// Why the programs were not loaded, and what to do if it is for the kernel's age.
+fn not_loaded(node: &str, source: LoadError) -> Error {
+    let (node, release) = (node.to_owned(), kernel_release::running());
+    let is_refusal = matches!(source, LoadError::Program { .. } | LoadError::Attach { .. });
+    if is_refusal && kernel_release::SET_RETVAL.is_missing(&release) {
+        let Feature { name: feature, instead, .. } = kernel_release::SET_RETVAL;
+        return Error::KernelTooOld { node, release, feature, instead, source };
+    }
+    Error::Load { node, source }
 }
 
 fn watches(

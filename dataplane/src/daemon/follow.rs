@@ -1,5 +1,6 @@
 //! The loop: events in, updates out.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,10 +16,13 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use super::health_check::HealthChecks;
 use super::inbox::Inbox;
+use super::listener::{NodePort, Served};
 use super::metrics::Metrics;
 use super::node::NodePorts;
+use super::report::Reporter;
 use super::status::Status;
 use super::sync::{Changes, Engine, Synced, Tables};
+use crate::plan::ServiceName;
 
 /// Everything the loop has but its events.
 pub(super) struct Follower<T> {
@@ -31,6 +35,9 @@ pub(super) struct Follower<T> {
     node_ports: NodePorts,
     /// Whom the load balancers ask, if anyone.
     health_checks: Option<HealthChecks>,
+    /// Who is told of what cannot be served.
+    reporter: Reporter,
+    served: Served,
     schedule: Schedule,
 }
 
@@ -64,6 +71,8 @@ impl<T: Tables> Follower<T> {
             status,
             node_ports,
             health_checks: None,
+            reporter: Reporter::log(node),
+            served: Served::default(),
             schedule: Schedule { min_sync_period, earliest: Instant::now(), due: None },
         }
     }
@@ -71,6 +80,12 @@ impl<T: Tables> Follower<T> {
     /// Answer load balancers' health checks too.
     pub(super) fn asked_by(mut self, health_checks: HealthChecks) -> Self {
         self.health_checks = Some(health_checks);
+        self
+    }
+
+    /// Tell others too of what cannot be served.
+    pub(super) fn telling(mut self, reporter: Reporter) -> Self {
+        self.reporter = reporter;
         self
     }
 
@@ -134,6 +149,7 @@ impl<T: Tables> Follower<T> {
             let services = self.inbox.take_changes();
             Changes { services, node: self.node_ports.take_news() }
         };
+        let new_ports = self.served.change(&changes.services);
         let start = Instant::now();
         let update = spawn_blocking(move || {
             let result = engine.sync(changes);
@@ -146,6 +162,7 @@ impl<T: Tables> Follower<T> {
             Ok(synced) => {
                 self.observe_programming();
                 self.report(&synced, start.elapsed());
+                self.report_listeners(new_ports).await;
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -166,11 +183,22 @@ impl<T: Tables> Follower<T> {
         }
     }
 
+    /// Processes that listened before the Service came.
+    async fn report_listeners(&mut self, new_ports: BTreeMap<NodePort, ServiceName>) {
+        if new_ports.is_empty() {
+            return;
+        }
+        let taken = self.node_ports.taken(new_ports.keys().copied().collect()).await;
+        for port in taken {
+            if let Some(service) = new_ports.get(&port) {
+                self.reporter.node_port_taken(service, port);
+            }
+        }
+    }
+
     fn report(&mut self, synced: &Synced, took: Duration) {
         for rejected in &synced.news {
-            let (service, reason) = (&rejected.service, &rejected.reason);
-            let address = rejected.address();
-            tracing::warn!(node = self.node, %service, %address, %reason, "not published");
+            self.reporter.rejected(rejected);
         }
         if let Some(checks) = &mut self.health_checks {
             checks.set(self.inbox.catalog().health_checks());

@@ -1,12 +1,13 @@
 //! At which of the node's addresses node ports answer, as they come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::IpAddr;
 
 use pintle_ebpf_common::{Address, node_address};
 use tokio::task::spawn_blocking;
 
+use super::listener::{self, NodePort};
 use crate::kernel::{Link, NodeNamespace};
 use crate::plan::{NodePortAddress, NodeSpec, node_port_addresses};
 
@@ -64,6 +65,13 @@ impl NodePorts {
         chosen.retain(|_, flags| self.localhost || *flags & node_address::LOOPBACK == 0);
         self.news |= chosen != self.chosen;
         self.chosen = chosen;
+    }
+
+    /// Those of these ports at which a process of the node listens.
+    pub(super) async fn taken(&self, ports: BTreeSet<NodePort>) -> BTreeSet<NodePort> {
+        let namespace = self.namespace.clone();
+        let look = spawn_blocking(move || namespace.run(move || listener::taken(&ports)));
+        look.await.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     pub(super) fn has_news(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::kernel_release::{self, Feature};
 use super::node::NodeNews;
 use crate::kernel::{ApplyError, Dataplane, Link, NodeNamespace};
 use crate::plan::{DesiredService, LocalDetector, MapOp, Planner, Rejected, ServiceName};
@@ -36,6 +37,13 @@ impl Tables for NodeTables {
         }
         if let Err(error) = self.dataplane.set_links(&self.namespace, &self.detector, links) {
             let source = std::error::Error::source(&error).map(ToString::to_string);
+            let release = kernel_release::running();
+            if kernel_release::TCX.is_missing(&release) {
+                let Feature { name, instead, .. } = kernel_release::TCX;
+                tracing::warn!(%error, source, "the kernel, {release}, has no {name}: {instead}");
+                self.translates_packets = false;
+                return;
+            }
             tracing::warn!(%error, source, "clients from outside by this link are not served");
         }
     }

@@ -57,7 +57,10 @@ struct World {
 
 impl World {
     fn start(min_sync_period: Duration) -> Self {
-        let limits = Limits::default();
+        Self::start_with(min_sync_period, Limits::default())
+    }
+
+    fn start_with(min_sync_period: Duration, limits: Limits) -> Self {
         let tables = MemoryTables::new(limits);
         let state = KernelState { tables, refuse_after: None, updates: 0 };
         let kernel = Kernel(Arc::new(Mutex::new(state)));
@@ -105,6 +108,22 @@ impl World {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{:?} and not {expected:?}", self.answer());
+    }
+
+    fn answer_at(&self, address: &str) -> Answer {
+        let key = frontend_key(address.parse().unwrap(), Protocol::Tcp);
+        self.kernel.0.lock().tables.lookup(Client::Pod, key)
+    }
+
+    /// Wait for a line of the metrics.
+    async fn until_metric(&self, line: &str) {
+        for _ in 0..500 {
+            if encode_metrics(&self.registry).lines().any(|found| found == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no {line}: {}", encode_metrics(&self.registry));
     }
 
     fn answer(&self) -> Answer {
@@ -225,5 +244,89 @@ async fn updates_keep_their_distance_and_gather_what_comes_between() {
     // The empty one and the Service's, which may have been one, and then one each period.
     let updates_max = 3 + start.elapsed().as_millis() as usize / 300;
     assert!((2..=updates_max).contains(&updates), "{updates} of {updates_max}");
+    world.stop().await;
+}
+
+fn rejected(number: usize) -> String {
+    format!("pintle_dataplane_rejected{{node=\"node-0\"}} {number}")
+}
+
+#[tokio::test]
+async fn of_two_services_with_one_address_the_older_has_it_and_the_other_is_counted() {
+    let world = World::start(Duration::ZERO);
+    world.list_nothing();
+    let aged = |mut service: Service, time: &str| {
+        let time = time.parse().unwrap();
+        service.metadata.creation_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time));
+        service
+    };
+    world.service(Event::Apply(aged(web(), "2026-01-02T00:00:00Z")));
+    world.slice(Event::Apply(web_at(&["10.244.0.1"])));
+    world.until(backends(&["10.244.0.1:8080"])).await;
+    let other = service("other", "10.96.0.1", &[("", "TCP", 80)]);
+    world.service(Event::Apply(aged(other, "2026-01-03T00:00:00Z")));
+    world.until_metric(&rejected(1)).await;
+    assert_eq!(world.answer(), backends(&["10.244.0.1:8080"]));
+    world.service(Event::Delete(web()));
+    world.until(Answer::Refuse).await;
+    world.until_metric(&rejected(0)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn more_services_than_the_maps_have_room_for_leave_the_others_alone() {
+    let limits = Limits { frontends_max: 2, ..Limits::default() };
+    let world = World::start_with(Duration::ZERO, limits);
+    world.list_nothing();
+    world.service(Event::Apply(web()));
+    world.slice(Event::Apply(web_at(&["10.244.0.1"])));
+    world.until(backends(&["10.244.0.1:8080"])).await;
+    for last in 2..=4 {
+        let (name, ip) = (format!("web-{last}"), format!("10.96.0.{last}"));
+        world.service(Event::Apply(service(&name, &ip, &[("", "TCP", 80)])));
+    }
+    world.until_metric(&rejected(2)).await;
+    assert_eq!(world.answer(), backends(&["10.244.0.1:8080"]));
+    // The others still follow, and what waits is served as soon as there is room.
+    world.slice(Event::Apply(web_at(&["10.244.0.2"])));
+    world.until(backends(&["10.244.0.2:8080"])).await;
+    world.service(Event::Delete(web()));
+    world.until_metric(&rejected(1)).await;
+    let served =
+        (2..=4).filter(|last| world.answer_at(&format!("10.96.0.{last}:80")) == Answer::Refuse);
+    assert_eq!(served.count(), 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_slice_of_a_thousand_addresses_that_flaps_costs_no_room() {
+    // Room for the old places and the new at once, not for a leak.
+    let limits = Limits { slots_max: 8192, ..Limits::default() };
+    let world = World::start_with(Duration::ZERO, limits);
+    world.list_nothing();
+    world.service(Event::Apply(web()));
+    let all: Vec<String> =
+        (0..1000).map(|n| format!("10.244.{}.{}", n / 250, n % 250 + 1)).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    for turn in 0..60 {
+        world.slice(Event::Apply(web_at(if turn % 2 == 0 { &all } else { &[] })));
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    world.slice(Event::Apply(web_at(&all)));
+    let addrs: Vec<String> = all.iter().map(|address| format!("{address}:8080")).collect();
+    let addrs: Vec<&str> = addrs.iter().map(String::as_str).collect();
+    world.until(backends(&addrs)).await;
+    world.until_metric(&rejected(0)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn endpoints_outside_every_pod_range_are_endpoints() {
+    let world = World::start(Duration::ZERO);
+    world.list_nothing();
+    world.service(Event::Apply(web()));
+    world.slice(Event::Apply(web_at(&["198.51.100.7", "10.244.0.1"])));
+    world.until(backends(&["10.244.0.1:8080", "198.51.100.7:8080"])).await;
     world.stop().await;
 }
