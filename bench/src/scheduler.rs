@@ -138,9 +138,10 @@ pub(crate) async fn run_alone(options: &Options, name: &str) -> anyhow::Result<(
     let (case, workload) = (case.clone(), workload.clone());
     let pulse = pulse::Pulse::new(options, stopped_by_signal(), Arc::new(alone::say));
     let directory = options.config.parent().unwrap_or(Path::new(".")).to_owned();
-    let seed = options.seed;
+    let (seed, workers) = (options.seed, options.workers);
     let figures = tokio::task::spawn_blocking(move || {
-        engine::Run::new(&directory, &case, &workload, seed, pulse).execute()
+        let run = engine::Run::new(&directory, &case, &workload, seed, pulse);
+        run.with_workers(workers).execute()
     });
     println!("{}", serde_json::to_string(&figures.await??)?);
     Ok(())

@@ -57,6 +57,7 @@ fn command(options: &Options, name: &str) -> anyhow::Result<Command> {
     {
         command.arg(flag).arg(value.to_string());
     }
+    command.arg("--workers").arg(options.workers.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true);
     Ok(command)

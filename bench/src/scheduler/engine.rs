@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use pintle_scheduler_core::engine::Indexed;
 use pintle_scheduler_core::framework::{Preemption, Profile, Profiles};
 use pintle_scheduler_core::queue::Options;
@@ -150,6 +152,12 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// With so many threads deciding.
+    pub(crate) fn with_workers(mut self, workers: usize) -> Self {
+        self.scheduler.set_workers(workers);
+        self
+    }
+
     pub(crate) fn execute(mut self) -> anyhow::Result<Figures> {
         let operations = self.case.operations()?;
         for (index, operation) in operations.iter().enumerate() {
@@ -265,6 +273,7 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<Drained> {
         let mut remaining = count;
         let mut bound = Vec::with_capacity(count);
+        let mut attempts = Vec::new();
         let mut figures = Figures::default();
         if measures {
             figures.reserve(count);
@@ -282,28 +291,30 @@ impl<'a> Run<'a> {
                 self.tick(last);
                 last = self.clock.now();
             }
-            let attempt = self.scheduler.schedule_next(Time::new(last), &mut self.random);
-            let Some(attempt) = attempt else {
+            let time = Time::new(last);
+            let max = if steady.is_some() { 1 } else { remaining.min(ATTEMPTS_MAX) };
+            self.scheduler.schedule_many(time, &mut self.random, max, &mut attempts);
+            if attempts.is_empty() {
                 if !self.skip_wait(progress_at + self.patience) {
                     break;
                 }
                 last = self.clock.now();
                 continue;
-            };
-            let is_awaited = self.act(attempt, &mut bound);
+            }
+            let decided = attempts.len();
+            let acts = attempts.drain(..).map(|attempt| self.act(attempt, &mut bound));
+            let awaited = acts.filter(|is_awaited| *is_awaited).count();
             let now = self.clock.now();
             if measures {
-                figures.attempt(now - last);
+                (0..decided).for_each(|_| figures.attempt(now - last));
+                (0..awaited).for_each(|_| figures.scheduled(now - begin));
             }
-            if is_awaited {
+            if awaited > 0 {
                 progress_at = now;
-                if measures {
-                    figures.scheduled(now - begin);
-                }
                 match &mut steady {
                     Some(steady) if now < steady.end => self.replace(steady, &mut bound)?,
                     Some(_) => remaining = 0,
-                    None => remaining -= 1,
+                    None => remaining -= awaited,
                 }
             }
             last = now;
@@ -400,11 +411,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// How long this thread computed so far.
+/// Attempts in a row before the clock is read again and churn has its turn, if several threads decide.
+const ATTEMPTS_MAX: usize = 16_384;
+
+/// How long this process computed so far, all its threads together.
 fn cpu_time() -> Duration {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text.split(' ').next().and_then(|first| first.parse().ok());
-    Duration::from_nanos(nanos.unwrap_or(0))
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(micros.unsigned_abs())
 }
 
 fn resident_bytes() -> u64 {

@@ -59,6 +59,9 @@ pub(crate) struct Options {
     /// Where the choice among equal nodes starts; the same seed gives the same placements
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
+    /// Threads that decide together in --mode engine; placements do not depend on how many
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) workers: usize,
     /// Give up on a workload in which nothing was scheduled for so long
     #[arg(long, default_value_t = PATIENCE, value_name = "SECONDS")]
     pub(crate) patience: u64,
@@ -84,6 +87,7 @@ impl Options {
             mode,
             scheduler_command: None,
             seed: 1,
+            workers: 1,
             patience: PATIENCE,
             limit: LIMIT,
             report: None,

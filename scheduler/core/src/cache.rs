@@ -14,6 +14,7 @@
 //! consistent copy: what changes afterwards is copied on write, node by node.
 
 mod change_log;
+mod commit;
 mod images;
 mod node_info;
 mod nomination;

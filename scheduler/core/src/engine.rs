@@ -22,6 +22,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 mod tournament;
+mod workers;
 
 use std::sync::Arc;
 
@@ -39,6 +40,18 @@ pub use indexed::{IndexCounts, Indexed};
 pub use scan::Scan;
 pub use signature::{Asks, Signature};
 
+/// Pods to be decided about in a row.
+pub struct Batch<'a> {
+    /// Of all of them.
+    pub profile: &'a Profile,
+    /// The cluster before the first.
+    pub snapshot: &'a Snapshot,
+    /// In order.
+    pub pods: &'a mut dyn Iterator<Item = &'a Arc<PodInfo>>,
+    /// How many threads may help.
+    pub helpers: usize,
+}
+
 /// Something that finds a node for a pod.
 pub trait Engine: CandidateSearch {
     /// One of the best nodes (an index into the snapshot), each with the same chance, or why there
@@ -50,4 +63,11 @@ pub trait Engine: CandidateSearch {
         pod: &Arc<PodInfo>,
         random: &mut dyn Rng,
     ) -> Result<usize, Box<Diagnosis>>;
+
+    /// Decides about pods in their order as if each was assumed on its node before the next is looked
+    /// at, and pushes the nodes to `out`; ends before the first pod that it does not decide about so,
+    /// which may be any. The caller must then assume these pods on these nodes, in this order.
+    fn decide_batch(&mut self, batch: Batch<'_>, random: &mut dyn Rng, out: &mut Vec<usize>) {
+        let _ = (batch, random, out);
+    }
 }

@@ -21,6 +21,7 @@
 //! passed in.
 
 mod backoff;
+mod draw;
 mod in_flight;
 mod incoming;
 mod pod_change;
@@ -47,6 +48,7 @@ use incoming::Incoming;
 use queued_pod::ActiveKey;
 use waiting::{Slot, Waiting, WaitingPods};
 
+pub(crate) use draw::Drawn;
 pub use incoming::Cause;
 pub use pod_change::scheduling_change;
 pub use queued_pod::QueuedPod;

@@ -3,6 +3,7 @@
 //! Mirrors `pkg/scheduler/{schedule_one,eventhandlers}.go` without their writes: the caller feeds in
 //! what it watches, asks for the next attempt, writes the binding, and says how that went.
 
+mod batch;
 mod gang;
 mod node_change;
 mod statistics;
@@ -28,6 +29,8 @@ use crate::pod::{PodInfo, PodUid, Templates};
 use crate::queue::{Counts, Options, Queue, QueuedPod, scheduling_change};
 use crate::time::Time;
 
+pub use batch::BatchCounts;
+use batch::Batches;
 pub use statistics::Statistics;
 
 /// Cache, queue and engine.
@@ -41,6 +44,7 @@ pub struct Scheduler {
     binding: FxHashMap<PodUid, Binding>,
     /// Pods that were decided together with one before and are yet to be handed out.
     decided: VecDeque<Attempt>,
+    batches: Batches,
 }
 
 /// An assumed pod and what is to be written before its binding.
@@ -128,6 +132,7 @@ impl Scheduler {
             engine: Box::new(engine),
             binding: FxHashMap::default(),
             decided: VecDeque::new(),
+            batches: Batches::default(),
         }
     }
 
@@ -344,10 +349,9 @@ impl Scheduler {
         }
     }
 
-    /// The binding is written.
+    /// The binding is written. The pod stays assumed until it is seen bound, however long that takes.
     pub fn bound(&mut self, uid: &PodUid) {
         self.binding.remove(uid);
-        self.cache.finish_binding(uid, None);
     }
 
     /// The binding was refused or could not be written: the pod's place is free again, and it waits

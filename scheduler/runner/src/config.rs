@@ -1,6 +1,7 @@
 //! What the scheduler daemon can be told.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Config {
     /// How long the volumes of a pod may take to be bound (VolumeBinding's `bindTimeoutSeconds`), by
     /// scheduler name; ten minutes for others.
     pub bind_timeouts: Arc<BTreeMap<String, Duration>>,
+    /// Threads that decide together (`parallelism`, but no more than there are processors).
+    pub workers: usize,
     /// Bindings under way at once.
     pub bindings_max: usize,
     /// Seed of the choice among equally good nodes; `None` takes one from the operating system.
@@ -49,6 +52,7 @@ impl Default for Config {
             unschedulable_max: Duration::from_secs(300),
             binder: None,
             bind_timeouts: Arc::default(),
+            workers: workers(PARALLELISM),
             bindings_max: BINDINGS_MAX,
             seed: None,
             leading: None,
@@ -81,6 +85,7 @@ impl TryFrom<&CheckedConfiguration> for Config {
             binder: extenders.into_iter().find(|extender| extender.is_binder()),
             backoff_initial: seconds(it.pod_initial_backoff_seconds),
             backoff_max: seconds(it.pod_max_backoff_seconds),
+            workers: workers(usize::try_from(it.parallelism).unwrap_or(1)),
             ..Self::default()
         })
     }
@@ -89,3 +94,12 @@ impl TryFrom<&CheckedConfiguration> for Config {
 /// Enough to hide the latency of a write that waits for an fsync, few enough not to starve the
 /// other clients of an API server that admits a few hundred requests at once.
 const BINDINGS_MAX: usize = 128;
+
+/// The default of `parallelism`.
+const PARALLELISM: usize = 16;
+
+/// More threads than processors would wait for each other.
+fn workers(parallelism: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    parallelism.clamp(1, processors)
+}

@@ -66,7 +66,7 @@ pub enum ConfigurationError {
 /// The configuration with its defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KubeSchedulerConfiguration {
-    /// Accepted; one thread decides.
+    /// Threads that decide together; at most one a processor is used.
     pub parallelism: i32,
     /// How one of several schedulers is chosen to work.
     pub leader_election: LeaderElection,

@@ -37,6 +37,8 @@ pub(crate) struct Cycle {
     pub(crate) metrics: Metrics,
     /// How long volumes may take to be bound, by scheduler name.
     pub(crate) bind_timeouts: Arc<BTreeMap<String, Duration>>,
+    /// Attempts between two writes.
+    pub(crate) attempts_max: usize,
     /// One permit for each write under way.
     pub(crate) writes: Arc<Semaphore>,
     /// The writes under way.
@@ -47,27 +49,33 @@ impl Cycle {
     /// Schedules until `shutdown`.
     pub(crate) async fn run(&self, mut random: SmallRng, shutdown: CancellationToken) {
         let mut slice = Instant::now();
+        let mut attempts = Vec::new();
         loop {
-            let Some(permit) = self.permit(&shutdown).await else { return };
+            let Some(permits) = self.permits(&shutdown).await else { return };
             let started = self.shared.now();
-            let (attempt, sample, next_flush) = {
+            let (sample, next_flush) = {
                 let mut scheduler = self.shared.lock();
-                let attempt = scheduler.schedule_next(started, &mut random);
-                let sample = attempt.as_ref().filter(|_| self.samples.is_due(started));
+                scheduler.schedule_many(started, &mut random, permits.len(), &mut attempts);
+                let sample = attempts.first().filter(|_| self.samples.is_due(started));
                 let sample =
                     sample.map(|it| (Arc::clone(&it.pod.info), scheduler.snapshot().clone()));
-                (attempt, sample, scheduler.next_flush())
+                (sample, scheduler.next_flush())
             };
-            if attempt.is_some() {
-                self.metrics.decided(self.shared.now().since(started));
-            }
+            let took = self.shared.now().since(started);
             if let Some((pod, snapshot)) = sample {
                 self.sample(pod, snapshot);
             }
-            match attempt {
-                Some(attempt) => self.act(attempt, started, permit),
-                None if self.wait(next_flush, &shutdown).await => {}
-                None => return,
+            if attempts.is_empty() {
+                drop(permits);
+                if self.wait(next_flush, &shutdown).await {
+                    continue;
+                }
+                return;
+            }
+            let each = took / u32::try_from(attempts.len().max(1)).unwrap_or(u32::MAX);
+            for (attempt, permit) in attempts.drain(..).zip(permits) {
+                self.metrics.decided(each);
+                self.act(attempt, started, permit);
             }
             // A long run of attempts must not starve the writers of this thread. Giving way after
             // each would let whoever is slow on the same threads set the pace: one turn, one pod.
@@ -95,11 +103,15 @@ impl Cycle {
         own.or_else(|| self.recorders.values().next()).expect("there is a profile")
     }
 
-    async fn permit(&self, shutdown: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-        tokio::select! {
+    /// A permit for each attempt that may be made: one, with several workers as many as there are.
+    async fn permits(&self, shutdown: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
+        let first = tokio::select! {
             () = shutdown.cancelled() => None,
             permit = Arc::clone(&self.writes).acquire_owned() => permit.ok(),
-        }
+        };
+        let more = std::iter::repeat_with(|| Arc::clone(&self.writes).try_acquire_owned().ok());
+        let more = more.take(self.attempts_max - 1).map_while(|permit| permit);
+        Some(std::iter::once(first?).chain(more).collect())
     }
 
     /// Until something changes or a pod's back-off is over; false on shutdown.

@@ -62,6 +62,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
         profiles: Arc::clone(&config.profiles),
         samples: sample::Schedule::default(),
         metrics: Metrics::register(&daemon.registry),
+        attempts_max: if config.workers > 1 { config.bindings_max.max(1) } else { 1 },
         writes: Arc::new(Semaphore::new(config.bindings_max.max(1))),
         tasks: tasks.clone(),
     };
@@ -131,7 +132,10 @@ fn scheduler(config: &Config) -> Scheduler {
         backoff_max: config.backoff_max,
         unschedulable_max: config.unschedulable_max,
     };
-    Scheduler::new(Arc::clone(&config.profiles), options, Indexed::default())
+    let profiles = Arc::clone(&config.profiles);
+    let mut scheduler = Scheduler::new(profiles, options, Indexed::default());
+    scheduler.set_workers(config.workers);
+    scheduler
 }
 
 fn subscribe(shared: &Shared, pods: &Informer<Pod>, nodes: &Informer<Node>) {

@@ -264,6 +264,15 @@ impl Snapshot {
         result
     }
 
+    /// Notes that a pod without affinity comes to each of these rows, in order; returns the nodes, to
+    /// be changed so, and the generation before the first of them.
+    pub(super) fn pods_to_come(&mut self, rows: &[usize]) -> (&mut [Arc<NodeInfo>], u64) {
+        let generation = self.generation;
+        self.generation += rows.len() as u64;
+        self.log(|changes| rows.iter().for_each(|&row| changes.pods_changed(row)));
+        (&mut self.nodes, generation)
+    }
+
     fn log(&mut self, note: impl FnOnce(&mut ChangeLog)) {
         if let Some(changes) = &mut self.changes {
             note(changes);

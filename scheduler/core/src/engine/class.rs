@@ -170,6 +170,69 @@ impl Class {
         }
     }
 
+    /// The class itself, to be filled by another thread and put back in its place.
+    pub(super) fn detach(&mut self) -> Self {
+        let (yields_from, serial) = (self.yields_from, self.serial);
+        let (pod, demand) = (&self.pod, self.demand);
+        let mut detached = Self::new(pod, self.plan, self.fixed, yields_from, serial, demand);
+        std::mem::swap(&mut detached.tree, &mut self.tree);
+        std::mem::swap(&mut detached.refused, &mut self.refused);
+        detached
+    }
+
+    /// What a pod of the class asks, if that can be computed with.
+    pub(super) fn demand(&self) -> Option<&Demand> {
+        self.demand.as_ref()
+    }
+
+    /// Up to which change of the log it is filled; `None` if it is not.
+    pub(super) fn position(&self) -> Option<u64> {
+        (self.cursor != u64::MAX).then_some(self.cursor)
+    }
+
+    /// Computes every total from columns that are ahead of the log, at `position`, without irregular
+    /// rows.
+    pub(super) fn fill(
+        &mut self,
+        (plan, fixed): (&Plan, &Fixed),
+        columns: &Columns,
+        position: u64,
+    ) -> Result<(), Unusual> {
+        self.cursor = u64::MAX;
+        let demand = self.demand.as_ref().ok_or(Unusual)?;
+        let mut totals = self.tree.take();
+        totals.resize(fixed.base.len(), NONE);
+        columns.score_all(demand, &fixed.base, &mut totals);
+        self.rank(plan, fixed, &mut totals)?;
+        self.tree.fill(totals);
+        (self.cursor, self.fixed_version) = (position, fixed.version);
+        Ok(())
+    }
+
+    /// Takes over `missed` from columns that are ahead of the log, at `position`, without irregular
+    /// rows.
+    #[inline]
+    pub(super) fn follow(
+        &mut self,
+        (plan, fixed): (&Plan, &Fixed),
+        columns: &Columns,
+        missed: impl ExactSizeIterator<Item = usize>,
+        position: u64,
+    ) -> Result<(), Unusual> {
+        if missed.len() * PATCH_COST > self.tree.totals().len() {
+            return self.fill((plan, fixed), columns, position);
+        }
+        self.cursor = u64::MAX;
+        for row in missed {
+            let moving = self.demand.as_ref().ok_or(Unusual)?.score(&columns.row(row));
+            if !self.set(plan, fixed, row, sum(fixed.base[row], moving))? {
+                return self.fill((plan, fixed), columns, position);
+            }
+        }
+        self.cursor = position;
+        Ok(())
+    }
+
     /// The rows' totals as the reference has them; `None` where a node will not do.
     #[cfg(test)]
     pub(super) fn totals(&self) -> Vec<Option<i64>> {
@@ -225,16 +288,9 @@ impl Class {
             {
                 moving = NONE;
             }
-            let mut total = sum(base, moving);
-            let scales = self.scales.iter_mut().zip(&sources.fixed.raws);
-            for ((scale, raws), (weighted, reverse)) in scales.zip(&sources.plan.scaled_scores) {
-                let Some(scale) = scale else { continue };
-                if scale.count(row, if total == NONE { NONE } else { raws.of(row) }) {
-                    return Ok(false);
-                }
-                total = sum(total, scale.score(row, weighted.weight, *reverse)?);
+            if !self.set(sources.plan, sources.fixed, row, sum(base, moving))? {
+                return Ok(false);
             }
-            self.tree.set(row, total);
         }
         Ok(true)
     }
@@ -268,6 +324,27 @@ impl Class {
             }
         }
         Ok(())
+    }
+
+    /// Sets a row's total but for its normalised scores; returns false if an extreme moved.
+    #[inline]
+    fn set(
+        &mut self,
+        plan: &Plan,
+        fixed: &Fixed,
+        row: usize,
+        mut total: i32,
+    ) -> Result<bool, Unusual> {
+        let scales = self.scales.iter_mut().zip(&fixed.raws);
+        for ((scale, raws), (weighted, reverse)) in scales.zip(&plan.scaled_scores) {
+            let Some(scale) = scale else { continue };
+            if scale.count(row, if total == NONE { NONE } else { raws.of(row) }) {
+                return Ok(false);
+            }
+            total = sum(total, scale.score(row, weighted.weight, *reverse)?);
+        }
+        self.tree.set(row, total);
+        Ok(true)
     }
 
     #[inline]

@@ -32,6 +32,7 @@ pub(super) struct Demand {
     storage_min: f64,
     cpu: f64,
     memory: f64,
+    storage: f64,
     cpu_nonzero: f64,
     memory_nonzero: f64,
     /// One over the sum of the resources' weights.
@@ -69,6 +70,7 @@ impl Demand {
             storage_min: least(storage?),
             cpu: cpu?,
             memory: memory?,
+            storage: storage?,
             cpu_nonzero: cpu_nonzero?,
             memory_nonzero: memory_nonzero?,
             weights_inverse: 1.0 / (a + b),
@@ -253,6 +255,90 @@ impl Columns {
         self.memory_inverse[row] = amounts.memory_inverse;
         self.free_storage[row] = amounts.free_storage;
         self.free_pods[row] = amounts.free_pods;
+    }
+
+    /// How many rows are left to the plugins.
+    pub(super) fn irregular_count(&self) -> usize {
+        self.irregular_count
+    }
+
+    /// Becomes a copy in its own memory.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        // Every field is named: a new column has to be thought of.
+        let Self {
+            cpu,
+            memory,
+            cpu_used,
+            memory_used,
+            cpu_nonzero,
+            memory_nonzero,
+            cpu_inverse,
+            memory_inverse,
+            free_storage,
+            free_pods,
+            is_irregular,
+            irregular_count,
+            cursor,
+        } = self;
+        for (column, other) in [
+            (cpu, &other.cpu),
+            (memory, &other.memory),
+            (cpu_used, &other.cpu_used),
+            (memory_used, &other.memory_used),
+            (cpu_nonzero, &other.cpu_nonzero),
+            (memory_nonzero, &other.memory_nonzero),
+            (cpu_inverse, &other.cpu_inverse),
+            (memory_inverse, &other.memory_inverse),
+            (free_storage, &other.free_storage),
+            (free_pods, &other.free_pods),
+        ] {
+            column.clone_from(other);
+        }
+        is_irregular.clone_from(&other.is_irregular);
+        (*irregular_count, *cursor) = (other.irregular_count, other.cursor);
+    }
+
+    /// One regular node's amounts.
+    #[inline]
+    pub(super) fn row(&self, row: usize) -> Row {
+        Row {
+            cpu: self.cpu[row],
+            memory: self.memory[row],
+            cpu_used: self.cpu_used[row],
+            memory_used: self.memory_used[row],
+            cpu_nonzero: self.cpu_nonzero[row],
+            memory_nonzero: self.memory_nonzero[row],
+            cpu_inverse: self.cpu_inverse[row],
+            memory_inverse: self.memory_inverse[row],
+            free_storage: self.free_storage[row],
+            free_pods: self.free_pods[row],
+        }
+    }
+
+    /// Puts a pod on a regular node ahead of the change log; false if the row is no longer exact.
+    #[expect(clippy::cast_precision_loss, reason = "a power of two")]
+    pub(super) fn place(&mut self, row: usize, demand: &Demand) -> bool {
+        let columns = [
+            (&mut self.cpu_used, demand.cpu),
+            (&mut self.memory_used, demand.memory),
+            (&mut self.cpu_nonzero, demand.cpu_nonzero),
+            (&mut self.memory_nonzero, demand.memory_nonzero),
+        ];
+        let mut is_exact = true;
+        for (column, amount) in columns {
+            column[row] += amount;
+            is_exact &= column[row] < AMOUNT_MAX as f64;
+        }
+        self.free_storage[row] -= demand.storage;
+        self.free_pods[row] -= 1.0;
+        let least = -((1_i64 << 52) as f64);
+        is_exact && self.free_storage[row] > least && self.free_pods[row] > least
+    }
+
+    /// The next so many changes of the log are what [`Columns::place`] did; if not `are_exact`, it is
+    /// read anew.
+    pub(super) fn skip(&mut self, changes: usize, are_exact: bool) {
+        self.cursor = if are_exact { self.cursor + changes as u64 } else { u64::MAX };
     }
 
     /// The rows that are left to the plugins.

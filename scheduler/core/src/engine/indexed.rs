@@ -4,6 +4,7 @@
 //! it take over the rows that changed since it was last used, pick one of its best nodes. What the
 //! index does not hold exactly ([`super::scope`]) is decided by [`Scan`].
 
+mod ahead;
 #[cfg(test)]
 mod tests;
 
@@ -21,13 +22,14 @@ use super::partition::{Partition, Sources as Parts, Terms};
 use super::partitions::Partitions;
 use super::plan::Plan;
 use super::signature::Signature;
-use super::{Engine, Scan};
+use super::{Batch, Engine, Scan};
 use crate::cache::{CacheId, ChangeLog, Snapshot};
 use crate::counters::{Appraisal, Counters, Inquiry};
 use crate::diagnosis::{Diagnosis, Refusals};
 use crate::framework::{Plugin, PostFilterContext, PreemptionCandidate, Profile};
 use crate::pod::PodInfo;
 use crate::preemption::{CandidateSearch, DryRun, Ranking};
+use ahead::Ahead;
 
 /// The engine of production.
 #[derive(Debug, Default)]
@@ -53,6 +55,7 @@ pub struct Indexed {
     seen: FxHashSet<Arc<Signature>>,
     /// Where the search for a class to give up goes on.
     hand: usize,
+    ahead: Ahead,
     counts: IndexCounts,
 }
 
@@ -96,6 +99,10 @@ impl Engine for Indexed {
         }
         self.counts.scanned += 1;
         self.scan.decide(profile, snapshot, pod, random)
+    }
+
+    fn decide_batch(&mut self, batch: Batch<'_>, random: &mut dyn Rng, out: &mut Vec<usize>) {
+        self.decide_in_order(batch, random, out);
     }
 }
 
@@ -311,9 +318,7 @@ impl Indexed {
         let demand = self.plans[plan].arithmetic.and_then(|a| Demand::new(a, pod));
         self.serial += 1;
         let class = Class::new(pod, plan, fixed, yields_from, self.serial, demand);
-        let bytes = rows * size_of::<i32>();
-        let max = (TOTALS_BYTES_MAX / bytes.max(1)).clamp(CLASSES_MIN, CLASSES_MAX);
-        let at = if self.classes.len() < max {
+        let at = if self.classes.len() < Self::classes_max(rows) {
             self.classes.push(class);
             self.classes.len() - 1
         } else {
@@ -325,10 +330,18 @@ impl Indexed {
         at
     }
 
+    fn classes_max(rows: usize) -> usize {
+        let bytes = rows * size_of::<i32>();
+        (TOTALS_BYTES_MAX / bytes.max(1)).clamp(CLASSES_MIN, CLASSES_MAX)
+    }
+
     /// A class that was not used for a while, which is forgotten.
     fn give_up(&mut self) -> usize {
         loop {
             self.hand = (self.hand + 1) % self.classes.len();
+            if self.ahead.holds(self.hand) {
+                continue;
+            }
             let class = &mut self.classes[self.hand];
             if !std::mem::take(&mut class.is_recent) {
                 self.fixed[class.fixed].users -= 1;

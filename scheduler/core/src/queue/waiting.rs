@@ -65,14 +65,39 @@ impl WaitingPods {
         Some(waiting)
     }
 
+    /// The pod in this slot.
+    pub(super) fn at(&self, slot: Slot) -> Option<&Waiting> {
+        self.slots[slot.0 as usize].as_ref()
+    }
+
+    /// Lends the pod out, to [`WaitingPods::put_back`] it or to [`WaitingPods::settle`] it.
+    pub(super) fn lend(&mut self, slot: Slot) -> Option<Waiting> {
+        self.slots[slot.0 as usize].take()
+    }
+
+    /// Takes back a pod that was lent out.
+    pub(super) fn put_back(&mut self, slot: Slot, waiting: Waiting) {
+        self.slots[slot.0 as usize] = Some(waiting);
+    }
+
+    /// The pod that was lent out does not come back.
+    pub(super) fn settle(&mut self, slot: Slot, uid: &PodUid) {
+        self.by_uid.remove(uid);
+        self.vacate(slot);
+    }
+
     fn free(&mut self, slot: Slot) -> Option<Waiting> {
         let waiting = self.slots[slot.0 as usize].take()?;
+        self.vacate(slot);
+        Some(waiting)
+    }
+
+    fn vacate(&mut self, slot: Slot) {
         self.free.push(slot);
         if self.by_uid.is_empty() {
             // The next pods lie side by side again, whatever the order in which these left.
             self.slots.clear();
             self.free.clear();
         }
-        Some(waiting)
     }
 }

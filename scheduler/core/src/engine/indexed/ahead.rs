@@ -1,0 +1,381 @@
+//! Many decisions in a row, before any of them is carried out.
+//!
+//! What decides about pod after pod is what decides about one ([`super::Indexed`]), in the same order
+//! and with the same draws, only that it reads the nodes' amounts from the columns, where it puts the
+//! pods itself, instead of from the snapshot. The answers are those of deciding and assuming one by
+//! one. What can be done out of order is done by helpers meanwhile: filling the classes of pods unlike
+//! those before, which is all but everything where every pod is different. A helper has columns of its
+//! own, which follow the rows taken; the class it fills is that many pods behind when its turn comes,
+//! and takes those rows over as any class does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rand::{Rng, RngExt as _};
+
+use super::super::class::{Class, Sources};
+use super::super::columns::{Columns, Demand};
+use super::super::fixed::Fixed;
+use super::super::plan::Plan;
+use super::super::workers::{Claims, RowsTaken};
+use super::Indexed;
+use crate::cache::Snapshot;
+use crate::engine::Batch;
+use crate::pod::PodInfo;
+
+/// Buffers, kept from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    turns: Vec<Turn>,
+    kinds: Vec<Kind>,
+    fills: Vec<FillAt>,
+    claims: Claims<Class>,
+    taken: RowsTaken,
+    /// The helpers' columns.
+    replicas: Vec<Columns>,
+    /// By class the batch that last used it.
+    used_by: Vec<u64>,
+    /// Which batch this is.
+    pub(super) batch: u64,
+}
+
+/// A pod's turn.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    kind: u32,
+    /// The fill that must be done by then.
+    fill: Option<u32>,
+}
+
+/// Pods of one class in a batch.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    class: usize,
+    demand: Demand,
+}
+
+/// Whose class a fill is, and before which turn it is wanted.
+#[derive(Clone, Copy, Debug)]
+struct FillAt {
+    class: usize,
+    turn: usize,
+}
+
+/// What decider and helpers share.
+struct Shared<'a> {
+    plan: &'a Plan,
+    fixed: &'a [Fixed],
+    turns: &'a [Turn],
+    kinds: &'a [Kind],
+    fills: &'a [FillAt],
+    claims: &'a Claims<Class>,
+    taken: &'a RowsTaken,
+    /// The position in the change log at which the batch begins.
+    start: u64,
+    /// How far behind its turn a class may be filled.
+    window: usize,
+    is_over: &'a AtomicBool,
+}
+
+/// A class is filled at most this many turns early for each thread: every turn costs it a patch
+/// later, about a hundredth of the fill of 5,000 rows.
+const WINDOW: usize = 2;
+
+/// Of the classes that may be kept, a batch makes at most one in this many.
+const NEW_CLASSES_SHARE: usize = 4;
+
+impl Ahead {
+    /// Whether the class must not be given up.
+    pub(super) fn holds(&self, class: usize) -> bool {
+        self.used_by.get(class) == Some(&self.batch)
+    }
+
+    fn restart(&mut self) {
+        self.batch += 1;
+        self.turns.clear();
+        self.kinds.clear();
+        self.fills.clear();
+    }
+
+    /// Notes that the class has a turn; returns its kind.
+    fn kind(&mut self, class: usize, demand: Demand) -> u32 {
+        if let Some(last) = self.kinds.last()
+            && last.class == class
+        {
+            return self.kinds.len() as u32 - 1;
+        }
+        self.kinds.push(Kind { class, demand });
+        self.kinds.len() as u32 - 1
+    }
+}
+
+impl Indexed {
+    /// See [`crate::engine::Engine::decide_batch`].
+    pub(super) fn decide_in_order(
+        &mut self,
+        batch: Batch<'_>,
+        random: &mut dyn Rng,
+        out: &mut Vec<usize>,
+    ) {
+        let Batch { profile, snapshot, pods, helpers } = batch;
+        let Some(changes) = snapshot.changes() else { return };
+        self.follow(changes);
+        let plan = self.plan(profile);
+        if self.plans[plan].arithmetic.is_none() || snapshot.has_nominations() {
+            return;
+        }
+        self.columns.catch_up(snapshot, changes);
+        if self.columns.irregular_count() > 0 {
+            return;
+        }
+        self.ahead.restart();
+        for pod in pods {
+            if self.prepare(plan, snapshot, pod).is_none() {
+                break;
+            }
+        }
+        let start = changes.rows.end();
+        let decided_before = out.len();
+        self.take_turns(plan, start, helpers, random, out);
+        self.counts.indexed += (out.len() - decided_before) as u64;
+        // From here on any class may be given up.
+        self.ahead.batch += 1;
+    }
+
+    /// Notes the pod's turn; `None` if it ends the batch.
+    fn prepare(&mut self, plan: usize, snapshot: &Snapshot, pod: &Arc<PodInfo>) -> Option<()> {
+        let changes = snapshot.changes()?;
+        if !self.plans[plan].covers(pod, snapshot) || !is_placed_as_asked(pod) {
+            return None;
+        }
+        let wide = self.plans[plan].wide(pod, snapshot);
+        if !wide.is_empty() {
+            let asked = self.plans[plan].asked(plan, &wide)?;
+            if !self.scan.counters.inquiry(&asked, pod, snapshot)?.is_empty() {
+                return None;
+            }
+        }
+        let known = self.by_signature[plan].get(&pod.signature).copied();
+        let (class, is_new) = match known {
+            Some(class) if self.ahead.holds(class) => (class, false),
+            Some(class) => {
+                let is_filled = self.classes[class].position().is_some();
+                if is_filled {
+                    self.catch_up(class, snapshot)?;
+                }
+                (class, !is_filled)
+            }
+            None => {
+                // A few nodes are looked at one by one, and what columns do not hold is not made.
+                let is_other =
+                    pod.signature.asks.named_nodes && !self.seen.contains(&pod.signature);
+                let arithmetic = self.plans[plan].arithmetic?;
+                Demand::new(arithmetic, pod).filter(|_| !is_other)?;
+                let rows = snapshot.nodes().len();
+                if self.ahead.fills.len() >= Self::classes_max(rows) / NEW_CLASSES_SHARE {
+                    return None;
+                }
+                (self.new_class(plan, None, pod, rows), true)
+            }
+        };
+        if is_new {
+            let fixed = &mut self.fixed[self.classes[class].fixed];
+            fixed.catch_up(&self.plans[plan], snapshot, changes).ok()?;
+        }
+        let demand = *self.classes[class].demand()?;
+        self.note(class, demand, is_new);
+        Some(())
+    }
+
+    /// The class and what it is built on take over what changed.
+    fn catch_up(&mut self, class: usize, snapshot: &Snapshot) -> Option<()> {
+        let changes = snapshot.changes()?;
+        let class = &mut self.classes[class];
+        let (plan, fixed) = (&self.plans[class.plan], &mut self.fixed[class.fixed]);
+        fixed.catch_up(plan, snapshot, changes).ok()?;
+        let columns = &mut self.columns;
+        class.catch_up(Sources { plan, fixed, snapshot, changes, columns }).ok()
+    }
+
+    fn note(&mut self, class: usize, demand: Demand, is_new: bool) {
+        self.classes[class].is_recent = true;
+        let ahead = &mut self.ahead;
+        if ahead.used_by.len() <= class {
+            ahead.used_by.resize(class + 1, 0);
+        }
+        ahead.used_by[class] = ahead.batch;
+        let kind = ahead.kind(class, demand);
+        let fill = is_new.then_some(ahead.fills.len() as u32);
+        if is_new {
+            ahead.fills.push(FillAt { class, turn: ahead.turns.len() });
+            ahead.claims.push(self.classes[class].detach());
+        }
+        ahead.turns.push(Turn { kind, fill });
+    }
+
+    /// Turn after turn, with helpers if there is something to fill.
+    fn take_turns(
+        &mut self,
+        plan: usize,
+        start: u64,
+        helpers: usize,
+        random: &mut dyn Rng,
+        out: &mut Vec<usize>,
+    ) {
+        let Self { plans, fixed, classes, columns, ahead, .. } = self;
+        let helpers = helpers.min(ahead.fills.len().saturating_sub(1));
+        ahead.taken.restart(ahead.turns.len());
+        if ahead.replicas.len() < helpers {
+            ahead.replicas.resize_with(helpers, Columns::default);
+        }
+        let is_over = AtomicBool::new(false);
+        let shared = Shared {
+            plan: &plans[plan],
+            fixed,
+            turns: &ahead.turns,
+            kinds: &ahead.kinds,
+            fills: &ahead.fills,
+            claims: &ahead.claims,
+            taken: &ahead.taken,
+            start,
+            window: WINDOW * (helpers + 1),
+            is_over: &is_over,
+        };
+        let replicas = &mut ahead.replicas[..helpers];
+        let is_exact = thread::scope(|scope| {
+            for replica in replicas {
+                replica.copy_from(columns);
+                let shared = &shared;
+                scope.spawn(move || shared.help(replica));
+            }
+            let is_exact = shared.decide(classes, columns, random, out);
+            is_over.store(true, Ordering::Release);
+            is_exact
+        });
+        columns.skip(ahead.taken.length(), is_exact);
+        for (fill, class) in ahead.claims.end() {
+            classes[ahead.fills[fill].class] = class;
+        }
+    }
+}
+
+impl Shared<'_> {
+    /// Decides in order until a pod cannot be decided about; false if the columns are not exact any
+    /// more.
+    fn decide(
+        &self,
+        classes: &mut [Class],
+        columns: &mut Columns,
+        random: &mut dyn Rng,
+        out: &mut Vec<usize>,
+    ) -> bool {
+        for (at, turn) in self.turns.iter().enumerate() {
+            let Kind { class, demand } = &self.kinds[turn.kind as usize];
+            let class = &mut classes[*class];
+            if let Some(fill) = turn.fill {
+                *class = self.obtain(fill as usize, at, columns);
+            }
+            let Some(row) = self.choose(class, at, columns, random) else { return true };
+            out.push(row);
+            self.taken.push(row);
+            if !columns.place(row, demand) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// One of the best rows of the class at this turn; `None` if there is none.
+    #[inline]
+    fn choose(
+        &self,
+        class: &mut Class,
+        at: usize,
+        columns: &Columns,
+        random: &mut dyn Rng,
+    ) -> Option<usize> {
+        let from = usize::try_from(class.position()?.checked_sub(self.start)?).ok()?;
+        let missed = self.taken.between(from, at);
+        let sources = (self.plan, &self.fixed[class.fixed]);
+        class.follow(sources, columns, missed, self.start + at as u64).ok()?;
+        let best = class.best()?;
+        let nth = if best.count == 1 { 0 } else { random.random_range(0..best.count) };
+        Some(class.pick(nth))
+    }
+
+    /// The filled class that this turn needs: from a helper, or filled here. While a helper is at it,
+    /// those of later turns are filled.
+    fn obtain(&self, fill: usize, at: usize, columns: &Columns) -> Class {
+        let (mut later, mut spins) = (fill + 1, 0);
+        loop {
+            if let Some(class) = self.claims.take(fill) {
+                return class;
+            }
+            if let Some(mut class) = self.claims.claim(fill) {
+                self.fill(&mut class, columns, at);
+                return class;
+            }
+            if later < self.fills.len() && self.fills[later].turn <= at + self.window {
+                if let Some(mut class) = self.claims.claim(later) {
+                    self.fill(&mut class, columns, at);
+                    self.claims.finish(later, class);
+                }
+                later += 1;
+            } else {
+                pause(&mut spins);
+            }
+        }
+    }
+
+    /// Fills classes, each when its turn is near, until none is left or the batch is over.
+    fn help(&self, columns: &mut Columns) {
+        let mut known = 0;
+        for (at, fill) in self.fills.iter().enumerate() {
+            let mut spins = 0;
+            while fill.turn > self.taken.length() + self.window {
+                if self.is_over.load(Ordering::Acquire) {
+                    return;
+                }
+                pause(&mut spins);
+            }
+            let Some(mut class) = self.claims.claim(at) else { continue };
+            let length = self.taken.length();
+            let rows = self.taken.between(known, length);
+            let turns = &self.turns[known..length];
+            let mut placed = turns
+                .iter()
+                .zip(rows)
+                .map(|(turn, row)| columns.place(row, &self.kinds[turn.kind as usize].demand));
+            let is_exact = placed.all(|is_exact| is_exact);
+            known = length;
+            if is_exact {
+                self.fill(&mut class, columns, length);
+            }
+            self.claims.finish(at, class);
+            if !is_exact {
+                return;
+            }
+        }
+    }
+
+    /// Where that fails the class stays without a position, and ends the batch at its turn.
+    fn fill(&self, class: &mut Class, columns: &Columns, turns: usize) {
+        let sources = (self.plan, &self.fixed[class.fixed]);
+        let _ = class.fill(sources, columns, self.start + turns as u64);
+    }
+}
+
+/// Spins before the processor is given to another thread.
+const SPINS: u32 = 64;
+
+/// Waits a moment for another thread.
+fn pause(spins: &mut u32) {
+    *spins += 1;
+    if *spins < SPINS { std::hint::spin_loop() } else { thread::yield_now() }
+}
+
+/// Whether the pod takes of its node what its signature says.
+fn is_placed_as_asked(pod: &PodInfo) -> bool {
+    std::ptr::eq(pod.placed_nonzero(), &raw const pod.requests_nonzero)
+}

@@ -1,0 +1,16 @@
+//! What the workers of a batch share without waiting for each other: which rows were taken so far,
+//! and who fills which class.
+//!
+//! Both are modelled in `tests/models.rs`, where every order of their steps is tried.
+
+mod claims;
+mod rows_taken;
+
+pub(super) use claims::Claims;
+pub(super) use rows_taken::RowsTaken;
+
+/// What the models replace.
+mod sync {
+    pub(super) use std::sync::Mutex;
+    pub(super) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+}
