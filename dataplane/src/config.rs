@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::daemon::Serving;
-use crate::kernel::{NodeNamespace, Pins};
+use crate::kernel::{Express, NodeNamespace, Pins};
 use crate::plan::{LocalDetector, NodePortAddress};
 
 /// The configuration of one node's dataplane.
@@ -34,6 +34,11 @@ pub struct Config {
     /// Whether packets are translated on the node's links, for clients that are not on the node. If
     /// not, the processes in the cgroup alone are served.
     pub translates_packets: bool,
+    /// Whether packets that leave by the link that they came in by may do so before the kernel makes
+    /// anything of them.
+    pub express: Express,
+    /// Whether the sockets of pods are left alone, and their packets translated instead.
+    pub node_sockets_only: bool,
     /// Where maps and links are pinned, so that they outlive the process; without, everything goes
     /// with it.
     pub pins: Option<Pins>,
@@ -88,6 +93,8 @@ impl Config {
             local_detector: LocalDetector::None,
             masquerade_all: false,
             translates_packets: false,
+            express: Express::Off,
+            node_sockets_only: false,
             pins: None,
             keep_pins: false,
             limits: Limits::default(),

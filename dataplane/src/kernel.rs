@@ -7,21 +7,25 @@
 
 mod dry_run;
 mod error;
+mod flows;
 mod inventory;
 mod links;
 mod load;
 mod namespace;
+mod netlink;
 mod pinned;
 mod pins;
 mod preflight;
 mod programs;
 #[expect(unsafe_code, reason = "maps the backend array into memory")]
 mod slots;
+mod sock_diag;
 #[expect(unsafe_code, reason = "makes the system calls that aya has no function for")]
 mod syscall;
 mod update;
+mod xdp;
 
-pub use dry_run::{DryRun, PacketHook};
+pub use dry_run::{DryRun, DryRunError, PacketHook};
 pub use error::{ApplyError, LoadError};
 pub use links::LinkError;
 pub use load::{Dataplane, Events};
@@ -30,3 +34,4 @@ pub use pinned::{PinnedError, PinnedMaps};
 pub use pins::{Pins, PinsError};
 pub(crate) use preflight::make_cgroup;
 pub use programs::ProgramCost;
+pub use xdp::Express;

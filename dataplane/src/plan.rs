@@ -17,6 +17,7 @@ mod catalog;
 mod desired;
 mod endpoint_slice;
 mod inventory;
+pub mod maglev;
 mod node;
 mod numbers;
 mod op;

@@ -72,7 +72,9 @@ fn shop(affinity_seconds: u32, ranges: &[&str]) -> Tables {
         id: PortId { name: "http".into(), protocol: Protocol::Tcp, family: Family::V4 },
         cluster: cluster.into(),
         local: cluster[..1].into(),
+        serving: [].into(),
         affinity_seconds,
+        ring: 0,
         source_ranges: ranges
             .iter()
             .map(|cidr| cidr.parse::<ipnet::IpNet>().unwrap().into())

@@ -1,18 +1,22 @@
 //! What the programs would do to a packet, without a link to send it on.
 
+use std::io;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use aya::programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions};
-
 use super::load::Dataplane;
+use super::namespace::NodeNamespace;
+use super::syscall;
 
 /// Which of the programs for packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketHook {
+    /// Where packets leave.
+    Egress,
+    /// Before the kernel sees them.
+    Express,
     /// Where packets come in.
     Ingress,
-    /// Where they leave.
-    Egress,
 }
 
 /// What became of a packet.
@@ -20,10 +24,21 @@ pub enum PacketHook {
 pub struct DryRun {
     /// Whether it goes on, to the next program or the kernel.
     pub passed: bool,
+    /// Whether it leaves by the link that it came in by, before the kernel sees it.
+    pub sent_back: bool,
     /// The packet as it is then.
     pub packet: Vec<u8>,
     /// How long the program took, on average over all turns.
     pub duration: Duration,
+}
+
+/// The kernel did not run the program.
+#[derive(Debug, thiserror::Error)]
+#[error("let the program for packets at {hook:?} run")]
+pub struct DryRunError {
+    hook: PacketHook,
+    #[source]
+    source: io::Error,
 }
 
 impl Dataplane {
@@ -34,23 +49,61 @@ impl Dataplane {
         hook: PacketHook,
         packet: &[u8],
         turns: u32,
-    ) -> Result<DryRun, ProgramError> {
-        let name = match hook {
-            PacketHook::Ingress => "pintle_ingress",
-            PacketHook::Egress => "pintle_egress",
+    ) -> Result<DryRun, DryRunError> {
+        self.dry_run_at(&NodeNamespace::Own, 0, hook, packet, turns)
+    }
+
+    /// The same with a packet of `link`, a link of `namespace`; 0 is the loopback device.
+    pub fn dry_run_at(
+        &self,
+        namespace: &NodeNamespace,
+        link: u32,
+        hook: PacketHook,
+        packet: &[u8],
+        turns: u32,
+    ) -> Result<DryRun, DryRunError> {
+        let failed = |source| DryRunError { hook, source };
+        let programs = self.attachments.programs.try_clone().map_err(failed)?;
+        let packet = packet.to_vec();
+        let run = move || {
+            let program = match hook {
+                PacketHook::Egress => &programs.egress,
+                PacketHook::Express => &programs.express,
+                PacketHook::Ingress => &programs.ingress,
+            };
+            let context = context(hook, packet.len() as u32, link);
+            let run = |flags| syscall::test_run(program.as_fd(), &packet, &context, turns, flags);
+            // With a sum of the whole packet, as good network cards give one, and which the kernel
+            // looks at in the end.
+            let summed = if hook == PacketHook::Express { 0 } else { CHECKSUM_COMPLETE };
+            match run(summed) {
+                // Kernels before 6.16 have no such flag.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => run(0),
+                other => other,
+            }
         };
-        let program = self.ebpf.program(name).ok_or(ProgramError::UnexpectedProgramType)?;
-        let program: &SchedClassifier = program.try_into()?;
-        let mut output = vec![0; packet.len()];
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(packet);
-        options.data_out = Some(&mut output);
-        options.repeat = turns;
-        let result = program.test_run(options)?;
-        output.truncate(result.data_size_out as usize);
-        let duration = result.duration;
-        Ok(DryRun { passed: result.return_value != DROP, packet: output, duration })
+        let result = namespace.run(run).map_err(|error| failed(io::Error::other(error)))?;
+        let syscall::TestRun { verdict, packet, duration_ns } = result.map_err(failed)?;
+        let dropped = if hook == PacketHook::Express { XDP_DROP } else { TC_DROP };
+        let sent_back = hook == PacketHook::Express && verdict == XDP_TX;
+        let passed = verdict != dropped && !sent_back;
+        let duration = Duration::from_nanos(duration_ns.into());
+        Ok(DryRun { passed, sent_back, packet, duration })
     }
 }
 
-const DROP: u32 = 2;
+/// `struct xdp_md`, or the beginning of `struct __sk_buff`; none for the loopback device.
+fn context(hook: PacketHook, length: u32, link: u32) -> Vec<u8> {
+    let words: &[u32] = match (link, hook) {
+        (0, _) => &[],
+        (_, PacketHook::Express) => &[0, length, 0, link, 0, 0],
+        _ => &[0, 0, 0, 0, 0, 0, 0, 0, 0, link, link],
+    };
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+// uapi/linux/pkt_cls.h, uapi/linux/bpf.h
+const TC_DROP: u32 = 2;
+const XDP_DROP: u32 = 1;
+const XDP_TX: u32 = 3;
+const CHECKSUM_COMPLETE: u32 = 1 << 2;

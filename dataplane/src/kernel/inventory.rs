@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aya::maps::MapError;
 use pintle_ebpf_common::{
-    Address, Endpoint, Frontend, ServiceLabel, SlotRun, SourceRange, protocol,
+    Address, Endpoint, Frontend, ServiceLabel, Slot, SlotRun, SourceRange, protocol,
 };
 
 use super::load::Dataplane;
@@ -28,6 +28,21 @@ pub(super) fn read(dataplane: &Dataplane) -> Result<Inventory, MapError> {
                 && let Some(backends) = backends(dataplane, frontend, run)
             {
                 found.tables.push((frontend.table, run, backends));
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (_, frontend) in &found.frontends {
+        let of = [
+            (frontend.internal, frontend.internal_ring),
+            (frontend.external, frontend.external_ring),
+        ];
+        for (run, ring) in of {
+            if ring.count > 0
+                && seen.insert((frontend.table, run.base))
+                && is_whole(dataplane, frontend.table, ring)
+            {
+                found.rings.push((frontend.table, run.base, ring));
             }
         }
     }
@@ -58,6 +73,12 @@ pub(super) fn read(dataplane: &Dataplane) -> Result<Inventory, MapError> {
 fn backends(dataplane: &Dataplane, frontend: &Frontend, run: SlotRun) -> Option<Arc<[Endpoint]>> {
     let slots = dataplane.slots.read(run)?;
     slots.into_iter().map(|slot| slot.open(frontend.table)).collect()
+}
+
+fn is_whole(dataplane: &Dataplane, table: u64, ring: SlotRun) -> bool {
+    let slots = SlotRun { base: ring.base, count: ring.count.div_ceil(Slot::PLACES) };
+    let slots = dataplane.slots.read(slots).unwrap_or_default();
+    !slots.is_empty() && slots.into_iter().all(|slot| slot.place(table, 0).is_some())
 }
 
 fn port_name(label: &ServiceLabel) -> Option<PortName> {

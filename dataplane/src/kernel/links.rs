@@ -12,13 +12,15 @@ use pintle_ebpf_common::{Address, Device, SourceRange, device, setting};
 use super::error::LoadError;
 use super::load::Dataplane;
 use super::namespace::{Link, NamespaceError, NodeNamespace};
-use super::syscall::{self, Direction};
+use super::programs::ForPackets;
+use super::syscall::{self, Hook};
+use super::xdp::{self, Express};
 use crate::plan::{LocalDetector, MapOp, address};
 
 /// The programs, and where they are attached.
 pub(super) struct Attachments {
-    ingress: OwnedFd,
-    egress: OwnedFd,
+    pub(super) programs: ForPackets,
+    express: Express,
     /// Where the attachments are pinned.
     pins: Option<PathBuf>,
     /// By the link's number; the attachments that are not pinned go with these descriptors.
@@ -54,36 +56,48 @@ pub enum LinkError {
 }
 
 impl Attachments {
-    pub(super) fn new(ingress: OwnedFd, egress: OwnedFd, pins: Option<PathBuf>) -> Self {
-        Self { ingress, egress, pins, attached: BTreeMap::new(), known: BTreeMap::new() }
+    pub(super) fn new(programs: ForPackets, pins: Option<PathBuf>) -> Self {
+        let express = Express::Off;
+        Self { programs, express, pins, attached: BTreeMap::new(), known: BTreeMap::new() }
     }
 
-    /// Attach to a link that is new. Runs in the node's network namespace.
-    fn attach(&mut self, namespace: &NodeNamespace, link: &Link) -> Result<(), LinkError> {
+    /// Attach to a link that is new. Runs in the node's network namespace. Whether packets can turn
+    /// back on it before the kernel sees them.
+    fn attach(&mut self, namespace: &NodeNamespace, link: &Link) -> Result<bool, LinkError> {
         let failed = |source| LinkError::Attach { link: link.name.clone(), source };
-        let mut attachments = Vec::new();
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let program = match direction {
-                Direction::Ingress => &self.ingress,
-                Direction::Egress => &self.egress,
-            };
-            let program = program.try_clone().map_err(failed)?;
-            let index = link.index;
-            let pin = self.pins.as_deref().map(|pins| pin_path(pins, index, direction));
-            let attach = move || attach_one(&program, index, direction, pin.as_deref());
-            let attached = namespace.run(attach).map_err(LinkError::Namespace)?;
-            attachments.push(attached.map_err(failed)?);
-        }
+        let programs = self.programs.try_clone().map_err(failed)?;
+        let (index, name, express) = (link.index, link.name.clone(), self.express);
+        let pins = self.pins.clone();
+        let attach = move || {
+            let pin = |what| pins.as_deref().map(|pins| pin_path(pins, what, index));
+            let ingress = pin("ingress");
+            let ingress = attach_one(&programs.ingress, index, Hook::Ingress, ingress.as_deref())?;
+            let egress = pin("egress");
+            let egress = attach_one(&programs.egress, index, Hook::Egress, egress.as_deref())?;
+            let pin = pin("express");
+            if let Some(pin) = &pin {
+                // By another mode, perhaps; packets are the kernel's for a moment.
+                let _ = fs::remove_file(pin);
+            }
+            let program = &programs.express;
+            let express = (express != Express::Off)
+                .then(|| xdp::attach(program, (index, &name), express, pin.as_deref()));
+            Ok((vec![ingress, egress], express.flatten()))
+        };
+        let attached: io::Result<_> = namespace.run(attach).map_err(LinkError::Namespace)?;
+        let (mut attachments, express) = attached.map_err(failed)?;
+        let turns_back = express.is_some();
+        attachments.extend(express);
         self.attached.insert(link.index, attachments);
-        Ok(())
+        Ok(turns_back)
     }
 
     /// A link is gone, and with it what was attached to it; its pins are left over.
     fn forget(&mut self, index: u32) {
         self.attached.remove(&index);
-        for direction in [Direction::Ingress, Direction::Egress] {
-            if let Some(pins) = &self.pins {
-                let _ = fs::remove_file(pin_path(pins, index, direction));
+        if let Some(pins) = &self.pins {
+            for what in ["ingress", "egress", "express"] {
+                let _ = fs::remove_file(pin_path(pins, what, index));
             }
         }
     }
@@ -93,7 +107,7 @@ impl Attachments {
 fn attach_one(
     program: &OwnedFd,
     index: u32,
-    direction: Direction,
+    hook: Hook,
     pin: Option<&Path>,
 ) -> io::Result<OwnedFd> {
     if let Some(pin) = pin {
@@ -105,21 +119,24 @@ fn attach_one(
         // There is none, or its link is gone.
         let _ = fs::remove_file(pin);
     }
-    let link = syscall::attach_to_link(program.as_fd(), index, direction)?;
+    let link = syscall::attach_to_link(program.as_fd(), index, hook)?;
     if let Some(pin) = pin {
         syscall::pin(link.as_fd(), pin)?;
     }
     Ok(link)
 }
 
-fn pin_path(pins: &Path, index: u32, direction: Direction) -> PathBuf {
-    pins.join(match direction {
-        Direction::Ingress => format!("link_ingress_{index}"),
-        Direction::Egress => format!("link_egress_{index}"),
-    })
+fn pin_path(pins: &Path, what: &str, index: u32) -> PathBuf {
+    pins.join(format!("link_{what}_{index}"))
 }
 
 impl Dataplane {
+    /// Whether packets may turn back before the kernel sees them, on links that are attached to from
+    /// now on.
+    pub fn set_express(&mut self, express: Express) {
+        self.attachments.express = express;
+    }
+
     /// Translate the packets of these links of the node, and of no others. The links are those of
     /// `namespace`. One that cannot be served does not keep the others from it; the first such error
     /// is returned.
@@ -151,15 +168,26 @@ impl Dataplane {
         detector: &LocalDetector,
         link: &Link,
     ) -> Result<(), LinkError> {
-        let device = describe(detector, link);
+        let known = self.attachments.known.get(&link.index);
+        let turns_back = known.map_or(0, |device| device.flags & device::TURNS_BACK);
+        let mut device = describe(detector, link);
+        device.flags |= turns_back;
+        self.put_device(link, device)?;
+        if !self.attachments.attached.contains_key(&link.index) {
+            if self.attachments.attach(namespace, link)? {
+                device.flags |= device::TURNS_BACK;
+                self.put_device(link, device)?;
+            }
+            tracing::info!(link = link.name, "packets of the link are translated");
+        }
+        Ok(())
+    }
+
+    fn put_device(&mut self, link: &Link, device: Device) -> Result<(), LinkError> {
         if self.attachments.known.get(&link.index) != Some(&device) {
             let put = self.devices.insert(link.index, device, 0);
             put.map_err(|source| LinkError::Map { link: link.name.clone(), source })?;
             self.attachments.known.insert(link.index, device);
-        }
-        if !self.attachments.attached.contains_key(&link.index) {
-            self.attachments.attach(namespace, link)?;
-            tracing::info!(link = link.name, "packets of the link are translated");
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use pintle_ebpf_common::{
     Address, Counters, Device, Drop, Frontend, FrontendKey, ServiceLabel, Settings, SourceRange,
-    event,
+    Translation, event, setting,
 };
 
 use super::error::LoadError;
@@ -17,7 +17,7 @@ use super::links::Attachments;
 use super::namespace::NodeNamespace;
 use super::pins::Pins;
 use super::preflight;
-use super::programs::{self, ProgramCost, Target};
+use super::programs::{self, ForPackets, ProgramCost, Target};
 use super::slots::MappedSlots;
 use crate::Limits;
 use crate::plan::Planner;
@@ -58,6 +58,12 @@ pub struct Dataplane {
     pub(super) current: Settings,
     pub(super) source_ranges: LpmTrie<MapData, SourceRange, u32>,
     pub(super) devices: HashMap<MapData, u32, Device>,
+    /// The map of [`pintle_ebpf_common::Tracked`] connections.
+    pub(super) tracked: MapData,
+    /// Where UDP sockets are connected to.
+    pub(super) connected: HashMap<MapData, u64, Translation>,
+    /// Whose sockets have the programs.
+    pub(super) cgroup: PathBuf,
     pub(super) attachments: Attachments,
     pub(super) services: HashMap<MapData, u32, ServiceLabel>,
     pub(super) counters: PerCpuArray<MapData, Counters>,
@@ -69,7 +75,7 @@ pub struct Dataplane {
     /// Until the tables are whole for the first time.
     taken_over: Option<Pins>,
     /// Holds the programs and, without pins, their attachments.
-    pub(super) ebpf: Ebpf,
+    _ebpf: Ebpf,
 }
 
 /// What the programs have counted since they were loaded.
@@ -91,6 +97,8 @@ pub struct Events {
     /// Drops and refusals that [`Dataplane::drops`] never shows, because there were too many in a
     /// second.
     pub unrecorded: u64,
+    /// Packets sent back by the link that they came in by, before the kernel saw them.
+    pub turned_back: u64,
 }
 
 impl Dataplane {
@@ -103,7 +111,7 @@ impl Dataplane {
         let mut ebpf = open(limits, None)?;
         let costs = programs::load(&mut ebpf)?;
         target.attach(&mut ebpf)?;
-        Self::of(ebpf, costs, limits, None)
+        Self::of(ebpf, costs, limits, cgroup, None)
     }
 
     /// Like [`Dataplane::load`], but take over what an earlier process left pinned, and leave it
@@ -120,7 +128,7 @@ impl Dataplane {
         let costs = programs::load(&mut ebpf)?;
         target.attach_pinned(&mut ebpf, &directory)?;
         let limits = pinned_limits(&ebpf, limits)?;
-        let mut dataplane = Self::of(ebpf, costs, limits, Some(directory))?;
+        let mut dataplane = Self::of(ebpf, costs, limits, cgroup, Some(directory))?;
         dataplane.taken_over = Some(pins.clone());
         let found = inventory::read(&dataplane).map_err(LoadError::Inventory)?;
         Ok((dataplane, Planner::restore(limits, found)))
@@ -149,6 +157,16 @@ impl Dataplane {
         self.current.node_namespace = namespace.cookie().map_err(LoadError::Namespace)?;
         let settings = self.current;
         let set = self.settings.set(0, settings, 0);
+        set.map_err(|source| LoadError::Map { map: "SETTINGS", source })
+    }
+
+    /// Leave the sockets of other network namespaces than the node's own alone, or no longer: a pod's
+    /// packets are translated on its link then. For pods that have something of their own in their
+    /// sockets' way.
+    pub fn set_node_sockets_only(&mut self, only: bool) -> Result<(), LoadError> {
+        self.current.flags &= !setting::NODE_SOCKETS_ONLY;
+        self.current.flags |= if only { setting::NODE_SOCKETS_ONLY } else { 0 };
+        let set = self.settings.set(0, self.current, 0);
         set.map_err(|source| LoadError::Map { map: "SETTINGS", source })
     }
 
@@ -186,6 +204,7 @@ impl Dataplane {
             dropped_no_port: count(event::DROPPED_NO_PORT)?,
             dropped_unfit: count(event::DROPPED_UNFIT)?,
             unrecorded: count(event::UNRECORDED)?,
+            turned_back: count(event::TURNED_BACK)?,
         })
     }
 
@@ -204,11 +223,15 @@ impl Dataplane {
         mut ebpf: Ebpf,
         costs: Vec<ProgramCost>,
         limits: Limits,
+        cgroup: &Path,
         pins: Option<PathBuf>,
     ) -> Result<Self, LoadError> {
-        let [ingress, egress] = programs::for_packets(&mut ebpf)?;
+        let programs = ForPackets::of(&mut ebpf)?;
         let Some(Map::Array(slots)) = ebpf.take_map("SLOTS") else {
             return Err(LoadError::Object("map SLOTS"));
+        };
+        let Some(Map::LruHashMap(tracked)) = ebpf.take_map("TRACKED") else {
+            return Err(LoadError::Object("map TRACKED"));
         };
         let settings: Array<MapData, Settings> = take(&mut ebpf, "SETTINGS")?;
         let current = settings.get(&0, 0);
@@ -220,7 +243,10 @@ impl Dataplane {
             settings,
             source_ranges: take(&mut ebpf, "SOURCE_RANGES")?,
             devices: take(&mut ebpf, "DEVICES")?,
-            attachments: Attachments::new(ingress, egress, pins),
+            tracked,
+            connected: take(&mut ebpf, "UDP_CONNECTED")?,
+            cgroup: cgroup.to_owned(),
+            attachments: Attachments::new(programs, pins),
             services: take(&mut ebpf, "SERVICES")?,
             counters: take(&mut ebpf, "COUNTERS")?,
             drops: take(&mut ebpf, "DROPS")?,
@@ -229,7 +255,7 @@ impl Dataplane {
             cpus: nr_cpus().map_or(1, |cpus| cpus),
             limits,
             taken_over: None,
-            ebpf,
+            _ebpf: ebpf,
         })
     }
 }
@@ -245,7 +271,7 @@ fn open(limits: Limits, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
     loader.load(OBJECT).map_err(|error| LoadError::Maps(Box::new(error)))
 }
 
-fn sizes(limits: Limits) -> [(&'static str, u32); 9] {
+fn sizes(limits: Limits) -> [(&'static str, u32); 10] {
     [
         ("TRACKED", limits.connections_max.saturating_mul(2)),
         ("FRONTENDS", limits.frontends_max),
@@ -254,6 +280,7 @@ fn sizes(limits: Limits) -> [(&'static str, u32); 9] {
         ("AFFINITY", limits.affinity_max),
         ("TCP_PEERS", limits.tcp_peers_max),
         ("FLOWS", limits.flows_max),
+        ("UDP_CONNECTED", limits.flows_max),
         // One more than there are addresses: see the planner's numbers.
         ("SERVICES", limits.frontends_max.saturating_add(1)),
         ("COUNTERS", limits.frontends_max.saturating_add(1)),
@@ -290,7 +317,7 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(taken).map_err(|source| LoadError::Map { map, source })
 }
 
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "DEVICES",
     "FRAGMENTS",
     "TRACKED",
@@ -301,6 +328,7 @@ const MAPS: [&str; 17] = [
     "SOURCE_RANGES",
     "AFFINITY",
     "TCP_PEERS",
+    "UDP_CONNECTED",
     "UDP_PEERS",
     "FLOWS",
     "SERVICES",

@@ -119,6 +119,7 @@ impl PinnedMaps {
             dropped_no_port: count(event::DROPPED_NO_PORT),
             dropped_unfit: count(event::DROPPED_UNFIT),
             unrecorded: count(event::UNRECORDED),
+            turned_back: count(event::TURNED_BACK),
         })
     }
 

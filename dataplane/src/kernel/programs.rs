@@ -1,6 +1,7 @@
 //! The programs: load them, and attach each to the cgroup or hand it an attachment that is there.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -28,15 +29,31 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<Vec<ProgramCost>, LoadError> {
     PROGRAMS.into_iter().chain(PACKET_PROGRAMS).map(|name| load_one(ebpf, name)).collect()
 }
 
-/// The loaded programs for packets that come in and that go out.
-pub(super) fn for_packets(ebpf: &mut Ebpf) -> Result<[OwnedFd; 2], LoadError> {
-    let [ingress, egress] = PACKET_PROGRAMS;
-    let mut fd = |name| {
-        let failed = |source| LoadError::Program { program: name, source };
-        let fd = program(ebpf, name)?.fd().map_err(failed)?;
-        fd.as_fd().try_clone_to_owned().map_err(|error| failed(error.into()))
-    };
-    Ok([fd(ingress)?, fd(egress)?])
+/// The loaded programs for packets.
+pub(super) struct ForPackets {
+    pub(super) ingress: OwnedFd,
+    pub(super) egress: OwnedFd,
+    pub(super) express: OwnedFd,
+}
+
+impl ForPackets {
+    pub(super) fn of(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        let [ingress, egress, express] = PACKET_PROGRAMS;
+        let mut fd = |name| {
+            let failed = |source| LoadError::Program { program: name, source };
+            let fd = program(ebpf, name)?.fd().map_err(failed)?;
+            fd.as_fd().try_clone_to_owned().map_err(|error| failed(error.into()))
+        };
+        Ok(Self { ingress: fd(ingress)?, egress: fd(egress)?, express: fd(express)? })
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            ingress: self.ingress.try_clone()?,
+            egress: self.egress.try_clone()?,
+            express: self.express.try_clone()?,
+        })
+    }
 }
 
 fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramCost, LoadError> {
@@ -46,6 +63,7 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramCost, LoadErro
         Program::CgroupSockAddr(program) => program.load(),
         Program::CgroupSock(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
         _ => return Err(LoadError::Object(name)),
     }
     .map_err(failed)?;
@@ -160,5 +178,5 @@ const PROGRAMS: [&str; 11] = [
     "pintle_connect6",
 ];
 
-/// For packets that come in and that go out.
-const PACKET_PROGRAMS: [&str; 2] = ["pintle_ingress", "pintle_egress"];
+/// For packets that come in, that go out, and that turn back.
+const PACKET_PROGRAMS: [&str; 3] = ["pintle_ingress", "pintle_egress", "pintle_express"];

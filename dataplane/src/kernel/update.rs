@@ -2,7 +2,9 @@
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{MapError, PerCpuValues};
-use pintle_ebpf_common::{Counters, ServiceLabel, SourceRange, flag, setting};
+use pintle_ebpf_common::{
+    Counters, Endpoint, FrontendKey, ServiceLabel, SourceRange, flag, setting,
+};
 
 use super::error::ApplyError;
 use super::load::Dataplane;
@@ -13,6 +15,9 @@ impl Dataplane {
     /// those from it on can be tried again.
     pub fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError> {
         for (applied, op) in ops.iter().enumerate() {
+            if matches!(op, MapOp::EndFlows { .. }) {
+                continue;
+            }
             self.apply_one(op).map_err(|(map, source)| ApplyError {
                 applied,
                 total: ops.len(),
@@ -20,7 +25,18 @@ impl Dataplane {
                 source,
             })?;
         }
-        Ok(())
+        self.end_all_flows(ops)
+    }
+
+    /// All at once, since each walks through all flows. If that fails all operations are tried again,
+    /// which does no harm.
+    fn end_all_flows(&self, ops: &[MapOp]) -> Result<(), ApplyError> {
+        if !ops.iter().any(|op| flows_end(op).is_some()) {
+            return Ok(());
+        }
+        let ended = self.end_flows(ops.iter().filter_map(flows_end));
+        let total = ops.len();
+        ended.map_err(|source| ApplyError { applied: 0, total, map: "TRACKED", source })
     }
 
     fn apply_one(&mut self, op: &MapOp) -> Result<(), (&'static str, MapError)> {
@@ -58,6 +74,8 @@ impl Dataplane {
             MapOp::RemoveFrontend { key } => {
                 absent_is_fine(self.frontends.remove(key)).map_err(of("FRONTENDS"))
             }
+            // With the others of its kind.
+            MapOp::EndFlows { .. } => Ok(()),
             MapOp::PutNodeAddress { address, flags } => {
                 self.node_addresses.insert(address, flags, 0).map_err(of("NODE_ADDRESSES"))
             }
@@ -80,6 +98,13 @@ impl Dataplane {
             self.settings.set(0, self.current, 0)?;
         }
         Ok(())
+    }
+}
+
+fn flows_end(op: &MapOp) -> Option<(FrontendKey, &[Endpoint])> {
+    match op {
+        MapOp::EndFlows { key, serving } => Some((*key, serving)),
+        _ => None,
     }
 }
 

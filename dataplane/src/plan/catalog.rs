@@ -17,7 +17,7 @@ use super::desired::{
 use super::endpoint_slice::SliceSpec;
 use super::node::NodeSpec;
 use super::policy::Endpoints;
-use super::service::{Family, ServiceName, ServicePort, ServiceSpec};
+use super::service::{Family, Protocol, ServiceName, ServicePort, ServiceSpec};
 
 /// The API's state as last heard.
 #[derive(Debug, Default)]
@@ -199,7 +199,9 @@ fn desired(
         id: PortId { name: Arc::clone(&port.name), protocol: port.protocol, family },
         cluster,
         local,
+        serving: if port.protocol == Protocol::Udp { endpoints.serving() } else { [].into() },
         affinity_seconds: spec.affinity_seconds,
+        ring: spec.ring,
         source_ranges: source_ranges(spec, &addresses, node.primary(family)),
         frontends: Vec::with_capacity(addresses.count()),
     };

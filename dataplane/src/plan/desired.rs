@@ -26,8 +26,13 @@ pub struct DesiredPort {
     pub cluster: Arc<[Endpoint]>,
     /// The endpoints for the traffic policy Local, likewise; empty where no frontend has that policy.
     pub local: Arc<[Endpoint]>,
+    /// The endpoints that datagram flows may go on with, likewise: all that serve, wherever they are,
+    /// be it while they terminate. Empty for other protocols, whose connections end by themselves.
+    pub serving: Arc<[Endpoint]>,
     /// For how long a client keeps its endpoint; 0 without session affinity.
     pub affinity_seconds: u32,
+    /// How many places the rings of the endpoints have, with consistent hashing; 0 without.
+    pub ring: u32,
     /// Whom the frontends with [`DesiredFrontend::checks_source`] are for.
     pub source_ranges: Arc<[SourceCidr]>,
     /// The addresses.
@@ -103,11 +108,15 @@ impl DesiredPort {
         let mut cluster: Vec<Endpoint> = backends.iter().map(|addr| endpoint(*addr)).collect();
         cluster.sort_unstable();
         cluster.dedup();
+        let cluster: Arc<[Endpoint]> = cluster.into();
+        let is_datagram = protocol == Protocol::Udp;
         Self {
             id: PortId { name: "".into(), protocol, family: Family::of(frontend.ip()) },
-            cluster: cluster.into(),
+            serving: if is_datagram { Arc::clone(&cluster) } else { [].into() },
+            cluster,
             local: [].into(),
             affinity_seconds: 0,
+            ring: 0,
             source_ranges: [].into(),
             frontends: vec![DesiredFrontend {
                 key: frontend_key(frontend, protocol),

@@ -68,6 +68,14 @@ pub enum MapOp {
         /// Its address.
         key: FrontendKey,
     },
+    /// End the datagram flows to a frontend whose backend is not one of these. The last of a plan, when
+    /// new flows do not find such a backend any more.
+    EndFlows {
+        /// Its address.
+        key: FrontendKey,
+        /// The backends that serve, in ascending order.
+        serving: Arc<[Endpoint]>,
+    },
     /// Node ports answer at this address of the node.
     PutNodeAddress {
         /// The address.

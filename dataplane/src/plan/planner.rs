@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pintle_ebpf_common::{Address, Frontend, FrontendKey, SlotRun};
+use pintle_ebpf_common::{Address, Endpoint, Frontend, FrontendKey, protocol};
 use rustc_hash::FxHashMap;
 
 use super::desired::{DesiredPort, DesiredService};
@@ -50,6 +50,8 @@ struct Claim {
 struct Published {
     port: Arc<PortName>,
     record: Frontend,
+    /// Of datagrams, the backends whose flows were left alone so far; `None` if that is not known.
+    serving: Option<Arc<[Endpoint]>>,
 }
 
 /// What the frontends of a port share.
@@ -93,6 +95,9 @@ impl Planner {
         for (id, run, backends) in found.tables {
             planner.tables.restore_set(id, run, backends);
         }
+        for (id, base, ring) in found.rings {
+            planner.tables.restore_ring(id, base, ring);
+        }
         for (ranges, cidrs) in found.ranges {
             planner.ranges.restore(ranges, cidrs.into());
         }
@@ -125,6 +130,9 @@ impl Planner {
             frontends: 0,
         });
         self.enter(key, name, record, record.ranges != 0);
+        if let Some(published) = self.published.get_mut(&key) {
+            published.serving = None;
+        }
         self.waiting.insert(key);
     }
 
@@ -236,6 +244,9 @@ impl Planner {
         self.reject(key, BTreeMap::new(), draft);
         if let Some(published) = self.published.remove(&key) {
             draft.removals.push(MapOp::RemoveFrontend { key });
+            if key.protocol == protocol::UDP {
+                draft.ends.push(MapOp::EndFlows { key, serving: [].into() });
+            }
             self.leave(&published);
         }
     }
@@ -253,6 +264,8 @@ impl Planner {
         if let Err(reason) = self.switch(key, &claim, draft) {
             self.waiting.insert(key);
             rejections.insert(claim.service, reason);
+        } else {
+            self.end_flows(key, &claim.port.serving, draft);
         }
         self.reject(key, rejections, draft);
     }
@@ -311,8 +324,8 @@ impl Planner {
             table,
             internal: self.tables.run(table, claim.port.endpoints(frontend.internal)),
             external: self.tables.run(table, claim.port.endpoints(frontend.external)),
-            internal_ring: SlotRun::default(),
-            external_ring: SlotRun::default(),
+            internal_ring: self.tables.ring(table, claim.port.endpoints(frontend.internal)),
+            external_ring: self.tables.ring(table, claim.port.endpoints(frontend.external)),
             service: number,
             ranges,
             affinity_seconds: claim.port.affinity_seconds,
@@ -326,6 +339,17 @@ impl Planner {
         draft.puts.push(MapOp::PutFrontend { key, frontend: record });
         self.enter(key, name, record, frontend.checks_source);
         Ok(())
+    }
+
+    /// A backend may have gone: its flows to `key`, which is published, end.
+    fn end_flows(&mut self, key: FrontendKey, serving: &Arc<[Endpoint]>, draft: &mut Draft) {
+        let Some(published) = self.published.get_mut(&key) else { return };
+        let before = published.serving.replace(Arc::clone(serving));
+        let remains = |one: &Endpoint| serving.binary_search(one).is_ok();
+        let all_remain = before.is_some_and(|before| before.iter().all(remains));
+        if key.protocol == protocol::UDP && !all_remain {
+            draft.ends.push(MapOp::EndFlows { key, serving: Arc::clone(serving) });
+        }
     }
 
     /// A number for a port that has none.
@@ -350,7 +374,10 @@ impl Planner {
         }
         self.tables.use_table(record.table);
         self.ranges.use_set(record.ranges);
-        if let Some(old) = self.published.insert(key, Published { port: name, record }) {
+        // Nobody had flows to an address that is new.
+        let old = self.published.get_mut(&key);
+        let serving = old.map_or(Some([].into()), |old| old.serving.take());
+        if let Some(old) = self.published.insert(key, Published { port: name, record, serving }) {
             self.leave(&old);
         }
     }
@@ -382,15 +409,18 @@ struct Draft {
     writes: Vec<MapOp>,
     puts: Vec<MapOp>,
     removals: Vec<MapOp>,
+    /// Of flows.
+    ends: Vec<MapOp>,
     rejected: Vec<Rejected>,
 }
 
 impl Draft {
     fn into_plan(self) -> Plan {
-        let Self { writes: mut ops, puts, removals, rejected } = self;
+        let Self { writes: mut ops, puts, removals, ends, rejected } = self;
         // Removals before additions: a full map has room for what takes their place.
         ops.extend(removals);
         ops.extend(puts);
+        ops.extend(ends);
         Plan { ops, rejected }
     }
 }

@@ -84,6 +84,11 @@ impl<'a> Endpoints<'a> {
         self.collect(|known| known.local && Some(known.condition) == best)
     }
 
+    /// All endpoints that serve, ready or terminating.
+    pub(super) fn serving(&self) -> Arc<[Endpoint]> {
+        self.0.keys().copied().collect()
+    }
+
     /// How many endpoints on this node are ready, for the load balancers' health checks.
     pub(super) fn local_ready(&self) -> impl Iterator<Item = Endpoint> + '_ {
         let ready = |known: &Known<'_>| known.local && known.condition == Condition::Ready;

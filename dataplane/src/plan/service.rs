@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 use pintle_ebpf_common::protocol;
 
+use super::maglev;
+
 /// A Service's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
@@ -105,6 +107,8 @@ pub struct ServiceSpec {
     pub external_local: bool,
     /// For how long a client keeps its endpoint; 0 without session affinity.
     pub affinity_seconds: u32,
+    /// How many places the ring has that flows are hashed to; 0 without consistent hashing.
+    pub ring: u32,
     /// Where load balancers ask whether this node has endpoints; 0: nowhere.
     pub health_check_node_port: u16,
     /// The ports.
@@ -142,6 +146,8 @@ impl ServiceSpec {
         if cluster_ips.is_empty() {
             return None;
         }
+        let annotations = service.metadata.annotations.as_ref();
+        let maglev = annotations.and_then(|annotations| annotations.get(ANNOTATION_MAGLEV));
         let created = service.metadata.creation_timestamp.as_ref();
         let external_local = spec.external_traffic_policy.as_deref() == Some("Local");
         let health_checked = external_local && spec.type_.as_deref() == Some("LoadBalancer");
@@ -155,6 +161,7 @@ impl ServiceSpec {
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local,
             affinity_seconds: affinity_seconds(spec),
+            ring: maglev.and_then(|text| maglev::parse(text)).unwrap_or(0),
             health_check_node_port: if health_checked { health_check_node_port } else { 0 },
             ports: spec.ports.iter().flatten().filter_map(ServicePort::from_object).collect(),
         })
@@ -230,6 +237,9 @@ fn port_number(number: Option<i32>) -> u16 {
 
 /// Services and EndpointSlices with this label belong to another proxy.
 pub(crate) const LABEL_SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+
+/// Asks for consistent hashing: `true`, or the number of the ring's places, 1021, 4093, 16381 or 65537.
+pub(super) const ANNOTATION_MAGLEV: &str = "pintle.dev/maglev";
 
 /// Three hours, `DefaultClientIPServiceAffinitySeconds`.
 const AFFINITY_SECONDS_DEFAULT: u32 = 10_800;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use pintle_ebpf_common::{Endpoint, SlotRun};
+use pintle_ebpf_common::{Endpoint, Slot, SlotRun};
 use rustc_hash::FxHashMap;
 
 use super::desired::{DesiredFrontend, DesiredPort};
+use super::maglev;
 use super::op::{MapOp, Rejection};
 use super::slots::{Run, SlotAllocator};
 
@@ -33,6 +34,14 @@ struct Table {
 struct Placed {
     backends: Arc<[Endpoint]>,
     run: Run,
+    ring: Option<Ring>,
+}
+
+/// With consistent hashing, where the places stand and how many there are.
+#[derive(Clone, Copy, Debug)]
+struct Ring {
+    run: Run,
+    places: u32,
 }
 
 impl Tables {
@@ -55,7 +64,18 @@ impl Tables {
         if let Some(run) = self.slots.reserve(run.base, backends.len())
             && let Some(table) = self.tables.get_mut(&id)
         {
-            table.sets.push(Placed { backends, run });
+            table.sets.push(Placed { backends, run, ring: None });
+        }
+    }
+
+    /// The set that stands from the slot `base` on has a ring. Left out likewise.
+    pub(super) fn restore_ring(&mut self, id: u64, base: u32, ring: SlotRun) {
+        let Some(table) = self.tables.get_mut(&id) else { return };
+        let of_set = table.sets.iter_mut().find(|placed| placed.run.base == base);
+        if let Some(placed) = of_set.filter(|placed| placed.ring.is_none())
+            && let Some(run) = self.slots.reserve(ring.base, ring_slots(ring.count))
+        {
+            placed.ring = Some(Ring { run, places: ring.count });
         }
     }
 
@@ -74,8 +94,13 @@ impl Tables {
         writes: &mut Vec<MapOp>,
     ) -> Result<u64, Rejection> {
         let needed = [frontend.internal, frontend.external].map(|policy| port.endpoints(policy));
-        let has_all =
-            |table: &Table| needed.iter().all(|set| set.is_empty() || table.find(set).is_some());
+        let has_all = |table: &Table| {
+            let has = |set: &Arc<[Endpoint]>| {
+                let placed = table.find(set);
+                placed.is_some_and(|placed| placed.places() == maglev::places(set.len(), port.ring))
+            };
+            needed.iter().all(|set| set.is_empty() || has(set))
+        };
         let fits = |id: &u64| self.tables.get(id).is_some_and(has_all);
         if let Some(id) = known.into_iter().flatten().find(fits) {
             return Ok(id);
@@ -87,22 +112,49 @@ impl Tables {
         }
         let mut sets = Vec::with_capacity(wanted.len());
         for backends in wanted {
-            let Some(run) = self.slots.allocate(backends.len()) else {
-                sets.into_iter().for_each(|Placed { run, .. }| self.slots.give_back(run));
-                let (backends, slots_max) = (backends.len(), self.slots_max);
-                return Err(Rejection::SlotsFull { backends, slots_max });
-            };
-            sets.push(Placed { backends: Arc::clone(backends), run });
+            match self.place(backends, maglev::places(backends.len(), port.ring)) {
+                Ok(placed) => sets.push(placed),
+                Err(reason) => {
+                    sets.iter().for_each(|placed| self.give_back(placed));
+                    return Err(reason);
+                }
+            }
         }
         self.last += 1;
-        writes.extend(sets.iter().map(|Placed { backends, run }| MapOp::WriteSlots {
-            base: run.base,
-            table: self.last,
-            backends: Arc::clone(backends),
-        }));
+        sets.iter().for_each(|placed| placed.write(self.last, writes));
         self.tables.insert(self.last, Table { sets, users: 0 });
         self.loose.push(self.last);
         Ok(self.last)
+    }
+
+    /// Room for a set, and for its ring if that is to have places.
+    fn place(&mut self, backends: &Arc<[Endpoint]>, places: u32) -> Result<Placed, Rejection> {
+        let slots_max = self.slots_max;
+        let full = |backends| Rejection::SlotsFull { backends, slots_max };
+        let run = self.slots.allocate(backends.len()).ok_or(full(backends.len()))?;
+        let mut placed = Placed { backends: Arc::clone(backends), run, ring: None };
+        if places > 0 {
+            let slots = ring_slots(places);
+            let Some(run) = self.slots.allocate(slots) else {
+                self.give_back(&placed);
+                return Err(full(slots));
+            };
+            placed.ring = Some(Ring { run, places });
+        }
+        Ok(placed)
+    }
+
+    fn give_back(&mut self, placed: &Placed) {
+        placed.runs().for_each(|run| self.slots.give_back(run));
+    }
+
+    /// The ring of `backends` in a table that holds them; of no places if there is none.
+    pub(super) fn ring(&self, table: u64, backends: &Arc<[Endpoint]>) -> SlotRun {
+        let table = self.tables.get(&table);
+        let placed = table.and_then(|table| table.find(backends));
+        placed
+            .and_then(|placed| placed.ring)
+            .map_or(SlotRun::default(), |ring| SlotRun { base: ring.run.base, count: ring.places })
     }
 
     /// Where `backends` stand in a table that holds them.
@@ -137,7 +189,8 @@ impl Tables {
             if self.tables.get(&id).is_some_and(|table| table.users == 0)
                 && let Some(table) = self.tables.remove(&id)
             {
-                table.sets.iter().for_each(|placed| self.slots.retire(placed.run, now_ms));
+                let runs = table.sets.iter().flat_map(Placed::runs);
+                runs.for_each(|run| self.slots.retire(run, now_ms));
             }
         }
     }
@@ -150,6 +203,30 @@ impl Table {
         };
         self.sets.iter().find(is_it)
     }
+}
+
+impl Placed {
+    fn places(&self) -> u32 {
+        self.ring.map_or(0, |ring| ring.places)
+    }
+
+    fn runs(&self) -> impl Iterator<Item = Run> + use<> {
+        [Some(self.run), self.ring.map(|ring| ring.run)].into_iter().flatten()
+    }
+
+    fn write(&self, table: u64, writes: &mut Vec<MapOp>) {
+        let backends = Arc::clone(&self.backends);
+        writes.push(MapOp::WriteSlots { base: self.run.base, table, backends });
+        if let Some(Ring { run, places }) = self.ring {
+            let places = maglev::ring(&self.backends, places);
+            writes.push(MapOp::WriteRing { base: run.base, table, places });
+        }
+    }
+}
+
+/// How many slots so many places take.
+fn ring_slots(places: u32) -> usize {
+    places.div_ceil(Slot::PLACES) as usize
 }
 
 /// How many ids after the greatest that was found are left out: those that an earlier process may

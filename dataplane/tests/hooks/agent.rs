@@ -3,6 +3,7 @@
 //! It is this test binary again, run for the one test [`agent`] with the cgroup in an environment
 //! variable. Its answers begin with `@`, since the test harness writes to the same pipe.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
@@ -99,6 +100,9 @@ fn obey(words: &[&str]) -> io::Result<String> {
         ["udp-target", to] => udp_target(addr(to)),
         ["bind", to] => TcpListener::bind(addr(to)).map(|_| "bound".to_owned()),
         ["bind-udp", to] => UdpSocket::bind(addr(to)).map(|_| "bound".to_owned()),
+        ["udp-hold", to] => udp_hold(addr(to)),
+        ["udp-held"] => udp_held(true),
+        ["udp-heard"] => udp_held(false),
         ["udp", to @ ..] => udp(&to.iter().map(|to| addr(to)).collect::<Vec<_>>()),
         ["storm", to, threads, millis] => Ok(storm(addr(to), number(threads), number(millis))),
         _ => panic!("no such order: {words:?}"),
@@ -117,6 +121,30 @@ fn connect(to: SocketAddr) -> io::Result<(TcpStream, String)> {
     let mut name = String::new();
     stream.read_to_string(&mut name)?;
     Ok((stream, name))
+}
+
+thread_local! {
+    /// A connected socket that is kept.
+    static HELD: RefCell<Option<UdpSocket>> = const { RefCell::new(None) };
+}
+
+/// Connect a socket and keep it: who answered.
+fn udp_hold(to: SocketAddr) -> io::Result<String> {
+    let socket = udp_socket(to)?;
+    socket.connect(to)?;
+    HELD.set(Some(socket));
+    udp_held(true)
+}
+
+/// Use the socket that is kept: who answered, to a datagram that is sent first or without one.
+fn udp_held(sends: bool) -> io::Result<String> {
+    HELD.with_borrow(|socket| {
+        let socket = socket.as_ref().expect("one is kept");
+        if sends {
+            socket.send(b"hello")?;
+        }
+        Ok(receive(socket)?.0)
+    })
 }
 
 /// One connected socket: who answered, from where, and who the peer is said to be.

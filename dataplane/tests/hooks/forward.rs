@@ -268,30 +268,81 @@ fn without_endpoints_a_node_port_refuses_and_without_local_ones_it_drops() {
 #[test]
 #[ignore = "needs root"]
 fn datagrams_and_their_fragments_come_and_go() {
-    let mut world = World::new();
-    let backend = at(POD[0], 8053);
-    let server = world.pod.run_in(move || UdpSocket::bind(backend)).unwrap().unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 65_536];
-        while let Ok((length, peer)) = server.recv_from(&mut buffer) {
-            let _ = server.send_to(&buffer[..length], peer);
-        }
-    });
-    let mut address = Published::node_port(0, Policy::Cluster);
-    address.protocol = Protocol::Udp;
-    world.publish(address, &[backend], &[]);
-    for length in [5, 20_000] {
-        let echoed = world.client.run_in(move || {
-            let socket = UdpSocket::bind(at("0.0.0.0", 0)).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-            socket.connect(at(NODE[0], 30_080)).unwrap();
-            let sent: Vec<u8> = (0..length).map(|byte: u32| byte as u8).collect();
-            socket.send(&sent).unwrap();
+    for family in [0, 1] {
+        let mut world = World::new();
+        let backend = at(POD[family], 8053);
+        let server = world.pod.run_in(move || UdpSocket::bind(backend)).unwrap().unwrap();
+        std::thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
-            let length = socket.recv(&mut buffer).map_err(|error| error.kind())?;
-            Ok::<_, std::io::ErrorKind>(buffer[..length] == sent)
+            while let Ok((length, peer)) = server.recv_from(&mut buffer) {
+                let _ = server.send_to(&buffer[..length], peer);
+            }
         });
-        assert_eq!(echoed.unwrap(), Ok(true), "{length} bytes");
+        let mut address = Published::node_port(family, Policy::Cluster);
+        address.protocol = Protocol::Udp;
+        world.publish(address, &[backend], &[]);
+        for length in [5, 20_000] {
+            let echoed = world.client.run_in(move || {
+                let socket = UdpSocket::bind(at(["0.0.0.0", "::"][family], 0)).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                socket.connect(at(NODE[family], 30_080)).unwrap();
+                let sent: Vec<u8> = (0..length).map(|byte: u32| byte as u8).collect();
+                socket.send(&sent).unwrap();
+                let mut buffer = vec![0; 65_536];
+                let length = socket.recv(&mut buffer).map_err(|error| error.kind())?;
+                Ok::<_, std::io::ErrorKind>(buffer[..length] == sent)
+            });
+            assert_eq!(echoed.unwrap(), Ok(true), "{length} bytes");
+        }
+    }
+}
+
+/// A client outside whose backend is gone gets another one, and one whose backend drains keeps it.
+#[test]
+#[ignore = "needs root"]
+fn datagrams_find_another_backend_when_theirs_is_gone() {
+    for family in [0, 1] {
+        let mut world = World::new();
+        let backends = [at(POD[family], 8053), at(POD[family], 8054)];
+        for backend in backends {
+            let server = world.pod.run_in(move || UdpSocket::bind(backend)).unwrap().unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 64];
+                while let Ok((_, peer)) = server.recv_from(&mut buffer) {
+                    let _ = server.send_to(backend.port().to_string().as_bytes(), peer);
+                }
+            });
+        }
+        let node = at(NODE[family], 30_080);
+        let socket = world.client.run_in(move || {
+            let any = if node.is_ipv4() { at("0.0.0.0", 0) } else { at("::", 0) };
+            let socket = UdpSocket::bind(any).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.connect(node).unwrap();
+            socket
+        });
+        let socket = socket.unwrap();
+        let ask = || {
+            socket.send(b"hello").unwrap();
+            let mut buffer = [0; 64];
+            let length = socket.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(&buffer[..length]).into_owned()
+        };
+        let [old, new] = backends;
+        for (ready, serving, expected) in
+            [(old, vec![old], "8053"), (new, vec![old, new], "8053"), (new, vec![new], "8054")]
+        {
+            let of = |to: &[SocketAddr]| DesiredPort::new(node, Protocol::Udp, to).cluster;
+            let mut frontend = Published::node_port(family, Policy::Cluster);
+            frontend.protocol = Protocol::Udp;
+            let mut port = DesiredPort::new(frontend.addr, Protocol::Udp, &[ready]);
+            port.serving = of(&serving);
+            port.frontends[0].flags = frontend.flags;
+            let service = DesiredService { created_ms: 0, ports: vec![Arc::new(port)] };
+            let plan = world.planner.plan(0, [(ServiceName::new("test", "web"), service)]);
+            world.dataplane.apply(&plan.ops).unwrap();
+            assert_eq!(ask(), expected);
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Datagrams: the answers come from the Service, as far as the application can tell.
 
-use pintle_dataplane::Limits;
-use pintle_dataplane::plan::Protocol;
+use std::net::{IpAddr, SocketAddr};
 
+use pintle_dataplane::plan::Protocol;
+use pintle_dataplane::{Limits, NodeNamespace};
+
+use crate::agent::Agent;
 use crate::backend::Backend;
 use crate::fixture::{Fixture, service};
 
@@ -79,4 +82,27 @@ fn a_socket_connected_again_past_the_services_shows_its_real_peer() {
     let direct = backend.addr();
     let answer = fixture.agent.ask(format!("udp-reconnected {service} {direct}"));
     assert_eq!(answer, format!("{service} {direct}"));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn sockets_of_pods_can_be_left_alone() {
+    let mut fixture = Fixture::new(Limits::default());
+    let (backend, service) = (Backend::udp(), service(1, 53));
+    fixture.publish(service, Protocol::Udp, &[backend.addr()]);
+    let mut pod = Agent::start_in_new_namespace(fixture.cgroup.path());
+    fixture.dataplane.set_node_namespace(&NodeNamespace::Own).unwrap();
+    let order = format!("udp-target {service}");
+    let (to_backend, to_service) = (hex(backend.addr()), hex(service));
+    for (only, of_pod) in [(false, &to_backend), (true, &to_service), (false, &to_backend)] {
+        fixture.dataplane.set_node_sockets_only(only).unwrap();
+        assert_eq!(pod.ask(&order), *of_pod, "{only}");
+        assert_eq!(fixture.agent.ask(&order), to_backend, "{only}");
+    }
+}
+
+/// As the kernel shows it in `/proc/net/udp`.
+fn hex(addr: SocketAddr) -> String {
+    let IpAddr::V4(ip) = addr.ip() else { panic!("{addr}") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), addr.port())
 }

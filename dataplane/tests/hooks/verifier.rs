@@ -6,10 +6,11 @@ use crate::cgroup::Cgroup;
 
 /// Instructions that the verifier may follow, by program: half as many again as when they were last
 /// looked at. `docs/dataplane.md` says how to read them.
-const INSTRUCTIONS_MAX: [(&str, u32); 13] = [
-    ("pintle_ingress", 700_000),
-    ("pintle_egress", 28_000),
-    ("pintle_release", 12),
+const INSTRUCTIONS_MAX: [(&str, u32); 14] = [
+    ("pintle_express", 19_900),
+    ("pintle_ingress", 272_400),
+    ("pintle_egress", 11_100),
+    ("pintle_release", 27),
     ("pintle_recvmsg4", 245),
     ("pintle_recvmsg6", 287),
     ("pintle_peer4", 128),

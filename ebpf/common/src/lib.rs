@@ -59,8 +59,10 @@ pub mod event {
     pub const DROPPED_UNFIT: u32 = 6;
     /// A drop that is not in the ring of drops: there were too many in that second.
     pub const UNRECORDED: u32 = 5;
+    /// Not a drop: a packet was sent back before the kernel saw it.
+    pub const TURNED_BACK: u32 = 7;
     /// The number of kinds.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 /// Bits of [`Frontend::flags`].
@@ -89,6 +91,8 @@ pub mod setting {
     pub const MASQUERADE_ALL: u32 = 2;
     /// It can be told which clients are the cluster's own.
     pub const DETECTS_LOCAL: u32 = 4;
+    /// Sockets of other network namespaces than the node's own are left alone.
+    pub const NODE_SOCKETS_ONLY: u32 = 8;
 }
 
 /// Bits of [`Tracked::flags`].

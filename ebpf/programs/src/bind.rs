@@ -4,11 +4,11 @@ use core::ptr::addr_of;
 
 use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval};
 use aya_ebpf::programs::SockContext;
-use pintle_ebpf_common::{Address, FrontendKey, setting};
+use pintle_ebpf_common::{Address, FrontendKey, protocol, setting};
 
 use crate::address::{V4, V6, read_v6};
 use crate::lookup;
-use crate::maps::{FRONTENDS, NODE_ADDRESSES, TCP_PEERS};
+use crate::maps::{FRONTENDS, NODE_ADDRESSES, TCP_PEERS, UDP_CONNECTED};
 
 /// Where a family's address stands in this context.
 pub trait Bound {
@@ -71,13 +71,19 @@ fn is_node_port<F: Bound>(ctx: &SockContext) -> bool {
     of_node && (taken(address.any_of_family()) || any_v6 && taken(Address::ANY_V4))
 }
 
-/// A socket is closed: forget its translation. (A UDP socket's goes with its storage.)
+/// A socket is closed: forget its translation. (Most of a UDP socket's goes with its storage.)
 #[inline(always)]
 pub fn release(ctx: &SockContext) -> i32 {
     // SAFETY: the helper takes this program type's context.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
+    // SAFETY: the kernel's context, one field.
+    let number = unsafe { addr_of!((*ctx.sock).protocol).read_volatile() as u8 };
     // Fails if there was none.
-    let _ = TCP_PEERS.remove(cookie);
+    let _ = if number == protocol::UDP {
+        UDP_CONNECTED.remove(cookie)
+    } else {
+        TCP_PEERS.remove(cookie)
+    };
     ALLOW
 }
 

@@ -35,6 +35,8 @@ pub struct Work {
     /// An entry of the connection's, and where it stands.
     entry: Tracked,
     key: Tuple,
+    /// What else there is to know of the packet.
+    packet: Packet,
 }
 
 /// A packet that comes in.
@@ -43,6 +45,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     let Some(work) = work() else { return NEXT };
     work.from.hook = hook::INGRESS;
     let Some(packet) = packet::parse(ctx, &mut work.from) else { return error(ctx, work) };
+    let packet = Packet::forgotten(&mut work.packet, packet);
     let known = find(work);
     // A client may open a new connection from the port of an old one.
     if known && (work.entry.flags & tracked::REPLY != 0 || !packet.is_syn(ctx)) {
@@ -66,6 +69,7 @@ pub fn egress(ctx: &TcContext) -> i32 {
     let Some(work) = work() else { return NEXT };
     work.from.hook = hook::EGRESS;
     let Some(packet) = packet::parse(ctx, &mut work.from) else { return error(ctx, work) };
+    let packet = Packet::forgotten(&mut work.packet, packet);
     if !find(work) {
         return NEXT;
     }
@@ -118,8 +122,11 @@ fn turn_back(ctx: &XdpContext) -> Option<u32> {
     let length = ctx.length();
     let hop = route::back(ctx, packet.is_v4(), &work.key, length)?;
     packet.hop(ctx)?;
+    // Fails before it has changed anything, since the packet is no shorter than was read of it.
     packet.rewrite(ctx, &work.from, &work.to)?;
+    packet.write_hop(ctx)?;
     View::store(ctx, 0, &hop)?;
+    count::event(event::TURNED_BACK);
     if flags & tracked::REPLY == 0 {
         count::packet_to(service, length);
     } else {

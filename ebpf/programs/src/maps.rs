@@ -109,6 +109,14 @@ pub static TCP_PEERS: LruHashMap<u64, Translation, 65_536> = LruHashMap::new();
 #[btf_map]
 pub static UDP_PEERS: SkStorage<Peer> = SkStorage::new();
 
+/// Connected UDP socket's cookie (8 bytes) -> [`Translation`] (48 bytes): where the socket is connected
+/// to, for user space, which cannot ask [`UDP_PEERS`] by the cookies that the kernel lists sockets with.
+///
+/// Least recently connected goes first: such a socket is not torn down when its backend is gone. Kernel
+/// 4.19.
+#[btf_map]
+pub static UDP_CONNECTED: LruHashMap<u64, Translation, 16_384> = LruHashMap::new();
+
 /// [`Flow`] (32 bytes) -> the Service's [`Endpoint`] (24 bytes): older translations of datagram
 /// sockets that have used more than one backend.
 ///

@@ -1,5 +1,7 @@
 //! A packet's headers: read, and rewritten with their checksums.
 
+use core::ptr;
+
 use pintle_ebpf_common::{Address, FragmentKey, Tuple, protocol};
 
 use crate::maps::FRAGMENTS;
@@ -206,6 +208,19 @@ pub fn store_v6(view: &impl View, header: usize, to: &Tuple) -> Option<()> {
 }
 
 impl Packet {
+    /// The same, of which the kernel's verifier knows nothing any more: it follows what comes after once
+    /// and not for each kind of packet.
+    #[inline(always)]
+    pub fn forgotten(at: &mut Self, packet: Self) -> Self {
+        // SAFETY: a place of the program's own. Volatile, or the compiler would remember for it.
+        let packet = unsafe {
+            ptr::from_mut(at).write_volatile(packet);
+            ptr::from_mut(at).read_volatile()
+        };
+        // At most 14 + 60; said anew.
+        Self { transport: packet.transport & 127, ..packet }
+    }
+
     /// Whether it is one of IPv4.
     #[inline(always)]
     pub fn is_v4(&self) -> bool {
@@ -236,28 +251,33 @@ impl Packet {
         flags & (TCP_SYN | TCP_ACK) == TCP_SYN
     }
 
-    /// Count a hop; `None`, and nothing is changed, if it was the last that the packet may make.
+    /// Count a hop, if it is not the last that the packet may make. To be written by
+    /// [`Packet::rewrite`] and, of IPv6, by [`Packet::write_hop`].
     #[inline(always)]
     pub fn hop(&mut self, view: &impl View) -> Option<()> {
-        if self.v4 {
-            let old = self.third;
-            let [ttl, number, a, b] = old.to_ne_bytes();
-            if ttl <= 1 {
-                return None;
-            }
-            let new = u32::from_ne_bytes([ttl - 1, number, a, b]);
-            let [a, b] =
-                mended(u16::from_ne_bytes([a, b]), fold(difference(0, old, new))).to_ne_bytes();
-            // Written with the addresses.
-            self.third = u32::from_ne_bytes([ttl - 1, number, a, b]);
-            return Some(());
+        if !self.v4 {
+            let [_, limit] = view.load::<u16>(L3 + 6)?.to_ne_bytes();
+            return if limit > 1 { Some(()) } else { None };
         }
-        let word: u16 = view.load(L3 + 6)?;
-        let [number, limit] = word.to_ne_bytes();
-        if limit <= 1 {
+        let [ttl, number, a, b] = self.third.to_ne_bytes();
+        if ttl <= 1 {
             return None;
         }
-        view.store(L3 + 6, &u16::from_ne_bytes([number, limit - 1]))
+        let new = u32::from_ne_bytes([ttl - 1, number, a, b]);
+        let change = fold(difference(0, self.third, new));
+        let [a, b] = mended(u16::from_ne_bytes([a, b]), change).to_ne_bytes();
+        self.third = u32::from_ne_bytes([ttl - 1, number, a, b]);
+        Some(())
+    }
+
+    /// See [`Packet::hop`].
+    #[inline(always)]
+    pub fn write_hop(&self, view: &impl View) -> Option<()> {
+        if self.v4 {
+            return Some(());
+        }
+        let [number, limit] = view.load::<u16>(L3 + 6)?.to_ne_bytes();
+        view.store(L3 + 6, &u16::from_ne_bytes([number, limit.wrapping_sub(1)]))
     }
 
     /// Put other addresses and ports in, and set the checksums right. `None` if the packet turns out
@@ -269,6 +289,9 @@ impl Packet {
         let body = ports_difference(from, to);
         if self.has_transport {
             self.rewrite_transport(view, to, addresses, body)?;
+        }
+        if !self.v4 && (!self.has_transport || self.keeps_ports()) {
+            view.resum(addresses);
         }
         if self.v4 { store_v4(view, L3, self.third, addresses, to) } else { store_v6(view, L3, to) }
     }

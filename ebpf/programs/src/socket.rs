@@ -8,17 +8,20 @@
 use aya_ebpf::helpers::bpf_set_retval;
 use aya_ebpf::programs::SockAddrContext;
 use pintle_ebpf_common::{
-    Endpoint, Flow, FrontendKey, Peer, Translation, Tuple, event, hook, protocol,
+    Endpoint, Flow, FrontendKey, Peer, Translation, Tuple, event, hook, protocol, setting,
 };
 
 use crate::address::{Family, Socket, cookie, endpoint, protocol as protocol_of, set_endpoint};
 use crate::count;
-use crate::lookup::{self, Answer};
-use crate::maps::{FLOWS, TCP_PEERS, UDP_PEERS};
+use crate::lookup::{self, Answer, Client};
+use crate::maps::{FLOWS, TCP_PEERS, UDP_CONNECTED, UDP_PEERS};
 
 /// `connect(2)`: a Service's address becomes a backend's for the socket's whole life.
 #[inline(always)]
 pub fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
+    if is_spared(ctx) {
+        return ALLOW;
+    }
     let service = endpoint::<F>(ctx);
     let protocol = protocol_of(ctx);
     let key = FrontendKey::new(service.address, service.port_be, protocol);
@@ -41,6 +44,9 @@ pub fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
 /// A datagram with a destination: a Service's address becomes a backend's for this one.
 #[inline(always)]
 pub fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
+    if is_spared(ctx) {
+        return ALLOW;
+    }
     let service = endpoint::<F>(ctx);
     let key = FrontendKey::new(service.address, service.port_be, protocol::UDP);
     match lookup::resolve(&Socket(ctx), key) {
@@ -99,6 +105,14 @@ pub fn getpeername<F: Family>(ctx: &SockAddrContext) -> i32 {
     }
 }
 
+/// Whether the socket is a pod's and those are left alone: its packets are translated instead.
+#[inline(always)]
+fn is_spared(ctx: &SockAddrContext) -> bool {
+    lookup::settings().is_some_and(|settings| {
+        settings.flags & setting::NODE_SOCKETS_ONLY != 0 && !Socket(ctx).is_node(settings)
+    })
+}
+
 /// Note a connected socket's translation; false if it cannot do without and there is no memory.
 #[inline(always)]
 fn note_connected(ctx: &SockAddrContext, protocol: u8, translation: Translation) -> bool {
@@ -110,6 +124,7 @@ fn note_connected(ctx: &SockAddrContext, protocol: u8, translation: Translation)
     match peer_or_new(ctx) {
         Some(peer) => {
             peer.connected = translation;
+            let _ = UDP_CONNECTED.insert(cookie(ctx), translation, 0);
             true
         }
         None => false,
@@ -127,6 +142,8 @@ fn forget_connected(ctx: &SockAddrContext, protocol: u8) {
     // SAFETY: the hook runs under the socket's lock.
     if let Some(peer) = unsafe { UDP_PEERS.get_ptr_mut(ctx).as_mut() } {
         peer.connected = Translation::default();
+        // Fails if it is not there any more.
+        let _ = UDP_CONNECTED.remove(cookie(ctx));
     }
 }
 

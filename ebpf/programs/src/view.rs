@@ -5,7 +5,7 @@ use core::mem::size_of;
 use core::ptr::addr_of;
 
 use aya_ebpf::bindings::{BPF_CSUM_LEVEL_QUERY, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::bpf_csum_level;
+use aya_ebpf::helpers::{bpf_csum_level, bpf_csum_update};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 /// A packet from its Ethernet header on.
@@ -17,6 +17,8 @@ pub trait View {
     fn store<T: Copy>(&self, offset: usize, value: &T) -> Option<()>;
     /// Mend the checksum at `offset`, of TCP, UDP or ICMPv6.
     fn mend(&self, offset: usize, change: Change) -> Option<()>;
+    /// Tell the kernel's own sum of the packet, if it has one, of a change that no checksum makes up for.
+    fn resum(&self, change: u32);
     /// The type in the Ethernet header, or that of the packet behind a tag.
     fn ethertype(&self) -> u16;
     /// The link that the packet comes in or leaves by.
@@ -100,6 +102,12 @@ impl View for TcContext {
     }
 
     #[inline(always)]
+    fn resum(&self, change: u32) {
+        // SAFETY: the helper takes this program type's context. Fails where there is no sum.
+        let _ = unsafe { bpf_csum_update(self.skb.skb, change) };
+    }
+
+    #[inline(always)]
     fn ethertype(&self) -> u16 {
         // SAFETY: the kernel's context. Volatile, since the verifier takes loads of single fields
         // alone.
@@ -119,12 +127,16 @@ impl View for TcContext {
     }
 }
 
-/// Whether the link that the packet came in by, or the kernel, has found its checksum right. If not it
+/// Whether the link that the packet came in by, or the kernel, has looked at its checksum. If not it
 /// may be a packet of this machine, whose checksum is left to the device that it leaves by.
 #[inline(always)]
 pub fn is_checked(ctx: &TcContext) -> bool {
-    // SAFETY: the helper takes this program type's context.
-    unsafe { bpf_csum_level(ctx.skb.skb, BPF_CSUM_LEVEL_QUERY as u64) >= 0 }
+    // SAFETY: the helpers take this program type's context. The second adds nothing to the sum that the
+    // link has made of the whole packet, if it has.
+    unsafe {
+        bpf_csum_level(ctx.skb.skb, BPF_CSUM_LEVEL_QUERY as u64) >= 0
+            || bpf_csum_update(ctx.skb.skb, 0) >= 0
+    }
 }
 
 impl View for XdpContext {
@@ -162,6 +174,10 @@ impl View for XdpContext {
         }
         View::store(self, offset, &checksum)
     }
+
+    /// There is none yet.
+    #[inline(always)]
+    fn resum(&self, _change: u32) {}
 
     #[inline(always)]
     fn ethertype(&self) -> u16 {

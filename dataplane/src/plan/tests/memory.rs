@@ -9,7 +9,7 @@ use pintle_ebpf_common::{
 };
 
 use crate::Limits;
-use crate::plan::{Inventory, MapOp, PortName, SourceCidr, socket_addr};
+use crate::plan::{Inventory, MapOp, PortName, SourceCidr, endpoint, maglev, socket_addr};
 
 /// The maps, and every record that was ever in them.
 pub(crate) struct MemoryTables {
@@ -19,6 +19,8 @@ pub(crate) struct MemoryTables {
     ranges: BTreeMap<u32, BTreeSet<SourceCidr>>,
     services: BTreeMap<u32, Arc<PortName>>,
     node_addresses: BTreeMap<Address, u32>,
+    /// Datagram flows: where to, and the backend.
+    pub(super) flows: BTreeSet<(FrontendKey, Endpoint)>,
     /// What a program may still hold in its registers: the run, its table, and the backends promised.
     history: Vec<(u64, SlotRun, BTreeSet<SocketAddr>)>,
 }
@@ -56,6 +58,8 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) affinity_seconds: u32,
+    /// The places of the ring of those who answer.
+    pub(crate) ring: u32,
     /// `None`: everyone may.
     pub(crate) ranges: Option<BTreeSet<SourceCidr>>,
     /// Bits of [`pintle_ebpf_common::flag`] but for those that say what happens where nobody answers.
@@ -72,6 +76,7 @@ impl MemoryTables {
             ranges: BTreeMap::new(),
             services: BTreeMap::new(),
             node_addresses: BTreeMap::new(),
+            flows: BTreeSet::new(),
             history: Vec::new(),
         }
     }
@@ -98,6 +103,13 @@ impl MemoryTables {
                     let places = std::array::from_fn(|at| some.get(at).copied().unwrap_or(0));
                     self.slots[*base as usize + index] = Slot::of_ring(places, *table);
                 }
+            }
+            MapOp::EndFlows { key, serving } => {
+                let frontends = &self.frontends;
+                self.flows.retain(|(to, backend)| {
+                    let is_for = to == key || to.node_port() == *key && !frontends.contains_key(to);
+                    !is_for || serving.contains(backend)
+                });
             }
             MapOp::PutSourceRange { ranges, cidr } => {
                 self.ranges.entry(*ranges).or_default().insert(*cidr);
@@ -147,7 +159,36 @@ impl MemoryTables {
         assert_eq!(opened.len(), run.count as usize, "a backend stands twice");
         let in_order: Vec<Endpoint> = self.open(frontend.table, run).flatten().collect();
         assert!(in_order.is_sorted(), "a client's backend would not be found among them");
+        let ring = frontend.ring(client.scope());
+        for slot in 0..ring.count.div_ceil(Slot::PLACES) {
+            let number = self.slots[(ring.base + slot) as usize].place(frontend.table, 0);
+            assert!(number.is_some_and(|number| u32::from(number) < run.count), "{number:?}");
+        }
         Answer::Backends(opened)
+    }
+
+    /// Every place of every ring has the backend that it has to have.
+    pub(super) fn check_rings(&self) {
+        let of_scopes = self.frontends.values().flat_map(|frontend| {
+            [Scope::Internal, Scope::External]
+                .map(|scope| (frontend.table, frontend.run(scope), frontend.ring(scope)))
+        });
+        for (table, run, ring) in of_scopes.filter(|(.., ring)| ring.count > 0) {
+            let backends: Vec<Endpoint> = self.open(table, run).flatten().collect();
+            let expected = maglev::ring(&backends, ring.count);
+            for (place, number) in (0_u32..).zip(&*expected) {
+                let slot = self.slots[(ring.base + place / Slot::PLACES) as usize];
+                assert_eq!(slot.place(table, place % Slot::PLACES), Some(*number), "{place}");
+            }
+        }
+    }
+
+    /// Every client sends datagrams to every backend that it may get.
+    pub(super) fn begin_flows(&mut self, client: Client, key: FrontendKey) {
+        if let Answer::Backends(backends) = self.lookup(client, key) {
+            let backends = backends.into_iter().map(endpoint);
+            self.flows.extend(backends.map(|backend| (key, backend)));
+        }
     }
 
     pub(crate) fn terms(&self, client: Client, key: FrontendKey) -> Option<Terms> {
@@ -157,6 +198,7 @@ impl MemoryTables {
         assert!(frontend.ranges == 0 || ranges.is_some(), "clients in no range at all");
         Some(Terms {
             affinity_seconds: frontend.affinity_seconds,
+            ring: frontend.ring(client.scope()).count,
             ranges: ranges.filter(|_| frontend.ranges != 0),
             flags: frontend.flags & !(DROP_EXTERNAL | DROP_INTERNAL),
         })
@@ -209,7 +251,18 @@ impl MemoryTables {
         }
         let services = self.services.iter();
         let ranges = self.ranges.iter();
+        let rings = self.frontends.values().flat_map(|frontend| {
+            [
+                (frontend.table, frontend.internal.base, frontend.internal_ring),
+                (frontend.table, frontend.external.base, frontend.external_ring),
+            ]
+        });
+        let rings: BTreeMap<_, _> = rings
+            .filter(|(.., ring)| ring.count > 0)
+            .map(|ring| ((ring.0, ring.1), ring))
+            .collect();
         Inventory {
+            rings: rings.into_values().collect(),
             frontends: self.frontends.iter().map(|(key, record)| (*key, *record)).collect(),
             tables: tables.into_values().collect(),
             services: services.map(|(number, name)| (*number, (**name).clone())).collect(),

@@ -67,11 +67,31 @@ impl Model {
         let seconds = spec.session_affinity_config.as_ref().and_then(|config| {
             config.client_ip.as_ref().and_then(|client_ip| client_ip.timeout_seconds)
         });
+        let annotations = service.metadata.annotations.clone().unwrap_or_default();
+        let wanted = match annotations.get("pintle.dev/maglev").map(String::as_str) {
+            Some("1021") => 1021,
+            Some("4093") => 4093,
+            _ => 0,
+        };
+        let choice = match self.answer(client, addr, protocol) {
+            Answer::Backends(backends) => backends.len(),
+            _ => 0,
+        };
         Some(Terms {
+            ring: if choice > 1 { wanted } else { 0 },
             affinity_seconds: if affine { seconds.unwrap_or(10800) as u32 } else { 0 },
             ranges: (way == Way::LoadBalancer).then(|| self.ranges(service, addr)).flatten(),
             flags: kind | if masquerade { flag::MASQUERADE } else { 0 },
         })
+    }
+
+    /// The backends that datagram flows to `addr` may go on with.
+    pub(super) fn serving(&self, addr: SocketAddr, protocol: &str) -> BTreeSet<SocketAddr> {
+        let Some((service, port, _)) = self.owner(Client::Node, addr, protocol) else {
+            return BTreeSet::new();
+        };
+        let endpoints = self.endpoints(service, port, addr.is_ipv4());
+        endpoints.into_iter().map(|one| one.addr).collect()
     }
 
     /// Who may, if not everyone.

@@ -21,8 +21,8 @@ use super::model::{Model, NODE};
 use super::object;
 use crate::Limits;
 use crate::plan::{
-    Catalog, NodePortAddress, NodeSpec, Plan, Planner, PortName, Protocol, ServiceName,
-    ServiceSpec, SliceSpec, frontend_key, node_port_addresses,
+    Catalog, MapOp, NodePortAddress, NodeSpec, Plan, Planner, PortName, Protocol, ServiceName,
+    ServiceSpec, SliceSpec, frontend_key, node_port_addresses, socket_addr,
 };
 
 /// What happens to a cluster.
@@ -52,6 +52,8 @@ const NODE_PORTS: [i32; 2] = [30053, 30080];
 const NAMES: [&str; 2] = ["", "http"];
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 const ZONES: [&str; 2] = ["a", "b"];
+/// The last asks for nothing that there is.
+const MAGLEV: [&str; 3] = ["1021", "4093", "1000"];
 const RANGES: [&str; 4] =
     ["192.168.0.0/16", " 198.51.100.0/24", "198.51.100.7/32", "2001:db8::/32"];
 
@@ -108,6 +110,7 @@ struct Exposure {
     ranges: Vec<&'static str>,
     /// Session affinity, with or without a time.
     affinity: Option<Option<i32>>,
+    maglev: Option<&'static str>,
 }
 
 fn exposure() -> impl Strategy<Value = Exposure> {
@@ -115,9 +118,11 @@ fn exposure() -> impl Strategy<Value = Exposure> {
     let modes = vec(select(&[None, Some("VIP"), Some("Proxy")]), 3);
     let node_ports = vec(option::of(select(&NODE_PORTS)), 4);
     let affinity = option::of(option::of(1..100_i32));
+    let maglev = option::weighted(0.3, select(&MAGLEV));
     let ranges = subsequence(RANGES.to_vec(), 0..3);
-    (outer(), outer(), modes, node_ports, policy(), ranges, affinity).prop_map(
-        |(external, ips, modes, node_ports, policy, ranges, affinity)| Exposure {
+    (outer(), outer(), modes, node_ports, policy(), ranges, (affinity, maglev)).prop_map(
+        |(external, ips, modes, node_ports, policy, ranges, (affinity, maglev))| Exposure {
+            maglev,
             external,
             load_balancer: ips.into_iter().zip(modes).collect(),
             node_ports,
@@ -130,6 +135,10 @@ fn exposure() -> impl Strategy<Value = Exposure> {
 
 impl Exposure {
     fn expose(self, service: &mut Service) {
+        if let Some(text) = self.maglev {
+            let annotation = ("pintle.dev/maglev".to_owned(), text.to_owned());
+            service.metadata.annotations = Some(BTreeMap::from([annotation]));
+        }
         let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<_>>();
         let spec = service.spec.as_mut().unwrap();
         spec.external_ips = Some(owned(self.external));
@@ -233,6 +242,8 @@ struct World {
     tables: MemoryTables,
     interfaces: Vec<IpAddr>,
     now_ms: u64,
+    /// The datagram flows when the latest plan was made.
+    flows: BTreeSet<(FrontendKey, pintle_ebpf_common::Endpoint)>,
 }
 
 impl World {
@@ -245,6 +256,7 @@ impl World {
             tables: MemoryTables::new(limits),
             interfaces: Vec::new(),
             now_ms: 0,
+            flows: BTreeSet::new(),
         }
     }
 
@@ -301,6 +313,10 @@ impl World {
     fn sync(&mut self) -> Plan {
         // Sometimes within the grace time of what was retired, sometimes after it.
         self.now_ms += 400;
+        for (client, addr, protocol) in universe().filter(|(.., protocol)| *protocol == "UDP") {
+            self.tables.begin_flows(client, key(addr, protocol));
+        }
+        self.flows = self.tables.flows.clone();
         let mut plan = self.planner.plan(self.now_ms, self.catalog.take_changes());
         self.apply(&plan);
         let wanted = [NodePortAddress::All];
@@ -344,6 +360,23 @@ impl World {
                 ((client, key), (self.tables.lookup(client, key), terms))
             })
             .collect()
+    }
+
+    /// The flows that are left are those whose backends serve.
+    fn check_flows(&self) {
+        for (_, addr, protocol) in universe().filter(|(.., protocol)| *protocol == "UDP") {
+            // What became of flows by an address that is not the node's any more nobody asks.
+            let of_node = self.model.node_addresses.contains(&addr.ip());
+            if NODE_PORTS.contains(&i32::from(addr.port())) && !of_node {
+                continue;
+            }
+            let serving = self.model.serving(addr, protocol);
+            let key = key(addr, protocol);
+            for flow in self.flows.iter().filter(|(to, _)| *to == key) {
+                let goes_on = serving.contains(&socket_addr(flow.1));
+                assert_eq!(self.tables.flows.contains(flow), goes_on, "{addr} {flow:?}");
+            }
+        }
     }
 
     fn check_against_model(&self) {
@@ -391,7 +424,7 @@ fn key(addr: SocketAddr, protocol: &str) -> FrontendKey {
 /// Room for all that can happen here.
 const ENOUGH: Limits = Limits {
     frontends_max: 256,
-    slots_max: 4096,
+    slots_max: 65_536,
     tcp_peers_max: 1,
     affinity_max: 1,
     connections_max: 1,
@@ -412,14 +445,20 @@ proptest! {
             world.happen(event);
             if matches!(event, Event::Sync) {
                 world.check_against_model();
+                world.check_flows();
             }
         }
         world.sync();
         world.check_against_model();
+        world.check_flows();
+        world.tables.check_rings();
         prop_assert_eq!(world.settle(), Plan::default());
         // Another process finds everything as it would have it.
         world.restart();
-        prop_assert_eq!(world.sync().ops, []);
+        let mut ops = world.sync().ops;
+        // But does not know what went on meanwhile.
+        ops.retain(|op| !matches!(op, MapOp::EndFlows { .. }));
+        prop_assert_eq!(ops, []);
     }
 
     #[test]
