@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::server::pintle;
+use crate::server::{Server, pintle};
 
 struct Ran {
     code: Option<i32>,
@@ -119,6 +119,58 @@ fn what_if() {
     assert!(resident.out.contains("Node:      busy\n"), "{}", resident.out);
     let top = objects(&explain(&["--top", "1"]).out).remove(0);
     assert_eq!(top["nodes"].as_array().unwrap().len(), 1);
+}
+
+/// A pod that nothing schedules, in a cluster that is only read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_cluster_is_asked_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--nodes=2", "--runtime=hollow"]).await;
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let pods = file(
+        "pods.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: big}\nspec: {schedulerName: nobodys, \
+         containers: [{name: c, image: i, resources: {requests: {cpu: 5k}}}]}\n---\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {name: pinned}\nspec: {schedulerName: nobodys, \
+         nodeSelector: {kubernetes.io/hostname: node-1}, containers: [{name: c, image: i}]}\n",
+    );
+    let configuration = |name: &str, plugins: &str| {
+        let text = format!(
+            "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n\
+             profiles: [{{schedulerName: nobodys{plugins}}}]\n"
+        );
+        file(name, &text)
+    };
+    let strict = configuration("strict.yaml", "");
+    let disabled = ", plugins: {multiPoint: {disabled: [{name: NodeResourcesFit}]}}";
+    let lax = configuration("lax.yaml", disabled);
+    server.kubectl_ok(&["wait", "--for=condition=Ready", "node", "--all", "--timeout=60s"]);
+    server.kubectl_ok(&["apply", "-f", &pods]);
+    let versions = ["get", "pods,nodes", "-o", "jsonpath={.items[*].spec}"];
+    let before = server.kubectl_ok(&versions);
+    let kubeconfig = server.kubeconfig().to_string_lossy().into_owned();
+    let live = ["-o", "json", "--kubeconfig", &kubeconfig, "--config"];
+
+    let why = run(&[&["explain", "pod", "default/big"], &live[..], &[&strict]].concat());
+    let message = objects(&why.out).remove(0)["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("0/2 nodes are available: 2 Insufficient cpu."), "{}", why.err);
+    assert_eq!(why.code, Some(3), "{}", why.err);
+    let what_if = run(&[&["simulate"], &live[..], &[&strict]].concat());
+    let nodes = |out: &str| -> Vec<Value> {
+        let mut nodes: Vec<_> =
+            objects(out).iter().map(|pod| pod["node"].clone()).filter(|it| !it.is_null()).collect();
+        nodes.sort_by_key(Value::to_string);
+        nodes
+    };
+    assert_eq!((what_if.code, nodes(&what_if.out)), (Some(3), vec!["node-1".into()]));
+    let relaxed = run(&[&["simulate"], &live[..], &[&lax]].concat());
+    assert_eq!((relaxed.code, nodes(&relaxed.out).len()), (Some(0), 2), "{}", relaxed.err);
+    assert_eq!(server.kubectl_ok(&versions), before);
+    assert!(server.terminate().await.success());
 }
 
 #[test]
