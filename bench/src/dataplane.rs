@@ -174,10 +174,11 @@ impl Bench {
                 let mode = mode.to_string();
                 outcomes.push(Outcome::new(&case, &mode, "program_all_seconds", "s", took));
             }
-            worlds.push((mode, world, proxy));
+            // In this order they are removed: what a proxy has made is in its world.
+            worlds.push((mode, proxy, world));
         }
         let measured = self.traffic(&case, cluster, &worlds)?;
-        for (mode, world, proxy) in &worlds {
+        for (mode, proxy, world) in &worlds {
             self.check_stop()?;
             self.progress.set_message(format!("dataplane: {case}, {mode}: changes"));
             outcomes.extend(proxy.figures(&case, *mode, world, cluster, self.options.changes)?);
@@ -192,7 +193,7 @@ impl Bench {
         &self,
         case: &str,
         cluster: Cluster,
-        worlds: &[(Mode, World, Proxy)],
+        worlds: &[(Mode, Proxy, World)],
     ) -> anyhow::Result<Vec<Measured>> {
         let slice = Duration::from_secs_f64(self.options.slice);
         let load = Load { connects: self.options.connects, slice };
@@ -204,7 +205,7 @@ impl Bench {
                 self.check_stop()?;
                 let forward = (turn + number / 2) % worlds.len();
                 let place = if number % 2 == 0 { forward } else { worlds.len() - 1 - forward };
-                let (mode, world, _) = &worlds[place];
+                let (mode, _, world) = &worlds[place];
                 measured[place].1.push(traffic::round(*mode, world, cluster, load)?);
             }
         }
