@@ -105,7 +105,12 @@ impl Pins {
         let path = Path::new(BPF_FS);
         let mounts = fs::read_to_string("/proc/self/mountinfo")
             .map_err(failed("read", Path::new("/proc/self/mountinfo")))?;
-        let is_empty = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        // The kernel itself may put two files there when it is mounted (CONFIG_BPF_PRELOAD).
+        let is_preloaded = |entry: &fs::DirEntry| {
+            ["maps.debug", "progs.debug"].iter().any(|name| entry.file_name() == *name)
+        };
+        let is_empty = fs::read_dir(path)
+            .is_ok_and(|entries| entries.flatten().all(|entry| is_preloaded(&entry)));
         if !is_empty || !is_mounted_by_us(&mounts) {
             return Ok(false);
         }
