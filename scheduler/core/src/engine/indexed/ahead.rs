@@ -76,6 +76,8 @@ struct Shared<'a> {
     /// How far behind its turn a class may be filled.
     window: usize,
     is_over: &'a AtomicBool,
+    /// A helper has panicked.
+    has_failed: &'a AtomicBool,
 }
 
 /// A class is filled at most this many turns early for each thread: every turn costs it a patch
@@ -229,7 +231,7 @@ impl Indexed {
         if ahead.replicas.len() < helpers {
             ahead.replicas.resize_with(helpers, Columns::default);
         }
-        let is_over = AtomicBool::new(false);
+        let (is_over, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
         let shared = Shared {
             plan: &plans[plan],
             fixed,
@@ -241,6 +243,7 @@ impl Indexed {
             start,
             window: WINDOW * (helpers + 1),
             is_over: &is_over,
+            has_failed: &has_failed,
         };
         let replicas = &mut ahead.replicas[..helpers];
         let is_exact = thread::scope(|scope| {
@@ -249,9 +252,9 @@ impl Indexed {
                 let shared = &shared;
                 scope.spawn(move || shared.help(replica));
             }
-            let is_exact = shared.decide(classes, columns, random, out);
-            is_over.store(true, Ordering::Release);
-            is_exact
+            // Also if this thread panics: the scope waits for the helpers, and they for the end.
+            let _end = Raised(&is_over);
+            shared.decide(classes, columns, random, out)
         });
         columns.skip(ahead.taken.length(), is_exact);
         for (fill, class) in ahead.claims.end() {
@@ -323,6 +326,8 @@ impl Shared<'_> {
                 }
                 later += 1;
             } else {
+                // What it had claimed will never be finished.
+                assert!(!self.has_failed.load(Ordering::Acquire), "a worker has panicked");
                 pause(&mut spins);
             }
         }
@@ -330,6 +335,7 @@ impl Shared<'_> {
 
     /// Fills classes, each when its turn is near, until none is left or the batch is over.
     fn help(&self, columns: &mut Columns) {
+        let _failure = RaisedByPanic(self.has_failed);
         let mut known = 0;
         for (at, fill) in self.fills.iter().enumerate() {
             let mut spins = 0;
@@ -363,6 +369,26 @@ impl Shared<'_> {
     fn fill(&self, class: &mut Class, columns: &Columns, turns: usize) {
         let sources = (self.plan, &self.fixed[class.fixed]);
         let _ = class.fill(sources, columns, self.start + turns as u64);
+    }
+}
+
+/// A flag that is raised when this goes.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A flag that is raised if the thread panics.
+struct RaisedByPanic<'a>(&'a AtomicBool);
+
+impl Drop for RaisedByPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
     }
 }
 
