@@ -1,26 +1,54 @@
 //! Flags of an upstream component that are taken and change nothing, so that a command line written
 //! for it starts.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::marker::PhantomData;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 /// A flag's name, and whether it takes a value.
-pub(super) type IgnoredFlag = (&'static str, bool);
+pub(crate) type IgnoredFlag = (&'static str, bool);
 
-/// Take these flags, without showing them.
-pub(super) fn augment(command: Command, flags: &[IgnoredFlag]) -> Command {
-    command.args(flags.iter().map(|&(name, takes_value)| {
-        let arg = Arg::new(name).long(name).hide(true).action(ArgAction::Append);
-        if takes_value {
-            return arg.allow_hyphen_values(true);
-        }
-        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-    }))
+/// What an upstream component takes that has no counterpart here.
+pub(crate) trait IgnoredFlags {
+    /// The flags.
+    const FLAGS: &'static [IgnoredFlag];
 }
 
-/// Those that were given.
-pub(super) fn given(matches: &ArgMatches, flags: &[IgnoredFlag]) -> Vec<&'static str> {
-    let names = flags.iter().map(|(name, _)| *name);
-    names.filter(|name| matches.contains_id(name)).collect()
+/// Flags that are taken, without being shown, and change nothing.
+#[derive(Debug, Default)]
+pub(crate) struct IgnoredArgs<F> {
+    /// Those that were given.
+    pub(crate) given: Vec<&'static str>,
+    of: PhantomData<F>,
+}
+
+impl<F: IgnoredFlags> FromArgMatches for IgnoredArgs<F> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let names = F::FLAGS.iter().map(|(name, _)| *name);
+        let given = names.filter(|name| matches.contains_id(name)).collect();
+        Ok(Self { given, of: PhantomData })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<F: IgnoredFlags> Args for IgnoredArgs<F> {
+    fn augment_args(command: Command) -> Command {
+        command.args(F::FLAGS.iter().map(|&(name, takes_value)| {
+            let arg = Arg::new(name).long(name).hide(true).action(ArgAction::Append);
+            if takes_value {
+                return arg.allow_hyphen_values(true);
+            }
+            arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
 /// `strconv.ParseBool`.

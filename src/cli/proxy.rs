@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use pintle_api::duration::GoDuration;
 use pintle_dataplane::inspect::Place;
 use pintle_dataplane::plan::Protocol;
 
-use super::ignored::{self, IgnoredFlag, go_bool};
+use super::ignored::{IgnoredArgs, IgnoredFlag, IgnoredFlags, go_bool};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -56,7 +56,7 @@ pub(crate) struct ProxyRunArgs {
     #[arg(long, short = 'v', value_name = "LEVEL")]
     pub(crate) v: Option<u32>,
     #[command(flatten)]
-    pub(crate) ignored: IgnoredProxyArgs,
+    pub(crate) ignored: IgnoredArgs<KubeProxyFlags>,
 }
 
 /// What a configuration file says in its place.
@@ -132,63 +132,40 @@ pub(crate) struct ProxyFieldArgs {
     pub(crate) kube_api_burst: Option<i32>,
 }
 
-/// Flags that are taken and change nothing.
-#[derive(Debug, Default)]
-pub(crate) struct IgnoredProxyArgs {
-    /// Those that were given.
-    pub(crate) given: Vec<&'static str>,
-}
-
 /// Flags of kube-proxy 1.35 without a counterpart.
-const IGNORED: &[IgnoredFlag] = &[
-    ("config-sync-period", true),
-    ("conntrack-max-per-core", true),
-    ("conntrack-min", true),
-    ("conntrack-tcp-be-liberal", false),
-    ("conntrack-tcp-timeout-close-wait", true),
-    ("conntrack-tcp-timeout-established", true),
-    ("conntrack-udp-timeout", true),
-    ("conntrack-udp-timeout-stream", true),
-    ("feature-gates", true),
-    ("iptables-masquerade-bit", true),
-    ("ipvs-exclude-cidrs", true),
-    ("ipvs-scheduler", true),
-    ("ipvs-strict-arp", false),
-    ("ipvs-tcp-timeout", true),
-    ("ipvs-tcpfin-timeout", true),
-    ("ipvs-udp-timeout", true),
-    ("kube-api-content-type", true),
-    ("log-flush-frequency", true),
-    ("log-json-info-buffer-size", true),
-    ("log-json-split-stream", false),
-    ("log-text-info-buffer-size", true),
-    ("log-text-split-stream", false),
-    ("logtostderr", false),
-    ("profiling", false),
-    ("proxy-port-range", true),
-    ("show-hidden-metrics-for-version", true),
-    ("vmodule", true),
-];
+#[derive(Debug, Default)]
+pub(crate) struct KubeProxyFlags;
 
-impl FromArgMatches for IgnoredProxyArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self { given: ignored::given(matches, IGNORED) })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for IgnoredProxyArgs {
-    fn augment_args(command: Command) -> Command {
-        ignored::augment(command, IGNORED)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+impl IgnoredFlags for KubeProxyFlags {
+    const FLAGS: &'static [IgnoredFlag] = &[
+        ("config-sync-period", true),
+        ("conntrack-max-per-core", true),
+        ("conntrack-min", true),
+        ("conntrack-tcp-be-liberal", false),
+        ("conntrack-tcp-timeout-close-wait", true),
+        ("conntrack-tcp-timeout-established", true),
+        ("conntrack-udp-timeout", true),
+        ("conntrack-udp-timeout-stream", true),
+        ("feature-gates", true),
+        ("iptables-masquerade-bit", true),
+        ("ipvs-exclude-cidrs", true),
+        ("ipvs-scheduler", true),
+        ("ipvs-strict-arp", false),
+        ("ipvs-tcp-timeout", true),
+        ("ipvs-tcpfin-timeout", true),
+        ("ipvs-udp-timeout", true),
+        ("kube-api-content-type", true),
+        ("log-flush-frequency", true),
+        ("log-json-info-buffer-size", true),
+        ("log-json-split-stream", false),
+        ("log-text-info-buffer-size", true),
+        ("log-text-split-stream", false),
+        ("logtostderr", false),
+        ("profiling", false),
+        ("proxy-port-range", true),
+        ("show-hidden-metrics-for-version", true),
+        ("vmodule", true),
+    ];
 }
 
 /// What the tables say. They are in the kernel: they can be read whether or not the proxy runs.

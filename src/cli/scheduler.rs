@@ -6,10 +6,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 use pintle_scheduler_runner::configuration::GoDuration;
 
-use super::ignored::{self, IgnoredFlag, go_bool};
+use super::ignored::{IgnoredArgs, IgnoredFlag, IgnoredFlags, go_bool};
 
 #[derive(Debug, Args)]
 pub(crate) struct SchedulerArgs {
@@ -41,7 +41,7 @@ pub(crate) struct SchedulerArgs {
     #[arg(long, short = 'v', default_value_t = 0, value_name = "LEVEL")]
     pub(crate) v: u8,
     #[command(flatten)]
-    pub(crate) ignored: IgnoredArgs,
+    pub(crate) ignored: IgnoredArgs<KubeSchedulerFlags>,
 }
 
 /// Where health and metrics are served.
@@ -105,72 +105,49 @@ pub(crate) struct LeaderElectionArgs {
     pub(crate) leader_elect_resource_namespace: Option<String>,
 }
 
-/// Flags that are taken and change nothing.
-#[derive(Debug, Default)]
-pub(crate) struct IgnoredArgs {
-    /// Those that were given.
-    pub(crate) given: Vec<&'static str>,
-}
-
 /// Flags of kube-scheduler 1.35 without a counterpart.
-const IGNORED: &[IgnoredFlag] = &[
-    ("allow-metric-labels", true),
-    ("allow-metric-labels-manifest", true),
-    ("authentication-skip-lookup", false),
-    ("authentication-token-webhook-cache-ttl", true),
-    ("authentication-tolerate-lookup-failure", false),
-    ("authorization-webhook-cache-authorized-ttl", true),
-    ("authorization-webhook-cache-unauthorized-ttl", true),
-    ("cert-dir", true),
-    ("client-ca-file", true),
-    ("contention-profiling", false),
-    ("disable-http2-serving", false),
-    ("disabled-metrics", true),
-    ("emulated-version", true),
-    ("emulation-forward-compatible", false),
-    ("feature-gates", true),
-    ("http2-max-streams-per-connection", true),
-    ("kube-api-content-type", true),
-    ("log-flush-frequency", true),
-    ("log-json-info-buffer-size", true),
-    ("log-json-split-stream", false),
-    ("log-text-info-buffer-size", true),
-    ("log-text-split-stream", false),
-    ("min-compatibility-version", true),
-    ("permit-address-sharing", false),
-    ("permit-port-sharing", false),
-    ("profiling", false),
-    ("requestheader-allowed-names", true),
-    ("requestheader-client-ca-file", true),
-    ("requestheader-extra-headers-prefix", true),
-    ("requestheader-group-headers", true),
-    ("requestheader-uid-headers", true),
-    ("requestheader-username-headers", true),
-    ("runtime-config-emulation-forward-compatible", false),
-    ("show-hidden-metrics-for-version", true),
-    ("tls-cipher-suites", true),
-    ("tls-min-version", true),
-    ("tls-sni-cert-key", true),
-    ("vmodule", true),
-];
+#[derive(Debug, Default)]
+pub(crate) struct KubeSchedulerFlags;
 
-impl FromArgMatches for IgnoredArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self { given: ignored::given(matches, IGNORED) })
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for IgnoredArgs {
-    fn augment_args(command: Command) -> Command {
-        ignored::augment(command, IGNORED)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
+impl IgnoredFlags for KubeSchedulerFlags {
+    const FLAGS: &'static [IgnoredFlag] = &[
+        ("allow-metric-labels", true),
+        ("allow-metric-labels-manifest", true),
+        ("authentication-skip-lookup", false),
+        ("authentication-token-webhook-cache-ttl", true),
+        ("authentication-tolerate-lookup-failure", false),
+        ("authorization-webhook-cache-authorized-ttl", true),
+        ("authorization-webhook-cache-unauthorized-ttl", true),
+        ("cert-dir", true),
+        ("client-ca-file", true),
+        ("contention-profiling", false),
+        ("disable-http2-serving", false),
+        ("disabled-metrics", true),
+        ("emulated-version", true),
+        ("emulation-forward-compatible", false),
+        ("feature-gates", true),
+        ("http2-max-streams-per-connection", true),
+        ("kube-api-content-type", true),
+        ("log-flush-frequency", true),
+        ("log-json-info-buffer-size", true),
+        ("log-json-split-stream", false),
+        ("log-text-info-buffer-size", true),
+        ("log-text-split-stream", false),
+        ("min-compatibility-version", true),
+        ("permit-address-sharing", false),
+        ("permit-port-sharing", false),
+        ("profiling", false),
+        ("requestheader-allowed-names", true),
+        ("requestheader-client-ca-file", true),
+        ("requestheader-extra-headers-prefix", true),
+        ("requestheader-group-headers", true),
+        ("requestheader-uid-headers", true),
+        ("requestheader-username-headers", true),
+        ("runtime-config-emulation-forward-compatible", false),
+        ("show-hidden-metrics-for-version", true),
+        ("tls-cipher-suites", true),
+        ("tls-min-version", true),
+        ("tls-sni-cert-key", true),
+        ("vmodule", true),
+    ];
 }
