@@ -63,7 +63,7 @@ impl<'a> NodeMaker<'a> {
 
     /// The operation's node `number`, which is number `overall` of the workload.
     pub(crate) fn node(&self, number: usize, overall: usize) -> anyhow::Result<Value> {
-        let mut node = self.template.object(overall)?;
+        let mut node = self.template.object_named(number, overall)?;
         let name = node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let labels = &mut node["metadata"]["labels"];
         labels["kubernetes.io/hostname"] = name.into();

@@ -66,13 +66,18 @@ impl Template {
 
     /// The object numbered `index`, with the server's defaults. `generateName` becomes a name.
     pub(crate) fn object(&self, index: usize) -> anyhow::Result<Value> {
+        self.object_named(index, index)
+    }
+
+    /// The same, its name made of another number: the operation's `index` begins at 0 in each.
+    pub(crate) fn object_named(&self, index: usize, name_suffix: usize) -> anyhow::Result<Value> {
         let mut object = match &self.object {
             Some(object) => object.clone(),
             None => self.parse(&self.substitute(index).with_context(|| self.file.clone())?)?,
         };
         let metadata = &mut object["metadata"];
         if let Some(prefix) = metadata.get("generateName").and_then(Value::as_str) {
-            let name = format!("{prefix}{index:05}");
+            let name = format!("{prefix}{name_suffix:05}");
             metadata["name"] = Value::from(name);
         }
         Ok(object)
