@@ -17,16 +17,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::config::{Case, CreateAny, CreateNodes, CreatePods, Operation, Stage, Workload};
+use super::config::{
+    Barrier, Case, CreateAny, CreateNodes, CreatePods, Labels, Operation, Workload,
+};
 use super::figures::Figures;
 use super::objects::{self, NodeMaker, VolumeMaker};
 use super::options::Mode;
 use super::pulse::Pulse;
 use cluster::Cluster;
-use observed::Observed;
+use observed::{Expected, Observed};
 use requests::{Request, Requests};
 
 /// A workload under way.
@@ -125,7 +128,7 @@ impl Run<'_> {
             "spec": {"containers": [{"name": "c", "image": "none"}]}});
         let request = Request::create(&pod, Some("default"))?;
         let path = format!("{}/{PROBE}", request.path);
-        self.observed.expect(usize::MAX, &[PROBE.to_owned()]);
+        self.observed.expect(usize::MAX, "default", &[(PROBE.to_owned(), None)]);
         self.requests.send(request).await?;
         let deadline = Instant::now() + SCHEDULER_START;
         while !self.observed.is_attempted(PROBE) {
@@ -146,7 +149,7 @@ impl Run<'_> {
     async fn perform(&mut self, operation: &Operation) -> anyhow::Result<()> {
         let (directory, workload) = (self.directory, self.workload);
         match operation {
-            Operation::Barrier(barrier) => self.settle(barrier.stage_requirement).await?,
+            Operation::Barrier(barrier) => self.settle(barrier).await?,
             Operation::Churn(churn) => {
                 let namespace = churn.namespace.clone();
                 let namespace = namespace.unwrap_or_else(|| self.own_namespace());
@@ -207,6 +210,9 @@ impl Run<'_> {
             // A new node is tainted as not ready, and no controller is there to see that it is.
             let taints = json!({"spec": {"taints": node["spec"]["taints"]}});
             changes.push(Request::change(format!("{}/{name}", request.path), &taints));
+            if let Some(csi_node) = maker.csi_node(name) {
+                creations.push(Request::create(&csi_node, None)?);
+            }
             creations.push(request);
         }
         self.requests.send_all(creations, &self.pulse).await?;
@@ -233,14 +239,14 @@ impl Run<'_> {
         ensure!(pods.steady_for(self.workload)?.is_none(), "steadyState: only in mode engine");
         self.ensure_namespace(namespace).await?;
         let memory_before = self.cluster.resident_bytes();
-        let (requests, names) = self.pod_requests(pods, namespace).await?;
-        self.observed.expect(self.operation, &names);
+        let (requests, expected) = self.pod_requests(pods, namespace).await?;
+        self.observed.expect(self.operation, namespace, &expected);
         let cpu_before = self.cluster.cpu_time();
         let begin = Instant::now();
         if pods.skip_wait_to_completion {
             return self.requests.send_all(requests, &self.pulse).await;
         }
-        let count = names.len();
+        let count = expected.len();
         let sent = self.requests.send_all(requests, &self.pulse);
         let bound = self.await_bound(count);
         let (_, pending) = tokio::try_join!(sent, bound)?;
@@ -256,16 +262,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What creates the pods, and their names, numbered through over the workload.
+    /// What creates the pods, and their names, numbered through over the workload, and labels.
     async fn pod_requests(
         &mut self,
         pods: &CreatePods,
         namespace: &str,
-    ) -> anyhow::Result<(Vec<Request>, Vec<String>)> {
+    ) -> anyhow::Result<(Vec<Request>, Vec<Expected>)> {
         let template = objects::pod_template(self.directory, self.case, self.workload, pods)?;
         let volumes = VolumeMaker::of(self.directory, pods)?;
         let count = pods.count.of(self.workload)?;
-        let (mut requests, mut names) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let (mut requests, mut expected) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for number in 0..count {
             let mut pod = template.object(number)?;
             let name = format!("{}pod-{}", prefix_of(&pod), self.pods_made);
@@ -277,9 +283,10 @@ impl Run<'_> {
                 self.requests.create_volume(maker, self.pods_made, &mut pod).await?;
             }
             requests.push(Request::create(&pod, Some(namespace))?);
-            names.push(name);
+            let labels = pod["metadata"].get("labels").map(Labels::deserialize).transpose()?;
+            expected.push((name, labels));
         }
-        Ok((requests, names))
+        Ok((requests, expected))
     }
 
     /// A pod may have a priority only by its class.
@@ -328,12 +335,13 @@ impl Run<'_> {
     }
 
     /// Waits for pods that operations did not wait for.
-    async fn settle(&self, stage: Stage) -> anyhow::Result<()> {
+    async fn settle(&self, barrier: &Barrier) -> anyhow::Result<()> {
         let begin = Instant::now();
-        while self.observed.is_unsettled(stage) && !self.pulse.is_over() {
+        while self.observed.is_unsettled(barrier) && !self.pulse.is_over() {
             self.cluster.check()?;
             if begin.elapsed() > self.pulse.patience() {
-                bail!("barrier: not all pods are {stage:?} after {:?}", self.pulse.patience());
+                let (stage, patience) = (barrier.stage_requirement, self.pulse.patience());
+                bail!("barrier: not all pods are {stage:?} after {patience:?}");
             }
             self.observed.changed(Pulse::INTERVAL).await;
         }

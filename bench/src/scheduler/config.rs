@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use k8s_openapi::api::storage::v1::VolumeNodeResources;
 use serde::Deserialize;
 
 use super::template::Parameters;
@@ -64,7 +65,7 @@ pub(crate) enum Operation {
 
 /// Every operation with its fields.
 const OPERATIONS: &[(&str, &[&str])] = &[
-    ("barrier", &["stageRequirement"]),
+    ("barrier", &["labelSelector", "namespaces", "stageRequirement"]),
     ("churn", &["mode", "number", "intervalMilliseconds", "namespace", "templatePaths"]),
     ("createAny", &["count", "countParam", "namespace", "templatePath", "templateParams"]),
     ("createNamespaces", &["count", "countParam", "prefix", "namespaceTemplatePath"]),
@@ -100,7 +101,7 @@ const OPERATIONS: &[(&str, &[&str])] = &[
             "templateParams",
         ],
     ),
-    ("deletePods", &["namespace", "deletePodsPerSecond", "skipWaitToCompletion"]),
+    ("deletePods", &["labelSelector", "namespace", "deletePodsPerSecond", "skipWaitToCompletion"]),
     ("sleep", &["duration", "durationParam"]),
     // One operation is measured at a time: which pods are counted is clear without selectors.
     ("startCollectingMetrics", &["name", "namespaces", "labelSelector"]),
@@ -187,12 +188,14 @@ pub(crate) struct UniqueLabelStrategy {
     pub(crate) label_key: String,
 }
 
-/// Every node gets these amounts too.
+/// Every node gets these amounts too, and a CSINode with these drivers.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AllocatableStrategy {
     #[serde(default)]
     pub(crate) node_allocatable: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) csi_node_allocatable: BTreeMap<String, VolumeNodeResources>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -284,6 +287,11 @@ pub(crate) enum ChurnMode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Barrier {
+    /// Of the pods that are waited for; all if empty.
+    #[serde(default)]
+    namespaces: Vec<String>,
+    #[serde(default)]
+    label_selector: Labels,
     #[serde(default)]
     pub(crate) stage_requirement: Stage,
 }
@@ -303,6 +311,8 @@ pub(crate) enum Stage {
 pub(crate) struct DeletePods {
     pub(crate) namespace: String,
     #[serde(default)]
+    label_selector: Labels,
+    #[serde(default)]
     pub(crate) delete_pods_per_second: u64,
     #[serde(default)]
     pub(crate) skip_wait_to_completion: bool,
@@ -315,6 +325,30 @@ pub(crate) struct Sleep {
     duration: Option<String>,
     #[serde(default)]
     duration_param: Option<String>,
+}
+
+/// Labels, each with the value that is asked for.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// Whether the labels are among a pod's.
+fn selects(selector: &Labels, labels: Option<&Labels>) -> bool {
+    let value = |key: &String| labels.and_then(|labels| labels.get(key));
+    selector.iter().all(|(key, wanted)| value(key) == Some(wanted))
+}
+
+impl Barrier {
+    /// Whether a pod is waited for.
+    pub(crate) fn concerns(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        let is_there = self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == namespace);
+        is_there && selects(&self.label_selector, labels)
+    }
+}
+
+impl DeletePods {
+    /// Whether a pod is deleted.
+    pub(crate) fn concerns(&self, namespace: &str, labels: Option<&Labels>) -> bool {
+        self.namespace == namespace && selects(&self.label_selector, labels)
+    }
 }
 
 /// Read a file.

@@ -9,7 +9,7 @@
 mod churn;
 mod create;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use pintle_scheduler_core::{Attempt, Outcome, PodInfo, PodUid, Scheduler, Time};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
-use super::config::{Case, CreatePods, Operation, Workload};
+use super::config::{Barrier, Case, CreatePods, Operation, Stage, Workload};
 use super::figures::Figures;
 use super::objects::{self, VolumeMaker};
 use super::pulse::Pulse;
@@ -48,8 +48,8 @@ pub(crate) struct Run<'a> {
     placed: HashMap<PodUid, Placed>,
     /// Those of them that the scheduler has not seen bound.
     unseen: Vec<PodUid>,
-    /// Pods that nobody waits for.
-    others: HashSet<PodUid>,
+    /// Pods that nobody waits for, with the pod if a barrier may.
+    others: HashMap<PodUid, Option<Arc<PodInfo>>>,
     churns: Vec<Ticker>,
     deletions: Vec<Deletions>,
     pods_made: usize,
@@ -141,7 +141,7 @@ impl<'a> Run<'a> {
             nodes: HashMap::new(),
             placed: HashMap::new(),
             unseen: Vec::new(),
-            others: HashSet::new(),
+            others: HashMap::new(),
             churns: Vec::new(),
             deletions: Vec::new(),
             pods_made: 0,
@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
     fn perform(&mut self, index: usize, operation: &Operation) -> anyhow::Result<()> {
         let workload = self.workload;
         match operation {
-            Operation::Barrier(_) => self.settle(),
+            Operation::Barrier(barrier) => self.wait_at(barrier)?,
             Operation::Churn(churn) => self.start_churn(index, churn)?,
             Operation::CreateAny(any) => {
                 let template = objects::any_template(self.directory, workload, any)?;
@@ -222,9 +222,9 @@ impl<'a> Run<'a> {
         };
         let count = pods.count.of(self.workload)?;
         for number in 0..count {
-            let uid = self.create_pod(&maker, number)?;
+            let info = self.create_pod(&maker, number)?;
             if pods.skip_wait_to_completion {
-                self.others.insert(uid);
+                self.others.insert(info.uid.clone(), Some(Arc::new(info)));
             }
         }
         if pods.skip_wait_to_completion {
@@ -241,6 +241,13 @@ impl<'a> Run<'a> {
             let own = self.figures.own_bytes() + drained.bound.len() * size_of::<Bound>();
             let grown = resident_bytes().saturating_sub(memory_before + own as u64);
             self.figures.bytes_per_pod = grown as f64 / count.max(1) as f64;
+        }
+        self.conclude(drained, count, measures)
+    }
+
+    /// Goes on if all of `count` pods have a node, or it is measured how many have not.
+    fn conclude(&mut self, drained: Drained, count: usize, measures: bool) -> anyhow::Result<()> {
+        if measures {
             self.figures.pending += drained.pending;
         } else if drained.pending > 0 && !self.pulse.is_over() {
             bail!("{} of {count} pods were not scheduled", drained.pending);
@@ -249,7 +256,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn create_pod(&mut self, maker: &PodMaker, number: usize) -> anyhow::Result<PodUid> {
+    fn create_pod(&mut self, maker: &PodMaker, number: usize) -> anyhow::Result<PodInfo> {
         let uid = objects::uid(self.pods_made);
         self.pods_made += 1;
         let mut pod = maker.template.object(number)?;
@@ -260,7 +267,7 @@ impl<'a> Run<'a> {
         }
         let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod)?);
         self.scheduler.pod_changed(None, Some(&pod), self.now());
-        Ok(PodInfo::new(pod).uid)
+        Ok(PodInfo::new(pod))
     }
 
     /// Decides until so many pods that somebody waits for have a node, or, where their number is
@@ -345,7 +352,7 @@ impl<'a> Run<'a> {
             Outcome::Bind { node, .. } => {
                 let info = attempt.pod.info;
                 self.scheduler.bound(&info.uid);
-                let is_awaited = self.others.is_empty() || !self.others.contains(&info.uid);
+                let is_awaited = self.others.is_empty() || !self.others.contains_key(&info.uid);
                 bound.push((info, node));
                 is_awaited
             }
@@ -370,6 +377,27 @@ impl<'a> Run<'a> {
         };
         self.clock.skipped += next.saturating_sub(self.clock.now()) + Duration::from_micros(1);
         true
+    }
+
+    /// Until the pods that operations did not wait for are that far.
+    fn wait_at(&mut self, barrier: &Barrier) -> anyhow::Result<()> {
+        if barrier.stage_requirement == Stage::Attempted {
+            self.settle();
+            return Ok(());
+        }
+        let (placed, before) = (&self.placed, self.others.len());
+        self.others.retain(|uid, info| {
+            let concerns = |info: &Arc<PodInfo>| {
+                barrier.concerns(info.namespace(), info.pod.metadata.labels.as_ref())
+            };
+            placed.contains_key(uid) || !info.as_ref().is_some_and(concerns)
+        });
+        let count = before - self.others.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let drained = self.drain(count, self.is_measuring, None)?;
+        self.conclude(drained, count, self.is_measuring)
     }
 
     /// Lets every pod that can be scheduled now be scheduled.

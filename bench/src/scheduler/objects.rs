@@ -84,6 +84,20 @@ impl<'a> NodeMaker<'a> {
         }
         Ok(node)
     }
+
+    /// The CSINode that goes with a node of this name; `None` if no drivers are asked for.
+    pub(crate) fn csi_node(&self, name: &str) -> Option<Value> {
+        let strategy = self.nodes.node_allocatable_strategy.as_ref()?;
+        let drivers: Vec<Value> = strategy
+            .csi_node_allocatable
+            .iter()
+            .map(|(driver, amount)| json!({"name": driver, "nodeID": name, "allocatable": amount}))
+            .collect();
+        (!drivers.is_empty()).then(|| {
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode",
+                "metadata": {"name": name}, "spec": {"drivers": drivers}})
+        })
+    }
 }
 
 /// The namespaces of a createNamespaces.

@@ -27,7 +27,7 @@ impl Run<'_> {
     }
 
     pub(super) async fn delete_pods(&mut self, pods: &DeletePods) -> anyhow::Result<()> {
-        let names = self.observed.names_in(&pods.namespace);
+        let names = self.observed.names_of(pods);
         let paths: Vec<String> = names
             .iter()
             .map(|name| format!("/api/v1/namespaces/{}/pods/{name}", pods.namespace))

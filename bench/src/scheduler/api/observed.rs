@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::scheduler::config::Stage;
+use crate::scheduler::config::{Barrier, DeletePods, Labels, Stage};
 
 /// The pods that are looked for. Others are passed over.
 pub(super) struct Observed {
@@ -31,9 +31,13 @@ struct State {
     pending: HashMap<usize, usize>,
 }
 
+/// A pod's name and labels.
+pub(super) type Expected = (String, Option<Labels>);
+
 struct Seen {
     operation: usize,
-    namespace: String,
+    namespace: Arc<str>,
+    labels: Option<Labels>,
     added: Option<Instant>,
     bound: Option<Instant>,
     is_attempted: bool,
@@ -65,19 +69,21 @@ impl Observed {
     }
 
     /// Look for these pods, which an operation is about to create.
-    pub(super) fn expect(&self, operation: usize, names: &[String]) {
+    pub(super) fn expect(&self, operation: usize, namespace: &str, pods: &[Expected]) {
         let mut state = self.shared.lock();
-        for name in names {
+        let namespace: Arc<str> = namespace.into();
+        for (name, labels) in pods {
             let seen = Seen {
                 operation,
-                namespace: String::new(),
+                namespace: Arc::clone(&namespace),
+                labels: labels.clone(),
                 added: None,
                 bound: None,
                 is_attempted: false,
             };
             state.pods.insert(name.clone(), seen);
         }
-        *state.pending.entry(operation).or_default() += names.len();
+        *state.pending.entry(operation).or_default() += pods.len();
     }
 
     pub(super) fn forget(&self, name: &str) {
@@ -104,19 +110,24 @@ impl Observed {
         of_it.filter_map(|seen| Some(Bound { added: seen.added?, bound: seen.bound? })).collect()
     }
 
-    pub(super) fn names_in(&self, namespace: &str) -> Vec<String> {
+    /// The pods that are there and are to be deleted.
+    pub(super) fn names_of(&self, deletion: &DeletePods) -> Vec<String> {
         let state = self.shared.lock();
-        let there = state.pods.iter().filter(|(_, seen)| seen.namespace == namespace);
-        there.map(|(name, _)| name.clone()).collect()
+        let concerned = state.pods.iter().filter(|(_, seen)| {
+            seen.added.is_some() && deletion.concerns(&seen.namespace, seen.labels.as_ref())
+        });
+        concerned.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether some pods are not that far yet.
-    pub(super) fn is_unsettled(&self, stage: Stage) -> bool {
+    /// Whether some of the barrier's pods are not that far yet.
+    pub(super) fn is_unsettled(&self, barrier: &Barrier) -> bool {
         let state = self.shared.lock();
-        state.pods.values().any(|seen| match stage {
+        let is_behind = |seen: &&Seen| match barrier.stage_requirement {
             Stage::Attempted => seen.bound.is_none() && !seen.is_attempted,
             Stage::Scheduled => seen.bound.is_none(),
-        })
+        };
+        let mut behind = state.pods.values().filter(is_behind);
+        behind.any(|seen| barrier.concerns(&seen.namespace, seen.labels.as_ref()))
     }
 
     /// Until something changed, at most so long.
@@ -148,8 +159,6 @@ struct Pod<'a> {
 struct Metadata<'a> {
     #[serde(borrow, default)]
     name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    namespace: Cow<'a, str>,
 }
 
 #[derive(Default, Deserialize)]
@@ -197,10 +206,7 @@ impl Shared {
     fn note(&self, pod: &Pod<'_>, now: Instant) {
         let mut state = self.lock();
         let Some(seen) = state.pods.get_mut(&*pod.metadata.name) else { return };
-        if seen.added.is_none() {
-            seen.added = Some(now);
-            seen.namespace = pod.metadata.namespace.to_string();
-        }
+        seen.added.get_or_insert(now);
         seen.is_attempted |= pod.status.conditions.iter().any(|it| it.kind == "PodScheduled");
         if seen.bound.is_some() || pod.spec.node_name.is_empty() {
             return;
@@ -215,6 +221,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn note(shared: &Shared, json: &str) {
@@ -227,7 +235,8 @@ mod tests {
         let shared = Arc::new(Shared::default());
         let watching = tokio::spawn(async {});
         let observed = Observed { shared: Arc::clone(&shared), watching };
-        observed.expect(3, &["a".to_owned(), "b".to_owned()]);
+        let labels = Labels::from([("type".to_owned(), "unsched".to_owned())]);
+        observed.expect(3, "d", &[("a".to_owned(), None), ("b".to_owned(), Some(labels))]);
         let pod = r#"{"type": "ADDED", "object": {"metadata": {"name": "a", "namespace": "d"},
             "spec": {"containers": []}, "status": {"phase": "Pending"}}}"#;
         note(&shared, pod);
@@ -239,10 +248,16 @@ mod tests {
         note(&shared, &bound);
         assert_eq!((observed.pending_of(3), observed.is_attempted("a")), (1, true));
         assert_eq!(observed.bound_of(3).len(), 1);
-        assert_eq!(observed.names_in("d"), ["a"]);
-        assert!(observed.is_unsettled(Stage::Scheduled));
+        let deletion = |json| observed.names_of(&serde_json::from_value(json).unwrap());
+        assert_eq!(deletion(json!({"namespace": "d"})), ["a"]);
+        assert!(deletion(json!({"namespace": "d", "labelSelector": {"x": "y"}})).is_empty());
+        let unsettled = |json| observed.is_unsettled(&serde_json::from_value(json).unwrap());
+        assert!(unsettled(json!({})));
+        assert!(unsettled(json!({"namespaces": ["d"], "labelSelector": {"type": "unsched"}})));
+        assert!(!unsettled(json!({"namespaces": ["other"]})));
+        assert!(!unsettled(json!({"labelSelector": {"type": "other"}})));
         observed.forget("b");
-        assert!(!observed.is_unsettled(Stage::Scheduled));
+        assert!(!unsettled(json!({})));
         assert_eq!(observed.pending_of(3), 0);
     }
 }

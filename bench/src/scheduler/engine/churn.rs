@@ -66,9 +66,11 @@ impl Run<'_> {
     }
 
     pub(super) fn start_deleting(&mut self, pods: &DeletePods) {
-        let placed = self.placed.iter();
-        let there = placed.filter(|(_, placed)| placed.info.namespace() == pods.namespace);
-        let uids: Vec<PodUid> = there.map(|(uid, _)| uid.clone()).collect();
+        let concerned = self.placed.iter().filter(|(_, placed)| {
+            let info = &placed.info;
+            pods.concerns(info.namespace(), info.pod.metadata.labels.as_ref())
+        });
+        let uids: Vec<PodUid> = concerned.map(|(uid, _)| uid.clone()).collect();
         if pods.delete_pods_per_second == 0 || !pods.skip_wait_to_completion {
             uids.iter().for_each(|uid| self.delete_pod(uid));
             return;

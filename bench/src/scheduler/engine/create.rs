@@ -43,7 +43,12 @@ impl Run<'_> {
         for number in 0..count {
             // Numbered through, so that nodes of several operations have names of their own.
             let node = maker.node(number, self.nodes.len())?;
-            self.add_node(serde_json::from_value(node)?)?;
+            let node = self.add_node(serde_json::from_value(node)?)?;
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            if let Some(csi_node) = maker.csi_node(name) {
+                let csi_node = Arc::new(serde_json::from_value(csi_node)?);
+                self.scheduler.object_changed(Object::CSINode(None, Some(csi_node)), self.now());
+            }
         }
         let grown = resident_bytes().saturating_sub(memory_before);
         self.figures.bytes_per_node = grown as f64 / count.max(1) as f64;
@@ -85,7 +90,7 @@ impl Run<'_> {
             object["metadata"]["uid"] = objects::uid(self.pods_made).into();
             self.pods_made += 1;
             let pod: Arc<Pod> = Arc::new(serde_json::from_value(object)?);
-            self.others.insert(PodInfo::new(Arc::clone(&pod)).uid);
+            self.others.insert(PodInfo::new(Arc::clone(&pod)).uid, None);
             self.scheduler.pod_changed(None, Some(&pod), self.now());
             return Ok(Created::Pod(pod));
         }
