@@ -3,10 +3,12 @@
 //! [`Dataplane`] loads the object that `build.rs` built, attaches its programs to a cgroup and
 //! carries out the operations of [`crate::plan`]. Without pins, dropping it detaches the programs and
 //! frees the maps; with them everything stays, and the next process takes it over ([`pins`]). All
-//! unsafe code of the crate is in [`slots`] and [`syscall`].
+//! unsafe code of the crate is in [`filter`], [`slots`] and [`syscall`].
 
 mod dry_run;
 mod error;
+#[expect(unsafe_code, reason = "maps the filter into memory")]
+mod filter;
 mod flows;
 mod inventory;
 mod links;

@@ -41,6 +41,9 @@ pub enum LinkError {
         #[source]
         source: io::Error,
     },
+    /// The connections could not be read.
+    #[error("look which packets can be of a connection")]
+    Filter(#[source] MapError),
     /// The programs could not be told of it.
     #[error("tell the programs of link {link}")]
     Map {
@@ -155,7 +158,7 @@ impl Dataplane {
             // Removed twice is fine.
             let _ = self.devices.remove(&index);
         }
-        let mut outcome = Ok(());
+        let mut outcome = self.refresh_filter().map_err(LinkError::Filter);
         for link in links.iter().filter(|link| link.ethernet && link.index != 0) {
             outcome = outcome.and(self.set_link(namespace, detector, link));
         }
@@ -185,6 +188,8 @@ impl Dataplane {
 
     fn put_device(&mut self, link: &Link, device: Device) -> Result<(), LinkError> {
         if self.attachments.known.get(&link.index) != Some(&device) {
+            self.filter.add_node_address(device.v4);
+            self.filter.add_node_address(device.v6);
             let put = self.devices.insert(link.index, device, 0);
             put.map_err(|source| LinkError::Map { link: link.name.clone(), source })?;
             self.attachments.known.insert(link.index, device);

@@ -12,6 +12,7 @@ use pintle_ebpf_common::{
 };
 
 use super::error::LoadError;
+use super::filter::MappedFilter;
 use super::inventory;
 use super::links::Attachments;
 use super::namespace::NodeNamespace;
@@ -53,6 +54,7 @@ use crate::plan::Planner;
 pub struct Dataplane {
     pub(super) frontends: HashMap<MapData, FrontendKey, Frontend>,
     pub(super) slots: MappedSlots,
+    pub(super) filter: MappedFilter,
     pub(super) node_addresses: HashMap<MapData, Address, u32>,
     pub(super) settings: Array<MapData, Settings>,
     pub(super) current: Settings,
@@ -230,6 +232,9 @@ impl Dataplane {
         let Some(Map::Array(slots)) = ebpf.take_map("SLOTS") else {
             return Err(LoadError::Object("map SLOTS"));
         };
+        let Some(Map::Array(filter)) = ebpf.take_map("FILTER") else {
+            return Err(LoadError::Object("map FILTER"));
+        };
         let Some(Map::LruHashMap(tracked)) = ebpf.take_map("TRACKED") else {
             return Err(LoadError::Object("map TRACKED"));
         };
@@ -238,6 +243,7 @@ impl Dataplane {
         Ok(Self {
             frontends: take(&mut ebpf, "FRONTENDS")?,
             slots: MappedSlots::new(slots, limits.slots_max).map_err(LoadError::MapMemory)?,
+            filter: MappedFilter::new(filter).map_err(LoadError::MapMemory)?,
             node_addresses: take(&mut ebpf, "NODE_ADDRESSES")?,
             current: current.map_err(|source| LoadError::Map { map: "SETTINGS", source })?,
             settings,
@@ -317,8 +323,9 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(taken).map_err(|source| LoadError::Map { map, source })
 }
 
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 19] = [
     "DEVICES",
+    "FILTER",
     "FRAGMENTS",
     "TRACKED",
     "FRONTENDS",

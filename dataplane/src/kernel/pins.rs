@@ -1,7 +1,7 @@
 //! Maps and links that outlive the process: pinned in a directory of a bpf file system.
 //!
 //! ```text
-//! /sys/fs/bpf/pintle/CLUSTER/NODE/v3/FRONTENDS, SLOTS, ...     the maps
+//! /sys/fs/bpf/pintle/CLUSTER/NODE/v4/FRONTENDS, SLOTS, ...     the maps
 //!                                   /link_pintle_connect4, ... the attachments
 //! ```
 //!
@@ -179,7 +179,7 @@ const DIRECTORY: &str = "pintle";
 const MOUNT_SOURCE: &str = "pintle";
 
 /// Changes with any key or value of a map.
-const LAYOUT: &str = "v3";
+const LAYOUT: &str = "v4";
 
 #[cfg(test)]
 mod tests {

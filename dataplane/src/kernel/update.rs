@@ -69,6 +69,7 @@ impl Dataplane {
                 if frontend.flags & flag::NODE_PORT != 0 {
                     self.look_for_node_ports().map_err(of("SETTINGS"))?;
                 }
+                self.filter.add_frontend(key, frontend);
                 self.frontends.insert(key, frontend, 0).map_err(of("FRONTENDS"))
             }
             MapOp::RemoveFrontend { key } => {
@@ -77,6 +78,7 @@ impl Dataplane {
             // With the others of its kind.
             MapOp::EndFlows { .. } => Ok(()),
             MapOp::PutNodeAddress { address, flags } => {
+                self.filter.add_node_address(*address);
                 self.node_addresses.insert(address, flags, 0).map_err(of("NODE_ADDRESSES"))
             }
             MapOp::RemoveNodeAddress { address } => {

@@ -297,6 +297,46 @@ fn datagrams_and_their_fragments_come_and_go() {
     }
 }
 
+/// Also those of a Service that is gone meanwhile, as kube-proxy leaves TCP.
+#[test]
+#[ignore = "needs root"]
+fn connections_go_on_when_the_filter_is_made_anew() {
+    for (family, policy) in [(0, Policy::Cluster), (0, Policy::Local), (1, Policy::Cluster)] {
+        let mut world = World::new();
+        let backend = at(POD[family], 8080);
+        let listener = world.pod.run_in(move || TcpListener::bind(backend)).unwrap().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    std::io::copy(&mut stream.try_clone().unwrap(), &mut stream)
+                });
+            }
+        });
+        world.publish(Published::node_port(family, policy), &[backend], &[backend]);
+        let to = at(NODE[family], 30_080);
+        let connect = || world.client.run_in(move || TcpStream::connect(to)).unwrap();
+        let echoes = |mut stream: &TcpStream| {
+            stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            stream.write_all(b"hello").unwrap();
+            let mut buffer = [0; 5];
+            stream.read_exact(&mut buffer).map(|()| buffer == *b"hello").unwrap_or(false)
+        };
+        let first = connect().unwrap();
+        assert!(echoes(&first));
+        let mut connections = vec![first];
+        for _ in 0..2 {
+            world.dataplane.rebuild_filter().unwrap();
+            connections.push(connect().unwrap());
+            assert!(connections.iter().all(echoes));
+        }
+        let gone = (ServiceName::new("test", "web"), DesiredService::default());
+        world.dataplane.apply(&world.planner.plan(0, [gone]).ops).unwrap();
+        world.dataplane.rebuild_filter().unwrap();
+        assert!(connections.iter().all(echoes));
+    }
+}
+
 /// A client outside whose backend is gone gets another one, and one whose backend drains keeps it.
 #[test]
 #[ignore = "needs root"]

@@ -16,6 +16,7 @@ use pintle_ebpf_common::{
 };
 
 use crate::count;
+use crate::filter;
 use crate::lookup::{self, Answer, Client};
 use crate::maps::{DEVICES, SOURCE_RANGES, TRACKED, WORK};
 use crate::packet::{self, Packet};
@@ -42,6 +43,9 @@ pub struct Work {
 /// A packet that comes in.
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
+    if !filter::may_come_in(ctx) {
+        return NEXT;
+    }
     let Some(work) = work() else { return NEXT };
     work.from.hook = hook::INGRESS;
     let Some(packet) = packet::parse(ctx, &mut work.from) else { return error(ctx, work) };
@@ -66,6 +70,9 @@ pub fn ingress(ctx: &TcContext) -> i32 {
 /// A packet that goes out.
 #[inline(always)]
 pub fn egress(ctx: &TcContext) -> i32 {
+    if !filter::may_go_out(ctx) {
+        return NEXT;
+    }
     let Some(work) = work() else { return NEXT };
     work.from.hook = hook::EGRESS;
     let Some(packet) = packet::parse(ctx, &mut work.from) else { return error(ctx, work) };
@@ -101,6 +108,9 @@ pub fn express(ctx: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn turn_back(ctx: &XdpContext) -> Option<u32> {
+    if !filter::may_come_in(ctx) {
+        return None;
+    }
     let work = work()?;
     work.from.hook = hook::INGRESS;
     let mut packet = packet::parse(ctx, &mut work.from)?;
@@ -244,6 +254,7 @@ fn begin(ctx: &TcContext, packet: &Packet, work: &mut Work, known: bool) -> Begu
 /// Note a new connection.
 #[inline(always)]
 fn track(ctx: &TcContext, work: &mut Work, service: u32, masquerade: bool) {
+    filter::note_pair(work.to.source, work.to.destination);
     let checked = if is_checked(ctx) { tracked::CHECKED } else { 0 };
     work.entry = Tracked { to: work.to, paired_ticks: ticks(), flags: checked, service };
     note_pair(work, 0);

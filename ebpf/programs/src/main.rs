@@ -9,6 +9,7 @@
 mod address;
 mod bind;
 mod count;
+mod filter;
 mod forward;
 mod lookup;
 mod maps;

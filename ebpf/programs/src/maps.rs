@@ -8,6 +8,7 @@
 //! | SETTINGS | 0 | settings | user space | connect, sendmsg, bind |
 //! | SOURCE_RANGES | ranges, address | 1 | user space | ingress |
 //! | DEVICES | link | its addresses | user space | ingress |
+//! | FILTER | 0 | addresses and pairs | user space, ingress | ingress, egress, express |
 //! | TRACKED | packets of a direction | what they become | ingress | ingress, egress |
 //! | FRAGMENTS | packet | its ports | ingress, egress | ingress, egress |
 //! | AFFINITY | client, number | backend, time | connect, sendmsg | connect, sendmsg |
@@ -24,7 +25,7 @@ use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use pintle_ebpf_common::{
-    Address, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint, Flow,
+    Address, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint, Filter, Flow,
     FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot, SourceRange, Tracked,
     Translation, Tuple, event,
 };
@@ -69,6 +70,11 @@ pub static SOURCE_RANGES: LpmTrie<SourceRange, u32, 65_536> = LpmTrie::new();
 /// Kernel 4.19.
 #[btf_map]
 pub static DEVICES: HashMap<u32, Device, 1024, { BPF_F_NO_PREALLOC as usize }> = HashMap::new();
+
+/// 0 (4 bytes) -> [`Filter`] (264 KiB): which packets can be found in the maps of Services and of
+/// connections. User space maps it into its memory. Kernel 5.5.
+#[btf_map]
+pub static FILTER: Array<Filter, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// [`Tuple`] (40 bytes) -> [`Tracked`] (56 bytes): connections from outside, an entry a direction.
 ///

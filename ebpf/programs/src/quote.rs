@@ -160,10 +160,10 @@ const EMPTY: Tuple = Tuple {
     padding: [0; 2],
 };
 
-const ICMP: u8 = 1;
+pub const ICMP: u8 = 1;
 const ICMP_UNREACHABLE: u8 = 3;
 const ICMP_TIME_EXCEEDED: u8 = 11;
 const ICMP_PARAMETER: u8 = 12;
-const ICMP_V6: u8 = 58;
+pub const ICMP_V6: u8 = 58;
 /// From this type on they are no errors.
 const ICMP_V6_INFORMATION: u8 = 128;

@@ -1,0 +1,86 @@
+//! Whether a packet can be of a Service at all. Most are not, and they are to cost next to nothing:
+//! one or two marks are looked at, and of the packet no more than its addresses.
+
+use core::ptr::{addr_of, addr_of_mut};
+
+use pintle_ebpf_common::{Address, Filter, FilterBit};
+
+use crate::maps::FILTER;
+use crate::packet::{ETH_IPV4, ETH_IPV6, L3};
+use crate::quote::{ICMP, ICMP_V6};
+use crate::view::View;
+
+/// Whether a packet that comes in can be: one to an address of a Service or of the node itself, or an
+/// ICMP message.
+#[inline(always)]
+pub fn may_come_in(view: &impl View) -> bool {
+    is_candidate(view, |filter, _, destination| {
+        // SAFETY: the map's memory, of which this is but the address.
+        let addresses = unsafe { addr_of!((*filter).addresses).cast() };
+        is_set(addresses, FilterBit::of_network(destination))
+            || is_set(addresses, FilterBit::of_address(destination))
+    })
+}
+
+/// Whether a packet that goes out can be: one between a client and a backend of a connection that is
+/// tracked, or an ICMP message, which may be about such a packet.
+#[inline(always)]
+pub fn may_go_out(view: &impl View) -> bool {
+    is_candidate(view, |filter, source, destination| {
+        // SAFETY: the map's memory, and a place is one of the array; read at once.
+        unsafe {
+            let current = addr_of!((*filter).current).read_volatile() as usize & 1;
+            let pairs = addr_of!((*filter).pairs[current]).cast::<u8>();
+            pairs.add(Filter::pair(source, destination)).read_volatile() != 0
+        }
+    })
+}
+
+/// A connection between the two is about to be tracked.
+#[inline(always)]
+pub fn note_pair(client: Address, backend: Address) {
+    let Some(filter) = FILTER.get_ptr_mut(0) else { return };
+    let place = Filter::pair(client, backend);
+    for half in 0..2 {
+        // SAFETY: the map's memory, and a place is one of the array.
+        unsafe { addr_of_mut!((*filter).pairs[half]).cast::<u8>().add(place).write_volatile(1) };
+    }
+}
+
+#[inline(always)]
+fn is_candidate(
+    view: &impl View,
+    is_known: impl Fn(*const Filter, Address, Address) -> bool,
+) -> bool {
+    let (number, source, destination) = match view.ethertype() {
+        ETH_IPV4 => {
+            let Some([word, source, destination]) = view.load::<[u32; 3]>(L3 + 8) else {
+                return false;
+            };
+            let [_, number, ..] = word.to_ne_bytes();
+            if number == ICMP {
+                return true;
+            }
+            (number, Address::from_v4(source), Address::from_v4(destination))
+        }
+        ETH_IPV6 => {
+            let Some(words) = view.load::<[u32; 9]>(L3 + 4) else { return false };
+            let [_, _, number, _] = words[0].to_ne_bytes();
+            let source = Address::from_words([words[1], words[2], words[3], words[4]]);
+            let destination = Address::from_words([words[5], words[6], words[7], words[8]]);
+            (number, source, destination)
+        }
+        _ => return false,
+    };
+    if number == ICMP_V6 {
+        return true;
+    }
+    let Some(filter) = FILTER.get_ptr(0) else { return true };
+    is_known(filter, source, destination)
+}
+
+#[inline(always)]
+fn is_set(words: *const u64, bit: FilterBit) -> bool {
+    // SAFETY: a bit is one of its array, of the map's memory; read at once.
+    unsafe { words.add(bit.word).read_volatile() & bit.mask != 0 }
+}
