@@ -10,6 +10,7 @@ mod facet;
 mod group;
 mod inquiry;
 mod inter_pod;
+mod look;
 mod selection;
 mod spread;
 mod tally;
@@ -29,6 +30,7 @@ use crate::pod::PodInfo;
 use domain::Keys;
 use group::Groups;
 use inquiry::Inquiries;
+use look::{Looks, Seen};
 use selection::{Limits, Selections};
 
 pub use appraisal::{Appraisal, Weights};
@@ -42,6 +44,7 @@ pub struct Counters {
     cache: Option<CacheId>,
     position: u64,
     rows: Vec<Row>,
+    looks: Looks,
     keys: Keys,
     selections: Selections,
     groups: Groups,
@@ -52,7 +55,7 @@ pub struct Counters {
 #[derive(Debug, Default)]
 struct Row {
     node: Arc<Node>,
-    pods: Vec<Arc<PodInfo>>,
+    pods: Vec<Seen>,
 }
 
 impl Default for Counters {
@@ -67,6 +70,7 @@ impl Counters {
             cache: None,
             position: 0,
             rows: Vec::new(),
+            looks: Looks::default(),
             keys: Keys::default(),
             selections: Selections::new(limits),
             groups: Groups::default(),
@@ -155,25 +159,34 @@ impl Counters {
     /// Compares by pointer: a changed pod is a new value.
     fn set_pods(&mut self, row: usize, new: &[Arc<PodInfo>]) {
         let mut pods = std::mem::take(&mut self.rows[row].pods);
-        let same = pods.iter().zip(new).take_while(|(old, new)| Arc::ptr_eq(old, new)).count();
-        let (gone, come) = (&pods[same..], &new[same..]);
-        let is_in = |pod: &Arc<PodInfo>, pods: &[Arc<PodInfo>]| {
-            pods.iter().any(|other| Arc::ptr_eq(pod, other))
-        };
-        for pod in gone.iter().filter(|pod| !is_in(pod, come)) {
-            self.count(row, pod, -1);
+        let same = pods.iter().zip(new).take_while(|(old, new)| old.is(new)).count();
+        let mut gone = pods.split_off(same);
+        for pod in &new[same..] {
+            if let Some(at) = gone.iter().position(|seen| seen.is(pod)) {
+                pods.push(gone.swap_remove(at));
+                continue;
+            }
+            let seen = self.looks.come(pod);
+            // What looks like one that is gone takes its place in every count.
+            match gone.iter().position(|other| other.look == seen.look) {
+                Some(at) => self.looks.go(gone.swap_remove(at).look),
+                None => self.count(row, seen.look, 1),
+            }
+            pods.push(seen);
         }
-        for pod in come.iter().filter(|pod| !is_in(pod, gone)) {
-            self.count(row, pod, 1);
-        }
-        pods.truncate(same);
-        pods.extend_from_slice(&new[same..]);
         self.rows[row].pods = pods;
+        self.take(row, gone);
     }
 
     fn take_all(&mut self, row: usize) {
-        for pod in std::mem::take(&mut self.rows[row].pods) {
-            self.count(row, &pod, -1);
+        let pods = std::mem::take(&mut self.rows[row].pods);
+        self.take(row, pods);
+    }
+
+    fn take(&mut self, row: usize, pods: Vec<Seen>) {
+        for seen in pods {
+            self.count(row, seen.look, -1);
+            self.looks.go(seen.look);
         }
     }
 
@@ -183,7 +196,8 @@ impl Counters {
         self.rows[row].node = Arc::default();
     }
 
-    fn count(&mut self, row: usize, pod: &PodInfo, sign: i32) {
+    fn count(&mut self, row: usize, look: usize, sign: i32) {
+        let pod = self.looks.pod(look);
         self.groups.count(row, pod, sign, &mut self.keys, &self.rows);
         self.selections.count(row, pod, sign, &self.keys);
     }

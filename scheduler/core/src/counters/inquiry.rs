@@ -318,7 +318,7 @@ impl Counters {
 
     /// The selection, counted by the key's domains from now on.
     fn select(&mut self, question: Question, key: usize) -> (usize, u64) {
-        let at = self.selections.number(question, &self.rows);
+        let at = self.selections.number(question, &self.rows, &self.looks);
         self.selections.by_domain(at, key, &self.keys);
         (at, self.selections.serial(at))
     }

@@ -105,7 +105,7 @@ impl Counters {
 
     fn counts(&mut self, question: Question, key: &str) -> Option<Counts> {
         let key = self.key(key)?;
-        let selection = self.selections.number(question, &self.rows);
+        let selection = self.selections.number(question, &self.rows, &self.looks);
         let (by_domain, total) = self.selections.by_domain(selection, key, &self.keys);
         Some(Counts { key, domains: self.keys.get(key).domains(), by_domain, total })
     }

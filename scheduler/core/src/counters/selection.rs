@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::Row;
 use super::domain::{Keys, NONE, add};
+use super::look::Looks;
 use crate::pod::PodInfo;
 
 /// Which pods are counted.
@@ -122,13 +123,14 @@ impl Selections {
 
     /// The number of a selection, made by a look at every pod if the question is new. It is kept at
     /// least until the next question.
-    pub(super) fn number(&mut self, question: Question, rows: &[Row]) -> usize {
+    pub(super) fn number(&mut self, question: Question, rows: &[Row], looks: &Looks) -> usize {
         if let Some(&at) = self.by_question.get(&question) {
             self.all[at].is_recent = true;
             return at;
         }
+        let is_selected = looks.which(|pod| question.selects(pod));
         let count = |row: &Row| {
-            let count = row.pods.iter().filter(|pod| question.selects(pod)).count();
+            let count = row.pods.iter().filter(|seen| is_selected[seen.look]).count();
             u32::try_from(count).unwrap_or(u32::MAX)
         };
         let by_row = Arc::new(rows.iter().map(count).collect());

@@ -88,7 +88,7 @@ impl Counters {
                 let namespaces = Some(vec![pod.namespace().into()]);
                 let parts = vec![(namespaces, constraint.selector.clone())];
                 let question = Question { parts, counts_leaving: false };
-                let at = self.selections.number(question, &self.rows);
+                let at = self.selections.number(question, &self.rows, &self.looks);
                 by_row = Arc::clone(self.selections.by_row(at));
                 by_domain = self.selections.by_domain(at, key, &self.keys).0;
             }

@@ -8,6 +8,7 @@
 //! rounding is at least `1/(2b)` away from a tie, more than the error of the product. The fractions
 //! of NodeResourcesBalancedAllocation are divided as the plugin divides them.
 
+mod blocks;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,8 @@ use super::plan::Arithmetic;
 use super::tournament::NONE;
 use crate::cache::{ChangeLog, NodeInfo, Snapshot};
 use crate::pod::PodInfo;
+
+pub(super) use blocks::{Blocks, Wanted};
 
 /// Amounts above this (16 TiB, or 16 billion cores) are left to the plugins.
 const AMOUNT_MAX: i64 = 1 << 44;
@@ -339,6 +342,11 @@ impl Columns {
     /// read anew.
     pub(super) fn skip(&mut self, changes: usize, are_exact: bool) {
         self.cursor = if are_exact { self.cursor + changes as u64 } else { u64::MAX };
+    }
+
+    /// Whether no row is left to the plugins.
+    pub(super) fn is_regular(&self) -> bool {
+        self.irregular_count == 0
     }
 
     /// The rows that are left to the plugins.

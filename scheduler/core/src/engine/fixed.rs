@@ -21,6 +21,8 @@ pub(super) struct Fixed {
     pod: Arc<PodInfo>,
     /// The weighted sum of scores; [`NONE`] where a filter refuses.
     pub(super) base: Vec<i32>,
+    /// The highest of `base`.
+    pub(super) highest: i32,
     /// Raw scores of the plugins that are normalised, in the plan's order.
     pub(super) raws: Vec<Raws>,
     /// Up to where [`ChangeLog::objects`] is taken over.
@@ -75,6 +77,7 @@ impl Fixed {
         Self {
             pod: Arc::clone(pod),
             base: Vec::new(),
+            highest: NONE,
             raws: Vec::new(),
             cursor: u64::MAX,
             images_at: 0,
@@ -112,6 +115,7 @@ impl Fixed {
                 self.fill(plan, snapshot, 0..rows)?;
             }
         }
+        self.highest = self.base.iter().copied().max().unwrap_or(NONE);
         self.cursor = end;
         Ok(())
     }

@@ -14,8 +14,8 @@ use rand::{Rng, RngExt as _};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::class::{Class, Sources};
-use super::columns::{Columns, Demand};
-use super::fixed::Fixed;
+use super::columns::{Blocks, Columns, Demand, Wanted};
+use super::fixed::{Fixed, Raws};
 use super::local::Local;
 use super::overlay::{Answers, Overlay, Query};
 use super::partition::{Partition, Sources as Parts, Terms};
@@ -39,6 +39,7 @@ pub struct Indexed {
     cache: Option<CacheId>,
     plans: Vec<Plan>,
     columns: Columns,
+    blocks: Blocks,
     overlay: Overlay,
     fixed: Vec<Fixed>,
     fixed_by_bytes: FxHashMap<(usize, Box<[u8]>), usize>,
@@ -51,8 +52,10 @@ pub struct Indexed {
     serial: u64,
     partitions: Partitions,
     appraisal: Appraisal,
-    /// Signatures of pods for which few nodes come into question that were seen once.
+    /// Signatures that were seen once.
     seen: FxHashSet<Arc<Signature>>,
+    /// Where the search for a fixed part that is not used goes on.
+    fixed_hand: usize,
     /// Where the search for a class to give up goes on.
     hand: usize,
     ahead: Ahead,
@@ -68,8 +71,20 @@ pub struct IndexCounts {
     pub grouped: u64,
     /// Those that were made by laying what these plugins say over the totals of a class.
     pub overlaid: u64,
+    /// Those that were made without a class, for the first pod of a signature.
+    pub searched: u64,
     /// By a scan of all nodes.
     pub scanned: u64,
+}
+
+/// Where a pod's class is.
+#[derive(Clone, Copy)]
+struct Place {
+    plan: usize,
+    /// Its pods yield to nominated pods of at least this priority.
+    yields_from: Option<i32>,
+    /// `None` if there is none yet.
+    known: Option<usize>,
 }
 
 /// Totals of all classes together take at most about this.
@@ -78,6 +93,9 @@ const TOTALS_BYTES_MAX: usize = 256 << 20;
 const CLASSES_MAX: usize = 4096;
 /// Fewer than this are not kept, however many nodes there are: with a million nodes they take 320 MB.
 const CLASSES_MIN: usize = 64;
+/// Fixed parts that no class uses are kept for pods that are all different; with 100,000 nodes each
+/// takes a megabyte.
+const UNUSED_MAX: usize = 16;
 /// Signatures that were seen once are forgotten beyond this; a few hundred bytes each.
 const SEEN_MAX: usize = 4096;
 
@@ -153,6 +171,8 @@ impl Indexed {
         pod: &Arc<PodInfo>,
     ) -> Option<Box<Diagnosis>> {
         let (_, changes) = self.local_plan(profile, snapshot, pod)?;
+        // The first of a DaemonSet's pods have no class: nodes that are named are scanned.
+        self.locate(profile, snapshot, pod)?.known?;
         let at = self.class_at(profile, snapshot, pod)?;
         let local = Local::new(profile, pod, snapshot)?;
         let class = &mut self.classes[at];
@@ -170,7 +190,17 @@ impl Indexed {
         pod: &Arc<PodInfo>,
         random: &mut dyn Rng,
     ) -> Option<usize> {
-        let at = self.class_at(profile, snapshot, pod)?;
+        let place = self.locate(profile, snapshot, pod)?;
+        if place.known.is_none() && self.is_first(pod) {
+            if pod.signature.asks.named_nodes {
+                return None;
+            }
+            if let Some(row) = self.search(place, pod, snapshot, random) {
+                self.counts.searched += 1;
+                return Some(row);
+            }
+        }
+        let at = self.class_in(place, pod, snapshot)?;
         let class = &self.classes[at];
         let plan = &self.plans[class.plan];
         let wide = wide(plan, class, pod, snapshot)?;
@@ -244,21 +274,39 @@ impl Indexed {
         snapshot: &Snapshot,
         pod: &Arc<PodInfo>,
     ) -> Option<usize> {
-        let changes = snapshot.changes()?;
-        self.follow(changes);
-        let plan_at = self.plan(profile);
-        if !self.plans[plan_at].covers(pod, snapshot) {
+        let place = self.locate(profile, snapshot, pod)?;
+        self.class_in(place, pod, snapshot)
+    }
+
+    /// Where the pod's class is or would be; `None` if the index does not hold the answer.
+    fn locate(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+    ) -> Option<Place> {
+        self.follow(snapshot.changes()?);
+        let plan = self.plan(profile);
+        if !self.plans[plan].covers(pod, snapshot) {
             return None;
         }
         let yields_from = snapshot.yields_from(pod.priority);
-        let at = match self.known_classes(plan_at, yields_from).get(&pod.signature).copied() {
-            Some(at) => at,
-            None if self.is_first_of_few(pod) => return None,
-            None => self.new_class(plan_at, yields_from, pod, snapshot.nodes().len()),
-        };
+        let known = self.known_classes(plan, yields_from).get(&pod.signature).copied();
+        Some(Place { plan, yields_from, known })
+    }
+
+    fn class_in(
+        &mut self,
+        Place { plan, yields_from, known }: Place,
+        pod: &Arc<PodInfo>,
+        snapshot: &Snapshot,
+    ) -> Option<usize> {
+        let changes = snapshot.changes()?;
+        let rows = snapshot.nodes().len();
+        let at = known.unwrap_or_else(|| self.new_class(plan, yields_from, pod, rows));
         let class = &mut self.classes[at];
         class.is_recent = true;
-        let plan = &self.plans[plan_at];
+        let plan = &self.plans[plan];
         let fixed = &mut self.fixed[class.fixed];
         fixed.catch_up(plan, snapshot, changes).ok()?;
         let columns = &mut self.columns;
@@ -266,16 +314,43 @@ impl Indexed {
         Some(at)
     }
 
-    /// Whether few nodes come into question for the pod, and it is the first of its class: a DaemonSet
-    /// names another node in each of its pods, and looking at one node is less than making a class.
-    fn is_first_of_few(&mut self, pod: &PodInfo) -> bool {
-        if !pod.signature.asks.named_nodes {
-            return false;
-        }
+    /// Whether the pod is the first of its signature. A class is made for the second: a DaemonSet names
+    /// another node in each of its pods, and pods that are all different have no use for classes.
+    fn is_first(&mut self, pod: &PodInfo) -> bool {
         if self.seen.len() == SEEN_MAX {
             self.seen.clear();
         }
         self.seen.insert(Arc::clone(&pod.signature))
+    }
+
+    /// A node without a class, from the columns; `None` if that is not possible, or no node will do.
+    fn search(
+        &mut self,
+        place: Place,
+        pod: &Arc<PodInfo>,
+        snapshot: &Snapshot,
+        random: &mut dyn Rng,
+    ) -> Option<usize> {
+        let changes = snapshot.changes()?;
+        let plan = &self.plans[place.plan];
+        let is_alone = place.yields_from.is_none() && snapshot.nomination_of(&pod.uid).is_none();
+        if !is_alone || !plan.wide(pod, snapshot).is_empty() {
+            return None;
+        }
+        let demand = Demand::new(plan.arithmetic?, pod)?;
+        let fixed = self.fixed_of(place.plan, pod);
+        let fixed = &mut self.fixed[fixed];
+        fixed.catch_up(&self.plans[place.plan], snapshot, changes).ok()?;
+        if fixed.raws.iter().any(Raws::matters) {
+            return None;
+        }
+        self.columns.catch_up(snapshot, changes);
+        if !self.columns.is_regular() {
+            return None;
+        }
+        self.blocks.catch_up(&self.columns, changes);
+        let wanted = Wanted { demand: &demand, base: &fixed.base, base_max: fixed.highest };
+        self.blocks.find(wanted, &self.columns, random)
     }
 
     /// Starts anew if the changes are another cache's.
@@ -359,9 +434,13 @@ impl Indexed {
         if let Some(&at) = self.fixed_by_bytes.get(&key) {
             return at;
         }
-        let unused = self.fixed.iter().position(|fixed| fixed.users == 0);
-        let at = match unused.filter(|_| self.fixed.len() > self.classes.len()) {
+        let is_full = self.fixed.len() > self.classes.len() + UNUSED_MAX;
+        let from = self.fixed_hand;
+        let mut rows = (from..self.fixed.len()).chain(0..from.min(self.fixed.len()));
+        let unused = rows.find(|at| is_full && self.fixed[*at].users == 0);
+        let at = match unused {
             Some(at) => {
+                self.fixed_hand = at + 1;
                 self.fixed_by_bytes.retain(|_, other| *other != at);
                 self.fixed[at] = Fixed::new(pod);
                 at

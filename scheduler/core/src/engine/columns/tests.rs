@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::framework::Profile;
 
 /// Small, round, huge, and beyond what the columns hold.
-fn amount() -> impl Strategy<Value = i64> {
+pub(super) fn amount() -> impl Strategy<Value = i64> {
     prop_oneof![
         0..5_i64,
         0..1_000_i64,
@@ -33,7 +33,7 @@ fn pod(cpu: Option<i64>, memory: Option<i64>, storage: i64) -> Arc<PodInfo> {
     Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap())))
 }
 
-fn any_pod() -> impl Strategy<Value = Arc<PodInfo>> {
+pub(super) fn any_pod() -> impl Strategy<Value = Arc<PodInfo>> {
     let asked = || prop::option::weighted(0.8, amount());
     (asked(), asked(), prop_oneof![Just(0), amount()])
         .prop_map(|(cpu, memory, storage)| pod(cpu, memory, storage))
