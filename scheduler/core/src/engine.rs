@@ -3,8 +3,9 @@
 //! [`Indexed`] keeps for every class of equal pods what each node is worth and patches that where
 //! nodes change; it is what runs. [`Scan`] goes over all nodes for every pod: the plugins of the
 //! reference, once each, with its buffers kept from pod to pod; it decides what the index does not
-//! hold. The choice among the best nodes is uniform.
+//! hold. The choice among the best nodes is uniform, and made alike everywhere ([`Draw`]).
 
+mod choice;
 mod class;
 mod columns;
 mod fixed;
@@ -36,6 +37,7 @@ use crate::preemption::CandidateSearch;
 
 pub(crate) use local::{Local, nominated_from};
 
+pub use choice::Draw;
 pub use indexed::{IndexCounts, Indexed};
 pub use scan::Scan;
 pub use signature::{Asks, Signature};
@@ -54,19 +56,18 @@ pub struct Batch<'a> {
 
 /// Something that finds a node for a pod.
 pub trait Engine: CandidateSearch {
-    /// One of the best nodes (an index into the snapshot), each with the same chance, or why there
-    /// is none.
+    /// One of the best nodes (an index into the snapshot), as the draw has it, or why there is none.
     fn decide(
         &mut self,
         profile: &Profile,
         snapshot: &Snapshot,
         pod: &Arc<PodInfo>,
-        random: &mut dyn Rng,
+        draw: Draw,
     ) -> Result<usize, Box<Diagnosis>>;
 
     /// Decides about pods in their order as if each was assumed on its node before the next is looked
     /// at, and pushes the nodes to `out`; ends before the first pod that it does not decide about so,
-    /// which may be any. The caller must then assume these pods on these nodes, in this order.
+    /// which may be any. A number is drawn for each pod that is decided about. The caller must then assume these pods on these nodes, in this order.
     fn decide_batch(&mut self, batch: Batch<'_>, random: &mut dyn Rng, out: &mut Vec<usize>) {
         let _ = (batch, random, out);
     }

@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 
 use crate::cache::{Cache, Object, Snapshot};
 use crate::diagnosis::Diagnosis;
-use crate::engine::Engine;
+use crate::engine::{Draw, Engine};
 use crate::framework::{
     Action, ClusterEvent, Code, Help, Nomination, Occurrence, PluginName, PluginSet,
     PostFilterContext, Preemption, Profile, Profiles, Rejection, Resource, Step, Subject,
@@ -224,7 +224,7 @@ impl Scheduler {
             return Some(attempt);
         }
         let snapshot = self.cache.snapshot();
-        let outcome = match self.engine.decide(profile, snapshot, &pod.info, random) {
+        let outcome = match self.engine.decide(profile, snapshot, &pod.info, Draw::new(random)) {
             Ok(node) => self.assume(profile, &pod, node, now),
             Err(diagnosis) => self.refuse(profile, &pod, diagnosis, now, random.next_u64()),
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Draw;
 use super::columns::{Columns, Demand, Row, sum};
 use super::fixed::Fixed;
 use super::local::with_nominated;
@@ -103,9 +104,10 @@ impl Class {
         self.tree.best()
     }
 
-    /// The row of the best node numbered `nth`.
-    pub(super) fn pick(&self, nth: u32) -> usize {
-        self.tree.pick(nth)
+    /// One of the best rows; `None` if no node will do.
+    #[inline]
+    pub(super) fn choose(&self, draw: Draw) -> Option<usize> {
+        self.tree.choose(draw)
     }
 
     /// The totals by row but for what is alike for all of them; [`NONE`] where a node will not do.

@@ -10,7 +10,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use rand::{Rng, RngExt as _};
+use rand::Rng;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::class::{Class, Sources};
@@ -22,7 +22,7 @@ use super::partition::{Partition, Sources as Parts, Terms};
 use super::partitions::Partitions;
 use super::plan::Plan;
 use super::signature::Signature;
-use super::{Batch, Engine, Scan};
+use super::{Batch, Draw, Engine, Scan};
 use crate::cache::{CacheId, ChangeLog, Snapshot};
 use crate::counters::{Appraisal, Counters, Inquiry};
 use crate::diagnosis::{Diagnosis, Refusals};
@@ -105,9 +105,9 @@ impl Engine for Indexed {
         profile: &Profile,
         snapshot: &Snapshot,
         pod: &Arc<PodInfo>,
-        random: &mut dyn Rng,
+        draw: Draw,
     ) -> Result<usize, Box<Diagnosis>> {
-        if let Some(node) = self.find(profile, snapshot, pod, random) {
+        if let Some(node) = self.find(profile, snapshot, pod, draw) {
             self.counts.indexed += 1;
             return Ok(node);
         }
@@ -116,7 +116,7 @@ impl Engine for Indexed {
             return Err(diagnosis);
         }
         self.counts.scanned += 1;
-        self.scan.decide(profile, snapshot, pod, random)
+        self.scan.decide(profile, snapshot, pod, draw)
     }
 
     fn decide_batch(&mut self, batch: Batch<'_>, random: &mut dyn Rng, out: &mut Vec<usize>) {
@@ -188,14 +188,14 @@ impl Indexed {
         profile: &Profile,
         snapshot: &Snapshot,
         pod: &Arc<PodInfo>,
-        random: &mut dyn Rng,
+        draw: Draw,
     ) -> Option<usize> {
         let place = self.locate(profile, snapshot, pod)?;
         if place.known.is_none() && self.is_first(pod) {
             if pod.signature.asks.named_nodes {
                 return None;
             }
-            if let Some(row) = self.search(place, pod, snapshot, random) {
+            if let Some(row) = self.search(place, pod, snapshot, draw) {
                 self.counts.searched += 1;
                 return Some(row);
             }
@@ -216,22 +216,20 @@ impl Indexed {
             wide => Some(counters.inquiry(&plan.asked(class.plan, wide)?, pod, snapshot)?),
         };
         let Some(inquiry) = inquiry.filter(|inquiry| !inquiry.is_empty()) else {
-            let best = class.best()?;
-            let nth = if best.count == 1 { 0 } else { random.random_range(0..best.count) };
-            return Some(class.pick(nth));
+            return class.choose(draw);
         };
         if let Some(partition) =
             partition(&mut self.partitions, class, plan, &inquiry, snapshot, counters)
         {
             let appraisal = &mut self.appraisal;
             let mut terms = Terms { plan, weights: plan.weights(), counters, appraisal };
-            let row = partition.decide(&mut terms, random)?;
+            let row = partition.decide(&mut terms, draw)?;
             self.counts.grouped += 1;
             return Some(row);
         }
         let answers = Answers::new(counters, &wide, plan.scores(), pod, snapshot)?;
         let query = Query { answers: &answers, class, plan, pod, snapshot };
-        let row = self.overlay.decide(query, counters, random)?;
+        let row = self.overlay.decide(query, counters, draw)?;
         self.counts.overlaid += 1;
         Some(row)
     }
@@ -329,7 +327,7 @@ impl Indexed {
         place: Place,
         pod: &Arc<PodInfo>,
         snapshot: &Snapshot,
-        random: &mut dyn Rng,
+        draw: Draw,
     ) -> Option<usize> {
         let changes = snapshot.changes()?;
         let plan = &self.plans[place.plan];
@@ -350,7 +348,7 @@ impl Indexed {
         }
         self.blocks.catch_up(&self.columns, changes);
         let wanted = Wanted { demand: &demand, base: &fixed.base, base_max: fixed.highest };
-        self.blocks.find(wanted, &self.columns, random)
+        self.blocks.find(wanted, &self.columns, draw)
     }
 
     /// Starts anew if the changes are another cache's.
@@ -476,7 +474,7 @@ fn partition<'a>(
     inquiry: &Arc<Inquiry>,
     snapshot: &Snapshot,
     counters: &Counters,
-) -> Option<&'a Partition> {
+) -> Option<&'a mut Partition> {
     if counters.is_ambiguous(inquiry) {
         return None;
     }

@@ -2,12 +2,12 @@
 //! the counters, laid over the totals of the pod's class.
 //!
 //! This is for pods whose like was not seen before, and where nodes are too unlike each other for
-//! groups of them ([`super::partition`]) to be worth their while. If the plugins only filter, rows with the highest total are drawn until one passes:
-//! among those that pass, each is as likely as any other. If they score, or if too few of the best pass, every node is
-//! looked at, which costs some array accesses a node instead of all plugins' work.
+//! groups of them ([`super::partition`]) to be worth their while. If the plugins only filter, one of
+//! the rows that the draw says to try is taken if it has the highest total and passes. If they score,
+//! or if none of those does, every node is looked at, which costs some array accesses a node instead
+//! of all plugins' work.
 
-use rand::{Rng, RngExt as _};
-
+use super::Draw;
 use super::class::Class;
 use super::plan::Plan;
 use super::tournament::NONE;
@@ -41,9 +41,6 @@ pub(super) struct Query<'a> {
     pub(super) pod: &'a PodInfo,
     pub(super) snapshot: &'a Snapshot,
 }
-
-/// Draws before every node is looked at.
-const DRAWS_MAX: u32 = 24;
 
 impl<'a> Answers<'a> {
     /// `None` if the counters do not have the answers.
@@ -88,20 +85,20 @@ impl Overlay {
         &mut self,
         query: Query<'_>,
         counters: &mut Counters,
-        random: &mut dyn Rng,
+        draw: Draw,
     ) -> Option<usize> {
         let Query { answers, class, snapshot, .. } = query;
+        let rows = snapshot.nodes().len();
         if answers.scores.is_empty() && !class.is_relative() {
-            let best = class.best()?;
-            for _ in 0..DRAWS_MAX.min(best.count) {
-                let row = class.pick(random.random_range(0..best.count));
-                if answers.passes(row, snapshot) {
-                    return Some(row);
-                }
+            let highest = class.best()?.total;
+            let is_best =
+                |row: usize| class.rows()[row] == highest && answers.passes(row, snapshot);
+            if let Some(row) = draw.first(rows, is_best) {
+                return Some(row);
             }
         }
         let best = self.best(query, counters)?;
-        Some(best[random.random_range(0..best.len())])
+        Some(draw.choose(rows, best))
     }
 
     /// The best nodes, by a look at all of them; `None` as above.

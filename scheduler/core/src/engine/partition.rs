@@ -9,9 +9,9 @@
 
 use std::sync::Arc;
 
-use rand::{Rng, RngExt as _};
 use rustc_hash::FxHashMap;
 
+use super::Draw;
 use super::class::Class;
 use super::plan::Plan;
 use super::tournament::NONE;
@@ -31,6 +31,8 @@ pub(super) struct Partition {
     places: Vec<Place>,
     /// Lists that are not used at the moment.
     spare: Vec<Vec<u32>>,
+    /// A buffer.
+    best: Vec<u32>,
     /// Up to where [`ChangeLog::rows`] is taken over.
     cursor: u64,
     fixed_version: u64,
@@ -95,6 +97,7 @@ impl Default for Partition {
             free: Vec::new(),
             places: Vec::new(),
             spare: Vec::new(),
+            best: Vec::new(),
             cursor: u64::MAX,
             fixed_version: 0,
             scales: Vec::new(),
@@ -128,22 +131,29 @@ impl Partition {
         self.facets.is_some()
     }
 
-    /// A node for the pod, each of the best with the same chance; `None` if no node will do.
-    pub(super) fn decide(&self, terms: &mut Terms<'_>, random: &mut dyn Rng) -> Option<usize> {
+    /// A node for the pod, one of the best; `None` if no node will do.
+    pub(super) fn decide(&mut self, terms: &mut Terms<'_>, draw: Draw) -> Option<usize> {
         self.find_best(terms);
-        let lists = || terms.appraisal.groups.iter().map(|group| self.groups[*group].best_rows());
+        let groups = &terms.appraisal.groups;
+        let lists = || groups.iter().map(|group| self.groups[*group].best_rows());
         let count: usize = lists().map(<[u32]>::len).sum();
-        if count == 0 {
-            return None;
+        if count <= 1 {
+            return lists().flatten().next().map(|row| *row as usize);
         }
-        let mut nth = if count == 1 { 0 } else { random.random_range(0..count) };
-        for list in lists() {
-            match list.get(nth) {
-                Some(row) => return Some(*row as usize),
-                None => nth -= list.len(),
-            }
-        }
-        None
+        let is_best = |row: usize| {
+            let Place { group, total, .. } = self.places[row];
+            groups.contains(&group) && total == self.groups[group].highest()
+        };
+        let tried = draw.first(self.places.len(), is_best);
+        Some(tried.unwrap_or_else(|| self.nth_best(groups, draw.nth(count))))
+    }
+
+    /// Of the best rows of these groups the one with so many before it.
+    fn nth_best(&mut self, groups: &[usize], nth: usize) -> usize {
+        self.best.clear();
+        self.best.extend(groups.iter().flat_map(|group| self.groups[*group].best_rows()));
+        let (_, row, _) = self.best.select_nth_unstable(nth);
+        *row as usize
     }
 
     /// The best rows; none if no node will do.

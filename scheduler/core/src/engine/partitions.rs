@@ -42,7 +42,7 @@ const SEEN_MAX: usize = 4096;
 impl Partitions {
     /// The partition, up to date. `None` if it is asked for for the first time, as making one is more
     /// work than looking at all rows once, or if it is no use.
-    pub(super) fn find(&mut self, sources: Sources<'_>) -> Option<&Partition> {
+    pub(super) fn find(&mut self, sources: Sources<'_>) -> Option<&mut Partition> {
         let key = (sources.class.serial, Arc::clone(sources.inquiry));
         let at = match self.by_key.get(&key) {
             Some(at) => *at,
@@ -50,7 +50,7 @@ impl Partitions {
         };
         let kept = &mut self.all[at];
         kept.is_recent = true;
-        kept.partition.catch_up(sources).then_some(&kept.partition)
+        kept.partition.catch_up(sources).then_some(&mut kept.partition)
     }
 
     fn make(&mut self, key: Key, rows: usize) -> Option<usize> {

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rand::{Rng, RngExt as _};
-
-use super::Engine;
+use super::{Draw, Engine};
 use crate::cache::{NodeInfo, Snapshot};
 use crate::counters::Counters;
 use crate::diagnosis::{Diagnosis, Refused, failed_filter};
@@ -32,13 +30,10 @@ impl Engine for Scan {
         profile: &Profile,
         snapshot: &Snapshot,
         pod: &Arc<PodInfo>,
-        random: &mut dyn Rng,
+        draw: Draw,
     ) -> Result<usize, Box<Diagnosis>> {
         let best = self.best(profile, snapshot, pod)?;
-        Ok(match best {
-            [one] => *one,
-            many => many[random.random_range(0..many.len())],
-        })
+        Ok(draw.choose(snapshot.nodes().len(), best))
     }
 }
 

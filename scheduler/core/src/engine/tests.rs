@@ -161,7 +161,8 @@ proptest! {
                             continue;
                         }
                     }
-                    let node = scan.decide(&profile, cache.snapshot(), &info, &mut random).unwrap();
+                    let draw = Draw::new(&mut random);
+                    let node = scan.decide(&profile, cache.snapshot(), &info, draw).unwrap();
                     let name = cache.snapshot().nodes()[node].name().to_string();
                     cache.assume(&info, &name).unwrap();
                     cache.end_nomination(&info.uid);
@@ -237,7 +238,9 @@ fn the_choice_among_equals_is_uniform() {
     for mut engine in engines {
         let mut chosen = [0_u32; 4];
         for _ in 0..4000 {
-            chosen[engine.decide(&profile, cache.snapshot(), &info, &mut random).unwrap()] += 1;
+            chosen[engine
+                .decide(&profile, cache.snapshot(), &info, Draw::new(&mut random))
+                .unwrap()] += 1;
         }
         // 1000 expected, standard deviation 27: five of them either way.
         assert!(chosen.iter().all(|count| (863..=1137).contains(count)), "{chosen:?}");

@@ -5,6 +5,8 @@
 //! `FAN_OUT` at most and stops where nothing changes; picking one of the best with the same chance
 //! for each costs as much. With 5,000 rows there are 4 levels.
 
+use super::Draw;
+
 /// The total of a node that will not do.
 pub(super) const NONE: i32 = i32::MIN;
 
@@ -71,8 +73,20 @@ impl Tournament {
         (best.count > 0).then_some(best)
     }
 
+    /// One of the best rows; `None` if no node will do.
+    #[inline]
+    pub(super) fn choose(&self, draw: Draw) -> Option<usize> {
+        let Best { total, count } = self.best()?;
+        if count == 1 {
+            return Some(self.pick(0));
+        }
+        let tried = draw.first(self.leaves.len(), |row| self.leaves[row] == total);
+        // The count came from as many rows, so what is below it fits.
+        Some(tried.unwrap_or_else(|| self.pick(draw.nth(count as usize) as u32)))
+    }
+
     /// The row of the best numbered `nth`, which is below [`Best::count`].
-    pub(super) fn pick(&self, mut nth: u32) -> usize {
+    fn pick(&self, mut nth: u32) -> usize {
         let Some(Best { total, .. }) = self.best() else { return 0 };
         let mut at = 0;
         for level in self.levels.iter().rev().skip(1) {

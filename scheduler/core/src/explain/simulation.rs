@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::{Cluster, Explanation, Pending, explain, name_of};
 use crate::cache::Snapshot;
-use crate::engine::{Engine as _, Scan};
+use crate::engine::{Draw, Engine as _, Scan};
 use crate::framework::{Help, PostFilterContext, Profile, Profiles};
 use crate::pod::{PodInfo, PodUid};
 use crate::preemption::DryRun;
@@ -81,7 +81,7 @@ impl Simulation {
         if !gate.is_empty() {
             return Explanation { message: gate, ..explanation };
         }
-        match Scan::default().decide(profile, snapshot, pod, &mut self.random) {
+        match Scan::default().decide(profile, snapshot, pod, Draw::new(&mut self.random)) {
             Ok(node) => {
                 let node = Some(snapshot.nodes()[node].name().to_string());
                 Explanation { node, ..explanation }

@@ -22,7 +22,7 @@ use rand::Rng;
 use super::{Attempt, Binding, Outcome, Scheduler};
 use crate::cache::{Snapshot, WhatIf};
 use crate::diagnosis::Diagnosis;
-use crate::engine::Engine;
+use crate::engine::{Draw, Engine};
 use crate::framework::{PluginName, PluginSet, Profile, Profiles, Step};
 use crate::plugins::Gang;
 use crate::queue::QueuedPod;
@@ -193,25 +193,26 @@ fn place(
             placements.push(Err(Box::default()));
             continue;
         };
-        let placement = engine.decide(profile, &cluster, info, random).and_then(|node| {
-            cluster.add(node, Arc::clone(info));
-            let mut steps = Vec::new();
-            for plugin in &profile.reserve {
-                match plugin.reserve(info, &cluster, &cluster.nodes()[node]) {
-                    Ok(more) => {
-                        more.iter().for_each(|step| step.assume(cluster.objects_mut()));
-                        steps.extend(more);
-                    }
-                    Err(rejection) => {
-                        steps.iter().for_each(|step: &Step| step.forget(cluster.objects_mut()));
-                        cluster.remove(node, &info.uid);
-                        let plugins = [plugin.name()].into_iter().collect();
-                        return Err(Box::new(Diagnosis::of_reservation(plugins, rejection)));
+        let placement =
+            engine.decide(profile, &cluster, info, Draw::new(random)).and_then(|node| {
+                cluster.add(node, Arc::clone(info));
+                let mut steps = Vec::new();
+                for plugin in &profile.reserve {
+                    match plugin.reserve(info, &cluster, &cluster.nodes()[node]) {
+                        Ok(more) => {
+                            more.iter().for_each(|step| step.assume(cluster.objects_mut()));
+                            steps.extend(more);
+                        }
+                        Err(rejection) => {
+                            steps.iter().for_each(|step: &Step| step.forget(cluster.objects_mut()));
+                            cluster.remove(node, &info.uid);
+                            let plugins = [plugin.name()].into_iter().collect();
+                            return Err(Box::new(Diagnosis::of_reservation(plugins, rejection)));
+                        }
                     }
                 }
-            }
-            Ok((node, steps))
-        });
+                Ok((node, steps))
+            });
         placements.push(placement);
     }
     placements

@@ -4,22 +4,18 @@
 //! these follows a bound that no score of the block's rows is above, as a score falls (or rises)
 //! with each amount, and rounding keeps the order. So the highest score is found by going over the
 //! bounds, and over the rows of those blocks alone whose bound is above the highest score found so
-//! far. Which of the rows that have it is taken is drawn: rows are drawn until one has it.
+//! far. If none of the rows that are tried first has it ([`Draw`]), those that do are gathered.
 
 #[cfg(test)]
 mod tests;
 
-use rand::{Rng, RngExt as _};
-
 use super::{Columns, Demand, Row, integer, least, rounded, sum, truncated};
 use crate::cache::ChangeLog;
+use crate::engine::Draw;
 use crate::engine::tournament::NONE;
 
 /// Rows of a block.
 const ROWS: usize = 16;
-
-/// Draws before the rows with the highest score are looked for one by one.
-const DRAWS_MAX: u32 = 64;
 
 /// All blocks.
 #[derive(Debug, Default)]
@@ -68,22 +64,19 @@ impl Blocks {
         self.cursor = changes.rows.end();
     }
 
-    /// One of the best rows, each with the same chance; `None` if no row will do.
+    /// One of the best rows; `None` if no row will do.
     pub(in crate::engine) fn find(
         &mut self,
         wanted: Wanted<'_>,
         columns: &Columns,
-        random: &mut dyn Rng,
+        draw: Draw,
     ) -> Option<usize> {
         let highest = self.highest(wanted, columns).filter(|highest| *highest != NONE)?;
-        for _ in 0..DRAWS_MAX {
-            let row = random.random_range(0..self.rows);
-            if wanted.total(columns, row) == highest {
-                return Some(row);
-            }
-        }
-        let best = self.best(wanted, columns, highest);
-        Some(best[random.random_range(0..best.len())])
+        let tried = draw.first(self.rows, |row| wanted.total(columns, row) == highest);
+        tried.or_else(|| {
+            let best = self.best(wanted, columns, highest);
+            best.get(draw.nth(best.len())).copied()
+        })
     }
 
     /// The highest total; [`NONE`] if no row will do.

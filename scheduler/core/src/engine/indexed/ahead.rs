@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rand::{Rng, RngExt as _};
+use rand::Rng;
 
 use super::super::class::{Class, Sources};
 use super::super::columns::{Columns, Demand};
@@ -21,7 +21,7 @@ use super::super::plan::Plan;
 use super::super::workers::{Claims, RowsTaken};
 use super::Indexed;
 use crate::cache::Snapshot;
-use crate::engine::Batch;
+use crate::engine::{Batch, Draw};
 use crate::pod::PodInfo;
 
 /// Buffers, kept from batch to batch.
@@ -302,9 +302,9 @@ impl Shared<'_> {
         let missed = self.taken.between(from, at);
         let sources = (self.plan, &self.fixed[class.fixed]);
         class.follow(sources, columns, missed, self.start + at as u64).ok()?;
-        let best = class.best()?;
-        let nth = if best.count == 1 { 0 } else { random.random_range(0..best.count) };
-        Some(class.pick(nth))
+        // What is not decided about here draws nothing here.
+        class.best()?;
+        class.choose(Draw::new(random))
     }
 
     /// The filled class that this turn needs: from a helper, or filled here. While a helper is at it,

@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use super::*;
 use crate::cache::Cache;
 use crate::pod::Templates;
-use crate::reference::{self, NodeVerdict};
+use crate::reference::{self, Evaluation, NodeVerdict};
 use crate::testing;
 
 /// A step in the life of a cluster (numbers are taken modulo what is there) in which pods come from few templates, so that classes are used
@@ -98,23 +98,28 @@ thread_local! {
 /// The totals of the feasible nodes by name, as the reference has them.
 fn expected(profile: &Profile, cache: &Cache, pod: &PodInfo) -> BTreeMap<String, i64> {
     let snapshot = cache.snapshot();
-    let verdicts = reference::evaluate(profile, snapshot, pod).nodes;
+    by_name(snapshot, &reference::evaluate(profile, snapshot, pod).nodes)
+}
+
+fn by_name(snapshot: &Snapshot, verdicts: &[NodeVerdict]) -> BTreeMap<String, i64> {
     let nodes = snapshot.nodes().iter().zip(verdicts);
     let totals = nodes.filter_map(|(node, verdict)| match verdict {
-        NodeVerdict::Feasible { total, .. } => Some((node.name().to_string(), total)),
+        NodeVerdict::Feasible { total, .. } => Some((node.name().to_string(), *total)),
         NodeVerdict::Rejected { .. } => None,
     });
     totals.collect()
+}
+
+/// The node that the reference and the draw make it.
+fn chosen(snapshot: &Snapshot, expected: &Evaluation, draw: Draw) -> usize {
+    assert!(!expected.best.is_empty());
+    draw.choose(snapshot.nodes().len(), &expected.best)
 }
 
 fn actual(class: &Class, snapshot: &Snapshot) -> BTreeMap<String, i64> {
     let totals = class.totals();
     let nodes = snapshot.nodes().iter().zip(totals);
     nodes.filter_map(|(node, total)| Some((node.name().to_string(), total?))).collect()
-}
-
-fn names(snapshot: &Snapshot, rows: &[usize]) -> Vec<String> {
-    rows.iter().map(|&row| snapshot.nodes()[row].name().to_string()).collect()
 }
 
 /// The class of a pod of which no plugin of wider view has anything to say.
@@ -168,10 +173,11 @@ fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) ->
                 let pod = nominated.swap_remove(at);
                 let snapshot = cache.snapshot();
                 let expected = reference::evaluate(&profile, snapshot, &pod);
-                match engine.decide(&profile, snapshot, &pod, &mut random) {
+                let draw = Draw::new(&mut random);
+                match engine.decide(&profile, snapshot, &pod, draw) {
                     Ok(node) => {
                         let printed = testing::printed("nominated", snapshot, &pod);
-                        assert!(expected.best.contains(&node), "{printed}");
+                        assert_eq!(node, chosen(snapshot, &expected, draw), "{printed}");
                         let name = snapshot.nodes()[node].name().clone();
                         cache.assume(&pod, &name).unwrap();
                         cache.end_nomination(&pod.uid);
@@ -186,41 +192,38 @@ fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) ->
             }
             Step::Schedule(at) => {
                 let pod = named(&templates[at % templates.len()], format!("p{number}"));
-                let expected = expected(&profile, &cache, &pod);
                 let snapshot = cache.snapshot();
-                let highest = expected.values().max();
+                let expected = reference::evaluate(&profile, snapshot, &pod);
                 let printed = || testing::printed("index", snapshot, &pod);
                 // The first of a signature is decided in another way than the others.
-                if let Some(row) = engine.find(&profile, snapshot, &pod, &mut random) {
-                    assert_eq!(expected.get(&names(snapshot, &[row])[0]), highest);
+                let draw = Draw::new(&mut random);
+                if let Some(row) = engine.find(&profile, snapshot, &pod, draw) {
+                    assert_eq!(row, chosen(snapshot, &expected, draw), "{}", printed());
                 }
                 if let Some(class) = plain(&mut engine, &profile, snapshot, &pod) {
+                    let expected = by_name(snapshot, &expected.nodes);
                     assert_eq!(actual(class, snapshot), expected, "{}", printed());
                 }
                 for best in engine.best(&profile, snapshot, &pod).into_iter().flatten() {
-                    let mut best = names(snapshot, &best);
-                    best.sort_unstable();
-                    let expected = expected.iter().filter(|(_, total)| Some(*total) == highest);
-                    let expected: Vec<_> = expected.map(|(name, _)| name.clone()).collect();
-                    assert_eq!(best, expected, "{}", printed());
+                    assert_eq!(best, expected.best, "{}", printed());
                 }
-                // What is drawn is one of the best, however often.
+                // What is drawn is what the draw says, however often.
                 for _ in 0..8 {
-                    if let Some(row) = engine.find(&profile, snapshot, &pod, &mut random) {
-                        assert_eq!(expected.get(&names(snapshot, &[row])[0]), highest);
+                    let draw = Draw::new(&mut random);
+                    if let Some(row) = engine.find(&profile, snapshot, &pod, draw) {
+                        assert_eq!(row, chosen(snapshot, &expected, draw), "{}", printed());
                     }
                 }
-                match engine.decide(&profile, snapshot, &pod, &mut random) {
+                let draw = Draw::new(&mut random);
+                match engine.decide(&profile, snapshot, &pod, draw) {
                     Ok(node) => {
-                        let name = snapshot.nodes()[node].name().clone();
-                        assert_eq!(expected.get(&*name), highest, "{}", printed());
-                        cache.assume(&pod, &name).unwrap();
+                        assert_eq!(node, chosen(snapshot, &expected, draw), "{}", printed());
+                        cache.assume_at(&pod, node).unwrap();
                         pods.push(pod);
                     }
                     Err(diagnosis) => {
-                        assert_eq!(highest, None, "{}", printed());
-                        let said = reference::evaluate(&profile, snapshot, &pod).diagnosis;
-                        assert_eq!(*diagnosis, said, "{}", printed());
+                        assert!(expected.best.is_empty(), "{}", printed());
+                        assert_eq!(*diagnosis, expected.diagnosis, "{}", printed());
                     }
                 }
             }
@@ -306,7 +309,12 @@ fn the_choice_among_equals_of_several_groups_is_uniform() {
     let (mut engine, mut random) = (Indexed::default(), SmallRng::seed_from_u64(7));
     let mut chosen = [0_u32; 14];
     for _ in 0..14_000 {
-        let row = engine.decide(&profile, cache.snapshot(), &named(&pod, "p".into()), &mut random);
+        let row = engine.decide(
+            &profile,
+            cache.snapshot(),
+            &named(&pod, "p".into()),
+            Draw::new(&mut random),
+        );
         chosen[row.unwrap()] += 1;
     }
     assert!(engine.counts().grouped > 13_990);
