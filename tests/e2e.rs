@@ -7,5 +7,6 @@ mod extenders;
 mod kubectl;
 mod manifests;
 mod parts;
+mod proxy;
 mod schedulers;
 mod simulate;

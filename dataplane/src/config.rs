@@ -53,7 +53,9 @@ pub struct Config {
     pub serving: Serving,
 }
 
-/// How much the maps hold. What does not fit is reported and left out; the rest keeps working.
+/// How much the maps hold. With [`Config::pins`] the maps of addresses, backends and source ranges grow
+/// as they fill, up to [`Limits::CEILING`]. What does not fit is reported and left out; the rest keeps
+/// working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Addresses (one a Service's address, port and protocol). Memory is taken as they are used.
@@ -104,17 +106,32 @@ impl Config {
     }
 }
 
+impl Limits {
+    /// How far the maps that grow do so: 20 MiB a processor for the counters of as many Service ports as
+    /// there are addresses, 256 MiB of slots. Kubernetes' own limits are 10,000 Services of a cluster and
+    /// 250 endpoints of a Service.
+    pub const CEILING: Self = Self {
+        frontends_max: 1 << 19,
+        slots_max: 1 << 23,
+        source_ranges_max: 1 << 20,
+        ..Self::DEFAULT
+    };
+
+    /// Room for 65,536 Service ports with four backends each, and 65,536 connections from outside, in
+    /// about 45 MiB.
+    const DEFAULT: Self = Self {
+        frontends_max: 65_536,
+        slots_max: 262_144,
+        tcp_peers_max: 65_536,
+        affinity_max: 65_536,
+        connections_max: 65_536,
+        source_ranges_max: 65_536,
+        flows_max: 16_384,
+    };
+}
+
 impl Default for Limits {
-    /// Room for 65,536 Service ports with four backends each, and 65,536 connections from outside, in about 45 MiB.
     fn default() -> Self {
-        Self {
-            frontends_max: 65_536,
-            slots_max: 262_144,
-            tcp_peers_max: 65_536,
-            affinity_max: 65_536,
-            connections_max: 65_536,
-            source_ranges_max: 65_536,
-            flows_max: 16_384,
-        }
+        Self::DEFAULT
     }
 }

@@ -10,6 +10,7 @@ mod error;
 #[expect(unsafe_code, reason = "maps the filter into memory")]
 mod filter;
 mod flows;
+mod grow;
 mod inventory;
 mod links;
 mod load;

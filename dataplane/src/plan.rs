@@ -23,6 +23,7 @@ mod numbers;
 mod op;
 mod planner;
 mod policy;
+mod room;
 mod service;
 mod slots;
 mod table;

@@ -90,7 +90,7 @@ pub(super) fn objects(cluster: Cluster) -> Vec<(Service, EndpointSlice)> {
 }
 
 /// Room for the Services, and for as many again of their endpoints while they change.
-pub(super) fn limits(cluster: Cluster) -> Limits {
+fn limits(cluster: Cluster) -> Limits {
     let default = Limits::default();
     let frontends = cluster.services + cluster.probes().len() + packet::services().len();
     let slots = cluster.services * cluster.endpoints.next_power_of_two();

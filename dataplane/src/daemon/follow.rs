@@ -28,7 +28,7 @@ use crate::plan::ServiceName;
 pub(super) struct Follower<T> {
     node: String,
     inbox: Inbox,
-    /// Away only while an update runs on its own thread.
+    /// Away only while an update runs, a longer one on a thread of its own.
     engine: Option<Engine<T>>,
     metrics: Metrics,
     status: Status,
@@ -151,11 +151,16 @@ impl<T: Tables> Follower<T> {
         };
         let new_ports = self.served.change(&changes.services);
         let start = Instant::now();
-        let update = spawn_blocking(move || {
+        let (engine, result) = if engine.is_short(&changes) {
             let result = engine.sync(changes);
             (engine, result)
-        });
-        let (engine, result) = update.await.map_err(panicked)?;
+        } else {
+            let update = spawn_blocking(move || {
+                let result = engine.sync(changes);
+                (engine, result)
+            });
+            update.await.map_err(panicked)?
+        };
         self.engine = Some(engine);
         self.schedule.done(Instant::now());
         match result {
@@ -191,6 +196,7 @@ impl<T: Tables> Follower<T> {
         let taken = self.node_ports.taken(new_ports.keys().copied().collect()).await;
         for port in taken {
             if let Some(service) = new_ports.get(&port) {
+                self.metrics.node_port_taken();
                 self.reporter.node_port_taken(service, port);
             }
         }

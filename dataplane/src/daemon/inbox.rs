@@ -32,7 +32,7 @@ pub(super) struct Inbox {
 /// One kind's list.
 #[derive(Default)]
 struct Listing {
-    /// The names in the list that is being read.
+    /// The names in the list that is being read; none once it is.
     seen: FxHashSet<ServiceName>,
     /// Whether one was read to its end.
     complete: bool,
@@ -93,7 +93,7 @@ impl Inbox {
         let Some(event) = self.heard(event) else { return };
         let news = match self.services.read(event) {
             News::Listed => {
-                self.catalog.retain_services(&self.services.seen);
+                self.catalog.retain_services(&std::mem::take(&mut self.services.seen));
                 false
             }
             News::Nothing => false,
@@ -116,7 +116,7 @@ impl Inbox {
         let mut trigger = None;
         let news = match self.slices.read(event) {
             News::Listed => {
-                self.catalog.retain_slices(&self.slices.seen);
+                self.catalog.retain_slices(&std::mem::take(&mut self.slices.seen));
                 false
             }
             News::Nothing => false,

@@ -49,6 +49,7 @@ struct Families {
     endpoint_changes_pending: Family<Labels, Gauge>,
     service_ports: Family<Labels, Gauge>,
     rejected: Family<Labels, Gauge>,
+    node_ports_taken: Family<Labels, Counter>,
     network_programming: Family<Labels, Histogram>,
     healthz: Family<ProbeLabels, Counter>,
     livez: Family<ProbeLabels, Counter>,
@@ -103,6 +104,11 @@ impl Metrics {
         family.get_or_create(&ProbeLabels { code, node: self.node.node.clone() }).inc();
     }
 
+    /// A process listens at a node port that is served from now on.
+    pub(super) fn node_port_taken(&self) {
+        self.families.node_ports_taken.get_or_create(&self.node).inc();
+    }
+
     /// Endpoints that changed so long ago, somewhere, are in the kernel.
     pub(super) fn programmed(&self, took: Duration) {
         let family = &self.families.network_programming;
@@ -149,6 +155,7 @@ fn register(registry: &mut registry::Registry) -> Families {
         endpoint_changes_pending: Family::default(),
         service_ports: Family::default(),
         rejected: Family::default(),
+        node_ports_taken: Family::default(),
         network_programming: Family::new_with_constructor(|| Histogram::new(programming_buckets())),
         healthz: Family::default(),
         livez: Family::default(),
@@ -199,6 +206,11 @@ fn register(registry: &mut registry::Registry) -> Families {
         "pintle_dataplane_rejected",
         "Service addresses and ports that could not be published at the last update",
         families.rejected.clone(),
+    );
+    registry.register(
+        "pintle_dataplane_node_ports_taken",
+        "Node ports at which a process of the node listened when they began to be served",
+        families.node_ports_taken.clone(),
     );
     registry.register(
         "kubeproxy_network_programming_duration_seconds",

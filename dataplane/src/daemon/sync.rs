@@ -1,11 +1,12 @@
 //! One update: from the changed Services to the kernel.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::kernel_release::{self, Feature};
 use super::node::NodeNews;
-use crate::kernel::{ApplyError, Dataplane, Link, NodeNamespace};
-use crate::plan::{DesiredService, LocalDetector, MapOp, Planner, Rejected, ServiceName};
+use crate::Limits;
+use crate::kernel::{ApplyError, Dataplane, Link, LoadError, NodeNamespace};
+use crate::plan::{DesiredService, LocalDetector, MapOp, Plan, Planner, Rejected, ServiceName};
 
 /// What carries operations out: the kernel, or a test's memory.
 pub(super) trait Tables: Send + 'static {
@@ -13,6 +14,8 @@ pub(super) trait Tables: Send + 'static {
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError>;
     /// See [`Dataplane::set_links`]. What cannot be served is logged.
     fn set_links(&mut self, _links: &[Link]) {}
+    /// See [`Dataplane::grow`].
+    fn grow(&mut self, limits: Limits) -> Result<(), LoadError>;
     /// See [`Dataplane::became_whole`]. Called after every update.
     fn became_whole(&mut self) {}
 }
@@ -48,6 +51,10 @@ impl Tables for NodeTables {
         }
     }
 
+    fn grow(&mut self, limits: Limits) -> Result<(), LoadError> {
+        self.dataplane.grow(limits)
+    }
+
     fn became_whole(&mut self) {
         self.dataplane.became_whole();
     }
@@ -61,6 +68,10 @@ pub(super) struct Engine<T> {
     /// Planned and not yet carried out, because the kernel refused: no more than one plan's, and what
     /// waited for room, since changes are not planned until it is carried out.
     unapplied: Vec<MapOp>,
+    /// Since when there is no room for all, if it is so.
+    lacks_room_since: Option<Instant>,
+    /// Until when the maps stay as they are, after they could not be made larger.
+    grows_from: Option<Instant>,
 }
 
 /// What an update is to bring.
@@ -87,7 +98,14 @@ pub(super) struct Synced {
 impl<T: Tables> Engine<T> {
     /// `planner` knows what is in the tables.
     pub(super) fn new(tables: T, planner: Planner) -> Self {
-        Self { tables, planner, started: Instant::now(), unapplied: Vec::new() }
+        Self {
+            tables,
+            planner,
+            started: Instant::now(),
+            unapplied: Vec::new(),
+            lacks_room_since: None,
+            grows_from: None,
+        }
     }
 
     /// Whether an earlier update is not whole yet: then the next one is to bring no changes.
@@ -100,10 +118,17 @@ impl<T: Tables> Engine<T> {
     pub(super) fn sync(&mut self, changes: Changes) -> Result<Synced, ApplyError> {
         // A clock of 2^64 ms does not run out.
         let now_ms = self.started.elapsed().as_millis() as u64;
-        let plan = self.planner.plan(now_ms, changes.services);
-        self.unapplied.extend(plan.ops);
+        let Plan { ops, rejected: mut news } = self.planner.plan(now_ms, changes.services);
+        self.take_on(ops);
+        if self.make_room()? {
+            let more = self.planner.plan(now_ms, []);
+            self.take_on(more.ops);
+            news.extend(more.rejected);
+            news.retain(|rejected| self.planner.rejects(rejected));
+        }
         if let Some(NodeNews { addresses, links }) = changes.node {
-            self.unapplied.extend(self.planner.plan_node_addresses(addresses).ops);
+            let ops = self.planner.plan_node_addresses(addresses).ops;
+            self.take_on(ops);
             self.tables.set_links(&links);
         }
         self.apply()?;
@@ -111,15 +136,69 @@ impl<T: Tables> Engine<T> {
         Ok(Synced {
             service_ports: self.planner.published().len(),
             rejected: self.planner.rejected().count(),
-            news: plan.rejected,
+            news,
             waiting: self.planner.is_waiting(),
         })
+    }
+
+    /// Whether an update is over so soon that to wake another thread for it would take longer.
+    pub(super) fn is_short(&self, changes: &Changes) -> bool {
+        changes.node.is_none() && !self.is_behind() && self.planner.is_short(&changes.services)
+    }
+
+    /// Where claims wait for room that there will not be by itself, have larger maps. Returns whether
+    /// there are. If that fails all is as it was.
+    fn make_room(&mut self) -> Result<bool, ApplyError> {
+        if !self.planner.lacks_room() {
+            self.lacks_room_since = None;
+            return Ok(false);
+        }
+        let now = Instant::now();
+        let since = *self.lacks_room_since.get_or_insert(now);
+        if self.grows_from.is_some_and(|from| now < from) {
+            return Ok(false);
+        }
+        let insist = now.duration_since(since) > ROOM_PATIENCE;
+        let Some(limits) = self.planner.wider(insist) else { return Ok(false) };
+        // What is planned is for the maps as they are.
+        self.apply()?;
+        match self.tables.grow(limits) {
+            Ok(()) => {
+                tracing::info!(?limits, "the maps were too small, and are larger from now on");
+                self.planner.grow(limits);
+                self.lacks_room_since = None;
+                Ok(true)
+            }
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, source, ?limits, "the maps stay as they are for a while");
+                self.grows_from = Some(Instant::now() + GROW_AGAIN);
+                Ok(false)
+            }
+        }
+    }
+
+    fn take_on(&mut self, ops: Vec<MapOp>) {
+        if self.unapplied.is_empty() {
+            self.unapplied = ops;
+        } else {
+            self.unapplied.extend(ops);
+        }
     }
 
     fn apply(&mut self) -> Result<(), ApplyError> {
         let result = self.tables.apply(&self.unapplied);
         let applied = result.as_ref().map_or_else(|error| error.applied, |()| self.unapplied.len());
         self.unapplied.drain(..applied);
+        if self.unapplied.is_empty() {
+            self.unapplied = Vec::new();
+        }
         result
     }
 }
+
+/// How long slots may be free in pieces that are too small, or rest, before there are to be more.
+const ROOM_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after a failure the maps are tried to be made larger again.
+const GROW_AGAIN: Duration = Duration::from_secs(60);

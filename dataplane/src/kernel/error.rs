@@ -89,6 +89,27 @@ pub enum LoadError {
         #[source]
         source: PinError,
     },
+    /// Maps that are not pinned cannot be passed on to larger ones.
+    #[error("maps that are not pinned keep their sizes")]
+    NotPinned,
+    /// A larger map could not be put into its place.
+    #[error("put a larger map at {}", path.display())]
+    Stage {
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// An attachment does not run another program.
+    #[error("let the attachment {link} run another program")]
+    UpdateLink {
+        /// Which.
+        link: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// The directory of the pins could not be made.
     #[error(transparent)]
     Pins(PinsError),

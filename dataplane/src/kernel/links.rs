@@ -10,6 +10,7 @@ use aya::maps::MapError;
 use pintle_ebpf_common::{Address, Device, SourceRange, device, setting};
 
 use super::error::LoadError;
+use super::grow::update_link;
 use super::load::Dataplane;
 use super::namespace::{Link, NamespaceError, NodeNamespace};
 use super::programs::ForPackets;
@@ -22,7 +23,7 @@ pub(super) struct Attachments {
     pub(super) programs: ForPackets,
     express: Express,
     /// Where the attachments are pinned.
-    pins: Option<PathBuf>,
+    pub(super) pins: Option<PathBuf>,
     /// By the link's number; the attachments that are not pinned go with these descriptors.
     attached: BTreeMap<u32, Vec<OwnedFd>>,
     known: BTreeMap<u32, Device>,
@@ -93,6 +94,28 @@ impl Attachments {
         attachments.extend(express);
         self.attached.insert(link.index, attachments);
         Ok(turns_back)
+    }
+
+    /// Let all attachments run these programs.
+    pub(super) fn update_links(&self, programs: &ForPackets) -> Result<(), LoadError> {
+        let ForPackets { ingress, egress, express } = programs;
+        for (index, attached) in &self.attached {
+            // In the order in which they were attached.
+            for (attachment, program) in attached.iter().zip([ingress, egress, express]) {
+                update_link(attachment, program).map_err(|source| LoadError::UpdateLink {
+                    link: format!("of the node's link {index}"),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Go on with what `old` was attached to, which runs these programs by now.
+    pub(super) fn inherit(&mut self, old: &mut Self) {
+        self.express = old.express;
+        self.attached = std::mem::take(&mut old.attached);
+        self.known = std::mem::take(&mut old.known);
     }
 
     /// A link is gone, and with it what was attached to it; its pins are left over.

@@ -75,9 +75,9 @@ pub struct Dataplane {
     pub(super) cpus: usize,
     limits: Limits,
     /// Until the tables are whole for the first time.
-    taken_over: Option<Pins>,
-    /// Holds the programs and, without pins, their attachments.
-    _ebpf: Ebpf,
+    pub(super) taken_over: Option<Pins>,
+    /// The programs and, without pins, their attachments.
+    pub(super) ebpf: Ebpf,
 }
 
 /// What the programs have counted since they were loaded.
@@ -126,7 +126,7 @@ impl Dataplane {
         preflight::check(cgroup)?;
         let target = Target::open(cgroup)?;
         let directory = pins.make().map_err(LoadError::Pins)?;
-        let mut ebpf = open(limits, Some(&directory))?;
+        let mut ebpf = open(limits, Some(&|map: &str| directory.join(map)))?;
         let costs = programs::load(&mut ebpf)?;
         target.attach_pinned(&mut ebpf, &directory)?;
         let limits = pinned_limits(&ebpf, limits)?;
@@ -221,7 +221,7 @@ impl Dataplane {
         self.frontends.keys().try_fold(0, |count, key| key.map(|_| count + 1))
     }
 
-    fn of(
+    pub(super) fn of(
         mut ebpf: Ebpf,
         costs: Vec<ProgramCost>,
         limits: Limits,
@@ -261,18 +261,24 @@ impl Dataplane {
             cpus: nr_cpus().map_or(1, |cpus| cpus),
             limits,
             taken_over: None,
-            _ebpf: ebpf,
+            ebpf,
         })
     }
 }
 
-fn open(limits: Limits, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
+/// Make the maps, or open those that are pinned already where `pin` says.
+pub(super) fn open(
+    limits: Limits,
+    pin: Option<&dyn Fn(&str) -> PathBuf>,
+) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
     for (map, entries) in sizes(limits) {
         loader.map_max_entries(map, entries);
     }
-    for map in MAPS.into_iter().filter(|_| pins.is_some()) {
-        loader.map_pin_path(map, pins.unwrap_or(Path::new("")).join(map));
+    if let Some(pin) = pin {
+        for map in MAPS {
+            loader.map_pin_path(map, pin(map));
+        }
     }
     loader.load(OBJECT).map_err(|error| LoadError::Maps(Box::new(error)))
 }
@@ -310,7 +316,7 @@ fn pinned_limits(ebpf: &Ebpf, wanted: Limits) -> Result<Limits, LoadError> {
         ..wanted
     };
     if limits != wanted {
-        tracing::warn!(?limits, ?wanted, "the maps keep the sizes they were pinned with");
+        tracing::info!(?limits, ?wanted, "the maps keep the sizes they were pinned with");
     }
     Ok(limits)
 }

@@ -11,6 +11,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError};
 
 use super::error::LoadError;
+use super::grow::update_link;
 use super::syscall;
 
 /// What one program costs.
@@ -75,6 +76,22 @@ fn load_one(ebpf: &mut Ebpf, name: &'static str) -> Result<ProgramCost, LoadErro
     })
 }
 
+/// Let the attachments that are pinned in `pins` run these programs.
+pub(super) fn update_links(ebpf: &mut Ebpf, pins: &Path) -> Result<(), LoadError> {
+    for name in PROGRAMS {
+        let failed = |source| LoadError::UpdateLink { link: link_name(name), source };
+        let program = program(ebpf, name)?.fd();
+        let program = program.map_err(|error| failed(io::Error::other(error)))?;
+        let link = syscall::open_pinned(&pins.join(link_name(name))).map_err(failed)?;
+        update_link(link, program).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn link_name(program: &str) -> String {
+    format!("link_{program}")
+}
+
 /// The cgroup that the programs run for.
 pub(super) struct Target {
     path: PathBuf,
@@ -102,7 +119,7 @@ impl Target {
     /// new program from now on.
     pub(super) fn attach_pinned(&self, ebpf: &mut Ebpf, pins: &Path) -> Result<(), LoadError> {
         for name in PROGRAMS {
-            let path = pins.join(format!("link_{name}"));
+            let path = pins.join(link_name(name));
             let program = program(ebpf, name)?;
             if self.take_over(program, &path).is_ok() {
                 continue;

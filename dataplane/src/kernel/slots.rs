@@ -56,6 +56,18 @@ impl MappedSlots {
         self.write_slots(base, backends.iter().map(|backend| Slot::new(*backend, table)));
     }
 
+    /// Hold what `other`, a shorter array, holds. No program reads this one yet.
+    ///
+    /// # Panics
+    ///
+    /// If the other one is longer.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        assert!(other.len <= self.len, "arrays grow");
+        // SAFETY: both mappings have at least so many slots, and are two. The other one is written
+        // through `&mut` alone, so it does not change meanwhile.
+        unsafe { self.start.copy_from_nonoverlapping(other.start, other.len) };
+    }
+
     /// Write the places of a ring of `table` from the slot `base` on.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 //! Mirrors kube-proxy's ServiceChangeTracker and EndpointSliceCache: it keeps the little that the
 //! dataplane needs of each object, and merges a Service's slices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -34,7 +34,45 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Entry {
     spec: Option<ServiceSpec>,
-    slices: BTreeMap<Arc<str>, SliceSpec>,
+    slices: Slices,
+}
+
+/// A Service's slices in the order of their names. Most have one, so they take no more room than they
+/// need.
+#[derive(Debug, Default)]
+struct Slices(Vec<(Arc<str>, SliceSpec)>);
+
+impl Slices {
+    /// Returns whether that is news.
+    fn set(&mut self, name: &Arc<str>, spec: SliceSpec) -> bool {
+        match self.place(name) {
+            Ok(place) if self.0[place].1 == spec => return false,
+            Ok(place) => self.0[place].1 = spec,
+            Err(place) => {
+                self.0.reserve_exact(1);
+                self.0.insert(place, (Arc::clone(name), spec));
+            }
+        }
+        true
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Ok(place) = self.place(name) {
+            self.0.remove(place);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &SliceSpec> {
+        self.0.iter().map(|(_, spec)| spec)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
 }
 
 impl Catalog {
@@ -68,12 +106,17 @@ impl Catalog {
             self.settle(&owner, true);
             news = true;
         }
-        if let Some(spec) = spec {
+        if let Some(mut spec) = spec {
+            // One copy of each name, however many objects bear it.
+            if let Some((known, _)) = self.services.get_key_value(&spec.service) {
+                spec.service = known.clone();
+            }
             let service = spec.service.clone();
             let entry = self.services.entry(service.clone()).or_default();
-            if entry.slices.get(&name.name) != Some(&spec) {
-                entry.slices.insert(Arc::clone(&name.name), spec);
-                self.slices.insert(name.clone(), service.clone());
+            if entry.slices.set(&name.name, spec) {
+                let namespace = Arc::clone(&service.namespace);
+                let name = ServiceName { namespace, name: Arc::clone(&name.name) };
+                self.slices.insert(name, service.clone());
                 self.settle(&service, true);
                 news = true;
             }
@@ -151,7 +194,7 @@ impl Catalog {
             let spec = spec.as_ref().filter(|spec| spec.health_check_node_port != 0)?;
             let mut local: Vec<_> = ports(spec)
                 .flat_map(|(port, family)| {
-                    let endpoints = Endpoints::of(port, family, slices.values());
+                    let endpoints = Endpoints::of(port, family, slices.iter());
                     endpoints.local_ready().map(|endpoint| endpoint.address).collect::<Vec<_>>()
                 })
                 .collect();
@@ -182,16 +225,16 @@ fn desired(
     spec: &ServiceSpec,
     port: &ServicePort,
     family: Family,
-    slices: &BTreeMap<Arc<str>, SliceSpec>,
+    slices: &Slices,
     node: &NodeSpec,
 ) -> DesiredPort {
-    let endpoints = Endpoints::of(port, family, slices.values());
+    let endpoints = Endpoints::of(port, family, slices.iter());
     let addresses = Addresses::of(spec, port, family);
     let uses_local = spec.internal_local || spec.external_local && addresses.is_exposed();
     let uses_cluster = !spec.internal_local || addresses.is_exposed();
-    let none: Arc<[Endpoint]> = [].into();
+    let none = Arc::<[Endpoint]>::default();
     let cluster = if uses_cluster { endpoints.cluster(node.zone.as_deref()) } else { none };
-    let mut local = if uses_local { endpoints.local() } else { [].into() };
+    let mut local = if uses_local { endpoints.local() } else { Arc::default() };
     if local == cluster {
         local = Arc::clone(&cluster);
     }
@@ -199,7 +242,7 @@ fn desired(
         id: PortId { name: Arc::clone(&port.name), protocol: port.protocol, family },
         cluster,
         local,
-        serving: if port.protocol == Protocol::Udp { endpoints.serving() } else { [].into() },
+        serving: if port.protocol == Protocol::Udp { endpoints.serving() } else { Arc::default() },
         affinity_seconds: spec.affinity_seconds,
         ring: spec.ring,
         source_ranges: source_ranges(spec, &addresses, node.primary(family)),
@@ -295,7 +338,7 @@ fn source_ranges(
     addresses: &Addresses,
     primary: Option<IpAddr>,
 ) -> Arc<[SourceCidr]> {
-    let Some(first) = addresses.load_balancer_ips.first() else { return [].into() };
+    let Some(first) = addresses.load_balancer_ips.first() else { return Arc::default() };
     let family = Family::of(*first);
     let of_family = spec.source_ranges.iter().filter(|net| Family::of(net.addr()) == family);
     let mut ranges: Vec<SourceCidr> = of_family.clone().map(|net| SourceCidr::from(*net)).collect();

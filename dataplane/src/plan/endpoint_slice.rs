@@ -17,9 +17,9 @@ pub struct SliceSpec {
     /// The family of the addresses.
     pub family: Family,
     /// The ports that each endpoint serves.
-    pub ports: Vec<SlicePort>,
+    pub ports: Box<[SlicePort]>,
     /// The endpoints that take connections, be it as a last resort.
-    pub endpoints: Vec<SliceEndpoint>,
+    pub endpoints: Box<[SliceEndpoint]>,
 }
 
 /// One port of a slice.
@@ -44,8 +44,9 @@ pub struct SliceEndpoint {
     pub local: bool,
     /// The nodes that it is meant for.
     pub node_hint: NodeHint,
-    /// The zones that it is meant for; `None` if it says nothing.
-    pub zone_hints: Option<Arc<[Arc<str>]>>,
+    /// The zones that it is meant for; `None` if it says nothing. (A thin pointer: there are many
+    /// endpoints, and few say anything.)
+    pub zone_hints: Option<Arc<Vec<Arc<str>>>>,
 }
 
 /// When an endpoint takes connections, the better one greater.
@@ -85,12 +86,13 @@ impl SliceSpec {
         let service = labels.get(LABEL_SERVICE_NAME).filter(|name| !name.is_empty())?;
         let namespace = slice.metadata.namespace.as_deref()?;
         let endpoints = slice.endpoints.iter();
+        let mut zones = ZoneLists::default();
         Some(Self {
             service: ServiceName::new(namespace, service),
             family,
             ports: slice.ports.iter().flatten().filter_map(SlicePort::from_object).collect(),
             endpoints: endpoints
-                .filter_map(|endpoint| SliceEndpoint::from_object(endpoint, family, node_name))
+                .filter_map(|one| SliceEndpoint::from_object(one, family, node_name, &mut zones))
                 .collect(),
         })
     }
@@ -100,7 +102,7 @@ impl SlicePort {
     /// `None` for a port without a number, which kube-proxy ignores too.
     fn from_object(port: &discovery::EndpointPort) -> Option<Self> {
         Some(Self {
-            name: port.name.as_deref().unwrap_or_default().into(),
+            name: port.name.as_deref().map(Arc::from).unwrap_or_default(),
             protocol: Protocol::parse(port.protocol.as_deref())?,
             port: u16::try_from(port.port?).ok().filter(|port| *port != 0)?,
         })
@@ -114,6 +116,7 @@ impl SliceEndpoint {
         endpoint: &discovery::Endpoint,
         family: Family,
         node_name: &str,
+        lists: &mut ZoneLists,
     ) -> Option<Self> {
         let node = endpoint.node_name.as_deref();
         let ip: IpAddr = endpoint.addresses.first()?.parse().ok()?;
@@ -127,8 +130,23 @@ impl SliceEndpoint {
             condition: Condition::from_object(endpoint.conditions.as_ref())?,
             local: node.is_some_and(|node| node == node_name),
             node_hint: NodeHint::from_object(hints, node_name),
-            zone_hints: (!zones.is_empty())
-                .then(|| zones.iter().map(|zone| zone.name.as_str().into()).collect()),
+            zone_hints: (!zones.is_empty()).then(|| lists.share(zones)),
+        })
+    }
+}
+
+/// The lists of zones that a slice's endpoints name: few, each shared by many.
+#[derive(Default)]
+struct ZoneLists(Vec<Arc<Vec<Arc<str>>>>);
+
+impl ZoneLists {
+    fn share(&mut self, zones: &[discovery::ForZone]) -> Arc<Vec<Arc<str>>> {
+        let names = || zones.iter().map(|zone| zone.name.as_str());
+        let known = self.0.iter().find(|known| known.iter().map(|name| &**name).eq(names()));
+        known.cloned().unwrap_or_else(|| {
+            let list: Arc<Vec<_>> = Arc::new(names().map(Arc::from).collect());
+            self.0.push(Arc::clone(&list));
+            list
         })
     }
 }

@@ -83,6 +83,11 @@ impl RangeSets {
         }
     }
 
+    /// The map has room for more from now on.
+    pub(super) fn grow(&mut self, ranges_max: u32) {
+        self.ranges_max = ranges_max;
+    }
+
     /// A set was found in the kernel.
     pub(super) fn restore(&mut self, ranges: u32, cidrs: Arc<[SourceCidr]>) {
         self.used += cidrs.len();

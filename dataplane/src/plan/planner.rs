@@ -10,7 +10,7 @@ use super::desired::{DesiredPort, DesiredService};
 use super::inventory::Inventory;
 use super::numbers::{RangeSets, ServiceNumbers};
 use super::op::{MapOp, Plan, PortName, Rejected, Rejection};
-use super::service::ServiceName;
+use super::service::{Protocol, ServiceName};
 use super::table::Tables;
 use crate::Limits;
 
@@ -20,30 +20,30 @@ use crate::Limits;
 /// A planner belongs to one set of maps: every plan of it must be carried out, whole and in order.
 #[derive(Debug)]
 pub struct Planner {
-    limits: Limits,
+    pub(super) limits: Limits,
     /// What each Service claims.
     services: FxHashMap<ServiceName, Vec<FrontendKey>>,
     /// Who claims each address; the first has it.
-    claims: FxHashMap<FrontendKey, Vec<Claim>>,
+    pub(super) claims: FxHashMap<FrontendKey, Vec<Claim>>,
     published: FxHashMap<FrontendKey, Published>,
     /// The ports that have published addresses.
     ports: FxHashMap<Arc<PortName>, Port>,
     /// The addresses that could not be published as they should, for want of room.
     waiting: BTreeSet<FrontendKey>,
-    rejected: BTreeMap<(FrontendKey, ServiceName), Rejection>,
-    tables: Tables,
-    ranges: RangeSets,
+    pub(super) rejected: BTreeMap<(FrontendKey, ServiceName), Rejection>,
+    pub(super) tables: Tables,
+    pub(super) ranges: RangeSets,
     numbers: ServiceNumbers,
     node_addresses: BTreeMap<Address, u32>,
 }
 
 #[derive(Clone, Debug)]
-struct Claim {
+pub(super) struct Claim {
     created_ms: i64,
     service: ServiceName,
-    port: Arc<DesiredPort>,
+    pub(super) port: Arc<DesiredPort>,
     /// Of the port's frontends.
-    index: usize,
+    pub(super) index: usize,
 }
 
 #[derive(Debug)]
@@ -186,11 +186,41 @@ impl Planner {
         })
     }
 
+    /// Whether a claim could not be met, or not as it should, for want of room.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether this rejection still holds.
+    #[must_use]
+    pub fn rejects(&self, rejected: &Rejected) -> bool {
+        let id = (rejected.frontend, rejected.service.clone());
+        self.rejected.get(&id) == Some(&rejected.reason)
+    }
+
     /// Whether another plan is worth making after a while, though nothing changed: a claim waits for
     /// room, or something that is no longer used waits to be taken away.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty() || self.ranges.is_waiting()
+    }
+
+    /// Whether a plan of these changes and what it asks for take well below a millisecond: a few
+    /// addresses and backends, no ring, nothing that waits, and no datagram flows to look for.
+    #[must_use]
+    pub fn is_short(&self, changes: &[(ServiceName, DesiredService)]) -> bool {
+        let is_datagram = |key: &FrontendKey| key.protocol == protocol::UDP;
+        let ends_flows = |name| self.services.get(name).into_iter().flatten().any(is_datagram);
+        let weight = |port: &Arc<DesiredPort>| {
+            let backends = port.cluster.len() + port.local.len();
+            port.frontends.len() + backends + port.source_ranges.len()
+        };
+        let ports = || changes.iter().flat_map(|(_, service)| &service.ports);
+        self.waiting.is_empty()
+            && !changes.iter().any(|(name, _)| ends_flows(name))
+            && ports().all(|port| port.ring == 0 && port.id.protocol != Protocol::Udp)
+            && changes.len() + ports().map(weight).sum::<usize>() <= SHORT_MAX
     }
 
     /// The addresses that are published, with their Service's port and its number.
@@ -245,7 +275,7 @@ impl Planner {
         if let Some(published) = self.published.remove(&key) {
             draft.removals.push(MapOp::RemoveFrontend { key });
             if key.protocol == protocol::UDP {
-                draft.ends.push(MapOp::EndFlows { key, serving: [].into() });
+                draft.ends.push(MapOp::EndFlows { key, serving: Arc::default() });
             }
             self.leave(&published);
         }
@@ -376,7 +406,7 @@ impl Planner {
         self.ranges.use_set(record.ranges);
         // Nobody had flows to an address that is new.
         let old = self.published.get_mut(&key);
-        let serving = old.map_or(Some([].into()), |old| old.serving.take());
+        let serving = old.map_or(Some(Arc::default()), |old| old.serving.take());
         if let Some(old) = self.published.insert(key, Published { port: name, record, serving }) {
             self.leave(&old);
         }
@@ -424,6 +454,9 @@ impl Draft {
         Plan { ops, rejected }
     }
 }
+
+/// So many Services, addresses and backends are a plan of some 0.3 ms at most.
+const SHORT_MAX: usize = 1000;
 
 /// How long retired slots and ranges rest: far longer than a program runs that is not put to sleep.
 const GRACE_MS: u64 = 1000;

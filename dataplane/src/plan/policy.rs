@@ -123,7 +123,7 @@ impl<'a> Endpoints<'a> {
 impl Known<'_> {
     fn is_for_zone(&self, zone: Option<&str>) -> bool {
         // A node without the label has the zone "", which no hint names.
-        let zones = self.hints.zone_hints.as_deref().unwrap_or_default();
-        zone.is_some_and(|zone| zones.iter().any(|hint| **hint == *zone))
+        let mut zones = self.hints.zone_hints.iter().flat_map(|zones| zones.iter());
+        zone.is_some_and(|zone| zones.any(|hint| **hint == *zone))
     }
 }

@@ -163,7 +163,7 @@ impl ServiceSpec {
             affinity_seconds: affinity_seconds(spec),
             ring: maglev.and_then(|text| maglev::parse(text)).unwrap_or(0),
             health_check_node_port: if health_checked { health_check_node_port } else { 0 },
-            ports: spec.ports.iter().flatten().filter_map(ServicePort::from_object).collect(),
+            ports: exact(spec.ports.iter().flatten().filter_map(ServicePort::from_object)),
         })
     }
 }
@@ -171,7 +171,7 @@ impl ServiceSpec {
 impl ServicePort {
     fn from_object(port: &core::ServicePort) -> Option<Self> {
         Some(Self {
-            name: port.name.as_deref().unwrap_or_default().into(),
+            name: port.name.as_deref().map(Arc::from).unwrap_or_default(),
             protocol: Protocol::parse(port.protocol.as_deref())?,
             port: u16::try_from(port.port).ok().filter(|port| *port != 0)?,
             node_port: port_number(port.node_port),
@@ -183,13 +183,20 @@ impl ServicePort {
 /// kube-proxy takes the first of each family.
 fn cluster_ips(spec: &core::ServiceSpec) -> Vec<IpAddr> {
     let listed = spec.cluster_ips.as_deref().unwrap_or_default();
-    let mut first = Vec::<IpAddr>::new();
+    let mut first = Vec::with_capacity(1);
     for address in addresses(listed.iter().chain(&spec.cluster_ip)) {
         if first.iter().all(|other| Family::of(*other) != Family::of(address)) {
             first.push(address);
         }
     }
     first
+}
+
+/// Without room for more: there are many Services.
+fn exact<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut items: Vec<T> = items.collect();
+    items.shrink_to_fit();
+    items
 }
 
 fn addresses<'a>(texts: impl Iterator<Item = &'a String>) -> Vec<IpAddr> {

@@ -30,14 +30,19 @@ impl SlotAllocator {
     pub(super) fn new(slots_max: u32) -> Self {
         let free = std::array::from_fn(|_| BTreeSet::new());
         let mut allocator = Self { free, retired: VecDeque::new(), reclaimable: 0 };
-        let mut base = 0;
-        for order in (0..ORDERS as u32).rev() {
-            if slots_max & (1 << order) != 0 {
-                allocator.free[order as usize].insert(base);
-                base += 1 << order;
-            }
-        }
+        allocator.grow(0, slots_max);
         allocator
+    }
+
+    /// The slots from `old_max` up to `slots_max` are there too, and free.
+    pub(super) fn grow(&mut self, old_max: u32, slots_max: u32) {
+        let mut base = old_max;
+        while base < slots_max {
+            // The largest run that may begin here and ends within the slots.
+            let order = base.trailing_zeros().min((slots_max - base).ilog2());
+            self.free_run(Run { base, order });
+            base += 1 << order;
+        }
     }
 
     /// A plan begins: free what was retired `grace_ms` ago or earlier.
@@ -136,6 +141,22 @@ mod tests {
         assert_eq!(slots.allocate(2), Some(Run { base: 4, order: 1 }));
         assert_eq!(slots.allocate(1), Some(Run { base: 6, order: 0 }));
         assert_eq!(slots.allocate(1), None);
+    }
+
+    #[test]
+    fn slots_that_are_added_are_used_with_those_that_are_there() {
+        let mut slots = SlotAllocator::new(3);
+        assert_eq!(slots.allocate(1), Some(Run { base: 2, order: 0 }));
+        slots.grow(3, 12);
+        assert_eq!(slots.allocate(4), Some(Run { base: 4, order: 2 }));
+        assert_eq!(slots.allocate(3), Some(Run { base: 8, order: 2 }));
+        assert_eq!(slots.allocate(2), Some(Run { base: 0, order: 1 }));
+        assert_eq!(slots.allocate(1), Some(Run { base: 3, order: 0 }));
+        assert_eq!(slots.allocate(1), None);
+        // Two halves of which one is old are whole again.
+        let mut slots = SlotAllocator::new(4);
+        slots.grow(4, 8);
+        assert_eq!(slots.allocate(8), Some(Run { base: 0, order: 3 }));
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl Tables {
         }
     }
 
+    /// There are more slots from now on.
+    pub(super) fn grow(&mut self, slots_max: u32) {
+        self.slots.grow(self.slots_max, slots_max);
+        self.slots_max = slots_max;
+    }
+
     /// A plan begins.
     pub(super) fn begin(&mut self, now_ms: u64, grace_ms: u64) {
         self.slots.begin(now_ms, grace_ms);
@@ -103,6 +109,9 @@ impl Tables {
         };
         let fits = |id: &u64| self.tables.get(id).is_some_and(has_all);
         if let Some(id) = known.into_iter().flatten().find(fits) {
+            if let Some(table) = self.tables.get_mut(&id) {
+                table.adopt(needed);
+            }
             return Ok(id);
         }
         let mut wanted = vec![&port.cluster, &port.local];
@@ -203,6 +212,15 @@ impl Table {
         };
         self.sets.iter().find(is_it)
     }
+
+    /// Hold the sets that are equal to these as these, so that there is one copy of each.
+    fn adopt(&mut self, sets: [&Arc<[Endpoint]>; 2]) {
+        for placed in &mut self.sets {
+            if let Some(same) = sets.into_iter().find(|set| ***set == *placed.backends) {
+                placed.backends = Arc::clone(same);
+            }
+        }
+    }
 }
 
 impl Placed {
@@ -225,7 +243,7 @@ impl Placed {
 }
 
 /// How many slots so many places take.
-fn ring_slots(places: u32) -> usize {
+pub(super) fn ring_slots(places: u32) -> usize {
     places.div_ceil(Slot::PLACES) as usize
 }
 

@@ -12,6 +12,7 @@ mod express;
 mod fixture;
 mod flow_end;
 mod forward;
+mod grow;
 mod ipv6;
 mod node_port;
 mod packet;

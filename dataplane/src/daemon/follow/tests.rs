@@ -12,8 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::Limits;
-use crate::kernel::ApplyError;
-use crate::kernel::NodeNamespace;
+use crate::kernel::{ApplyError, LoadError, NodeNamespace};
 use crate::plan::tests::memory::{Answer, Client, MemoryTables};
 use crate::plan::tests::object::{ready, service, slice};
 use crate::plan::{MapOp, Planner, Protocol, frontend_key};
@@ -27,6 +26,8 @@ struct KernelState {
     /// Refuse the operation after this many.
     refuse_after: Option<usize>,
     updates: usize,
+    /// Whether there is memory for larger tables.
+    grows: bool,
 }
 
 impl Tables for Kernel {
@@ -41,6 +42,15 @@ impl Tables for Kernel {
             }
             state.tables.apply(op);
         }
+        Ok(())
+    }
+
+    fn grow(&mut self, limits: Limits) -> Result<(), LoadError> {
+        let mut state = self.0.lock();
+        if !state.grows {
+            return Err(LoadError::NotPinned);
+        }
+        state.tables.grow(limits);
         Ok(())
     }
 }
@@ -62,7 +72,7 @@ impl World {
 
     fn start_with(min_sync_period: Duration, limits: Limits) -> Self {
         let tables = MemoryTables::new(limits);
-        let state = KernelState { tables, refuse_after: None, updates: 0 };
+        let state = KernelState { tables, refuse_after: None, updates: 0, grows: false };
         let kernel = Kernel(Arc::new(Mutex::new(state)));
         let (health, registry) = (Health::new(), Registry::default());
         let (status, shutdown) = (Status::default(), CancellationToken::new());
@@ -296,6 +306,29 @@ async fn more_services_than_the_maps_have_room_for_leave_the_others_alone() {
     let served =
         (2..=4).filter(|last| world.answer_at(&format!("10.96.0.{last}:80")) == Answer::Refuse);
     assert_eq!(served.count(), 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn maps_that_are_full_grow() {
+    let limits = Limits { frontends_max: 2, slots_max: 2, ..Limits::default() };
+    let world = World::start_with(Duration::ZERO, limits);
+    world.kernel.0.lock().grows = true;
+    world.list_nothing();
+    for last in 1..=50 {
+        let (name, ip) = (format!("web-{last}"), format!("10.96.0.{last}"));
+        world.service(Event::Apply(service(&name, &ip, &[("", "TCP", 80)])));
+        let endpoints = (1..=5).map(|n| ready(&format!("10.244.{last}.{n}"))).collect();
+        world.slice(Event::Apply(slice(&name, &name, &[("", "TCP", 8080)], endpoints)));
+    }
+    let ports = "pintle_dataplane_service_ports{node=\"node-0\"} 50";
+    world.until_metric(ports).await;
+    world.until_metric(&rejected(0)).await;
+    for last in 1..=50 {
+        let addrs: Vec<String> = (1..=5).map(|n| format!("10.244.{last}.{n}:8080")).collect();
+        let addrs: Vec<&str> = addrs.iter().map(String::as_str).collect();
+        assert_eq!(world.answer_at(&format!("10.96.0.{last}:80")), backends(&addrs));
+    }
     world.stop().await;
 }
 

@@ -81,6 +81,12 @@ impl MemoryTables {
         }
     }
 
+    /// The maps are larger from now on.
+    pub(crate) fn grow(&mut self, limits: Limits) {
+        self.slots.resize(limits.slots_max as usize, Slot::default());
+        self.limits = limits;
+    }
+
     /// Carry out one operation; panics where the kernel would refuse.
     pub(crate) fn apply(&mut self, op: &MapOp) {
         match op {

@@ -21,8 +21,8 @@ use super::model::{Model, NODE};
 use super::object;
 use crate::Limits;
 use crate::plan::{
-    Catalog, MapOp, NodePortAddress, NodeSpec, Plan, Planner, PortName, Protocol, ServiceName,
-    ServiceSpec, SliceSpec, frontend_key, node_port_addresses, socket_addr,
+    Catalog, MapOp, NodePortAddress, NodeSpec, Plan, Planner, PortName, Protocol, Rejected,
+    Rejection, ServiceName, ServiceSpec, SliceSpec, frontend_key, node_port_addresses, socket_addr,
 };
 
 /// What happens to a cluster.
@@ -242,6 +242,8 @@ struct World {
     tables: MemoryTables,
     interfaces: Vec<IpAddr>,
     now_ms: u64,
+    /// Whether the maps grow where there is no room.
+    grows: bool,
     /// The datagram flows when the latest plan was made.
     flows: BTreeSet<(FrontendKey, pintle_ebpf_common::Endpoint)>,
 }
@@ -256,6 +258,7 @@ impl World {
             tables: MemoryTables::new(limits),
             interfaces: Vec::new(),
             now_ms: 0,
+            grows: false,
             flows: BTreeSet::new(),
         }
     }
@@ -319,6 +322,16 @@ impl World {
         self.flows = self.tables.flows.clone();
         let mut plan = self.planner.plan(self.now_ms, self.catalog.take_changes());
         self.apply(&plan);
+        if self.grows
+            && let Some(limits) = self.planner.wider(true)
+        {
+            self.limits = limits;
+            self.planner.grow(limits);
+            self.tables.grow(limits);
+            let more = self.planner.plan(self.now_ms, []);
+            self.apply(&more);
+            plan.ops.extend(more.ops);
+        }
         let wanted = [NodePortAddress::All];
         let addresses = node_port_addresses(&wanted, self.catalog.node(), &self.interfaces);
         let of_node = self.planner.plan_node_addresses(addresses);
@@ -499,6 +512,20 @@ proptest! {
         world.happen(&Event::Slice(Box::new(slice)));
         world.sync();
         world.check_against_model();
+    }
+
+    #[test]
+    fn where_maps_grow_everything_finds_its_place(events in events()) {
+        let mut world = World { grows: true, ..World::new(SCARCE) };
+        for event in &events {
+            world.happen(event);
+        }
+        world.settle();
+        world.check_against_model();
+        world.tables.check_rings();
+        let claimed = |rejected: &Rejected| matches!(rejected.reason, Rejection::Claimed(_));
+        prop_assert!(world.planner.rejected().all(|rejected| claimed(&rejected)));
+        prop_assert!(!world.planner.lacks_room());
     }
 
     #[test]
