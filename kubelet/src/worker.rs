@@ -3,18 +3,17 @@
 
 mod prepare;
 mod probe;
+mod write;
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodStatus, Probe};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, Probe};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
+use kube::Client;
 use pintle_client::{EventRecord, EventRecorder, reference_to};
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 use crate::metrics::NodeMetrics;
 use crate::pod::{
     Action, Exit, Intent, PodObserved, Sandbox, State, Step, Stop, StopReason, Verdict,
-    grace_period_s, pod_status, step,
+    grace_period_s, step,
 };
 use crate::runtime::{
     ContainerRun, ContainerRuntime, ContainerSignal, PodRef, RuntimeError, Started,
@@ -221,7 +220,10 @@ impl<R: ContainerRuntime> Worker<R> {
                 self.terminate(&container, grace_s, reason);
             }
             Action::Kill(container) => self.kill(&container),
-            Action::Delete => self.delete().await,
+            Action::Delete => {
+                self.report().await;
+                self.delete().await;
+            }
         }
     }
 
@@ -391,91 +393,6 @@ impl<R: ContainerRuntime> Worker<R> {
         }
     }
 
-    /// Report the last status and remove the pod from the API.
-    async fn delete(&mut self) {
-        self.report().await;
-        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
-        let params = DeleteParams {
-            grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions {
-                uid: Some(self.key.uid.clone()),
-                resource_version: None,
-            }),
-            ..DeleteParams::default()
-        };
-        let deleted = async {
-            match api.delete(&self.key.name, &params).await {
-                // Conflict: another pod has the name by now, or a write came between; which, is asked.
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
-                Err(error) => return Err(error),
-            }
-            let left = api.get_metadata_opt(&self.key.name).await?.map(|pod| pod.metadata);
-            // What is left at a grace period of 0 only waits for its finalizers.
-            Ok(left.is_none_or(|pod| {
-                pod.uid.as_deref() != Some(&*self.key.uid)
-                    || pod.deletion_grace_period_seconds == Some(0)
-            }))
-        };
-        let why = match tokio::time::timeout(WRITE_MAX, deleted).await {
-            Ok(Ok(true)) => {
-                self.deleted = true;
-                return;
-            }
-            Ok(Ok(false)) => "it is still there".to_owned(),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer for {WRITE_MAX:?}"),
-        };
-        tracing::warn!(pod = %self.key.name, why, "the pod is not removed from the API");
-        self.retry_at = Some(soon());
-    }
-
-    /// Send the status if it changed. Not while stopping for a pod that will go on elsewhen.
-    async fn report(&mut self) {
-        let (gone, shutdown) = {
-            let desired = self.desired.borrow();
-            (desired.gone, desired.shutdown)
-        };
-        if gone || shutdown || self.deleted {
-            return;
-        }
-        let known = self.reported.as_ref().or(self.pod.status.as_ref());
-        let previous: &[PodCondition] =
-            known.and_then(|it| it.conditions.as_deref()).unwrap_or(&[]);
-        let now = Timestamp::now();
-        let (intent, host) = (self.intent(), self.shared.host_ip);
-        let status = pod_status(&self.pod, intent, &self.observed, host, previous, now);
-        if self.reported.as_ref() == Some(&status) {
-            return;
-        }
-        if status.phase.as_deref() == Some("Running")
-            && let Some(since) = self.starting_since.take()
-        {
-            self.shared.metrics.pod_start_duration.observe(since.elapsed().as_secs_f64());
-        }
-        let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &self.key.namespace);
-        // The uid keeps the status off a new pod of the same name.
-        let patch = json!({ "metadata": { "uid": self.key.uid }, "status": status });
-        let params = PatchParams::default();
-        let patch = Patch::Strategic(patch);
-        let written = api.patch_status(&self.key.name, &params, &patch);
-        let why = match tokio::time::timeout(WRITE_MAX, written).await {
-            Ok(Ok(_)) => {
-                self.reported = Some(status);
-                return;
-            }
-            // The watch will say that it is gone.
-            Ok(Err(kube::Error::Api(answer))) if answer.is_not_found() || answer.is_conflict() => {
-                self.reported = Some(status);
-                return;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer for {WRITE_MAX:?}"),
-        };
-        tracing::warn!(pod = %self.key.name, why, "the pod's status is not reported");
-        self.retry_at = Some(soon());
-    }
-
     fn record(&self, event: EventRecord, container: Option<&str>) {
         let mut reference = reference_to(&*self.pod);
         reference.field_path = container.map(|name| format!("spec.containers{{{name}}}"));
@@ -507,8 +424,6 @@ fn until_then(at: Timestamp) -> Duration {
 const LOST: Exit = Exit { code: 255, signal: None, out_of_memory: false };
 /// How long after a failure of the machine or the API server the same is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(2);
-/// How long the API server may take for a write before it is tried again.
-const WRITE_MAX: Duration = Duration::from_secs(10);
 /// Even a forced deletion lets a container hear SIGTERM, as upstream has it.
 const GRACE_MIN_S: u32 = 1;
 /// On shutdown of the agent containers get at most this long, so that it ends soon itself.

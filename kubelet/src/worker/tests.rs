@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::runtime::ExecOutput;
