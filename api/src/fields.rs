@@ -71,6 +71,11 @@ impl Selector {
         self.0.iter().all(|r| (value_of(object, &r.field) == r.value) == r.equal)
     }
 
+    /// The same, with the values looked up elsewhere: those that [`value_of`] gave before.
+    pub fn matches_values<'a>(&self, value: impl Fn(&str) -> &'a str) -> bool {
+        self.0.iter().all(|r| (value(&r.field) == r.value) == r.equal)
+    }
+
     /// Whether it restricts nothing.
     pub fn is_everything(&self) -> bool {
         self.0.is_empty()
@@ -98,8 +103,9 @@ impl fmt::Display for Selector {
     }
 }
 
-/// The fields beyond `metadata.name` and `metadata.namespace`.
-fn fields_of(kind: Kind) -> &'static [&'static str] {
+/// The fields that objects of a kind can be selected by, beyond `metadata.name` and
+/// `metadata.namespace`.
+pub fn fields_of(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Pod => &[
             "spec.nodeName",
@@ -144,7 +150,8 @@ fn is_supported(kind: Kind, field: &str) -> bool {
     }
 }
 
-fn value_of(object: &Value, field: &str) -> String {
+/// What selectors compare the field with.
+pub fn value_of(object: &Value, field: &str) -> String {
     let at = |path: &str| path.split('.').try_fold(object, |value, name| value.get(name));
     let text = |path: &str| match at(path) {
         Some(Value::String(text)) => text.clone(),

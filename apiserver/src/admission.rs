@@ -57,7 +57,7 @@ async fn check_namespace(
 ) -> Result<(), Status> {
     let Some(namespaces) = scheme::of(Kind::Namespace) else { return Ok(()) };
     if let Some(entry) = core.cache.get(namespaces, "", namespace) {
-        let found = Some(&entry.object);
+        let found = Some(entry.decoded());
         return namespace_lifecycle::may_create(resource, name, namespace, found);
     }
     // It may be so new that the cache has not seen it yet.

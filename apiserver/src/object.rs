@@ -3,6 +3,8 @@
 //! The stored form has no `metadata.resourceVersion`; it is the store's revision and is spliced
 //! into the bytes on the way out ([`encode`], [`with_revision`]).
 
+use std::fmt::Write as _;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
@@ -83,7 +85,9 @@ impl Serialize for AsStored<'_> {
         for key in ["apiVersion", "kind"] {
             map.serialize_entry(key, self.0.get(key).unwrap_or(&Value::Null))?;
         }
-        map.serialize_entry("metadata", &StoredMetadata(self.0.get("metadata")))?;
+        if let Some(metadata) = self.0.get("metadata") {
+            map.serialize_entry("metadata", &StoredMetadata(metadata))?;
+        }
         for (key, value) in self.0.as_object().into_iter().flatten() {
             if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
                 map.serialize_entry(key, value)?;
@@ -94,34 +98,41 @@ impl Serialize for AsStored<'_> {
 }
 
 /// `metadata` without resourceVersion.
-struct StoredMetadata<'a>(Option<&'a Value>);
+struct StoredMetadata<'a>(&'a Value);
 
 impl Serialize for StoredMetadata<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
-            Some(Value::Object(fields)) => {
+            Value::Object(fields) => {
                 serializer.collect_map(fields.iter().filter(|(key, _)| *key != "resourceVersion"))
             }
-            other => other.unwrap_or(&Value::Null).serialize(serializer),
+            other => other.serialize(serializer),
         }
     }
 }
 
 /// The stored bytes with `metadata.resourceVersion` spliced in.
 pub(crate) fn with_revision(stored: &[u8], revision: u64) -> Bytes {
-    const METADATA: &[u8] = b"\"metadata\":{";
-    let Some(start) = stored.windows(METADATA.len()).position(|window| window == METADATA) else {
-        return Bytes::copy_from_slice(stored);
-    };
-    let split = start + METADATA.len();
-    let comma = if stored.get(split) == Some(&b'}') { "" } else { "," };
-    let field = format!("\"resourceVersion\":\"{revision}\"{comma}");
-    let mut bytes = BytesMut::with_capacity(stored.len() + field.len());
-    bytes.put_slice(&stored[..split]);
-    bytes.put_slice(field.as_bytes());
-    bytes.put_slice(&stored[split..]);
+    let mut bytes = BytesMut::with_capacity(stored.len() + REVISION_BYTES);
+    put_with_revision(&mut bytes, stored, revision);
     bytes.freeze()
 }
+
+/// The same, appended. Revision 0 is none.
+pub(crate) fn put_with_revision(out: &mut BytesMut, stored: &[u8], revision: u64) {
+    const METADATA: &[u8] = b"\"metadata\":{";
+    let start = stored.windows(METADATA.len()).position(|window| window == METADATA);
+    let Some(start) = start.filter(|_| revision > 0) else { return out.put_slice(stored) };
+    let split = start + METADATA.len();
+    let comma = if stored.get(split) == Some(&b'}') { "" } else { "," };
+    out.put_slice(&stored[..split]);
+    // Writing into a buffer that grows cannot fail.
+    let _ = write!(out, "\"resourceVersion\":\"{revision}\"{comma}");
+    out.put_slice(&stored[split..]);
+}
+
+/// Room for `"resourceVersion":"18446744073709551615",`.
+const REVISION_BYTES: usize = 41;
 
 /// Now, as `metav1.Time` has it: RFC 3339 in whole seconds.
 pub(crate) fn now() -> String {

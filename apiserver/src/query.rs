@@ -3,7 +3,8 @@
 use pintle_api::scheme::Resource;
 use pintle_api::status::Status;
 use pintle_api::{fields, labels};
-use serde_json::Value;
+
+use crate::facts::Facts;
 
 /// Decoded pairs in order.
 #[derive(Clone, Debug, Default)]
@@ -81,11 +82,10 @@ impl Filter {
         self.name.is_none() && self.labels.is_everything() && self.fields.is_everything()
     }
 
-    pub(crate) fn matches(&self, object: &Value) -> bool {
-        let named = |name: &String| crate::object::name(object) == name;
-        self.name.as_ref().is_none_or(named)
-            && self.fields.matches(object)
-            && self.labels.matches(&object["metadata"]["labels"])
+    pub(crate) fn matches(&self, facts: &Facts) -> bool {
+        self.name.as_ref().is_none_or(|name| facts.name() == name)
+            && self.fields.matches_values(|field| facts.field(field))
+            && self.labels.matches(facts)
     }
 }
 

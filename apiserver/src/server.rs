@@ -62,7 +62,7 @@ impl ApiServer {
             allocators: Allocators::new(&config, &cache)?,
             watches: Arc::new(Semaphore::new(config.watches_max)),
             inflight: Semaphore::new(config.inflight_max),
-            storage: Storage::new(store),
+            storage: Storage::new(store, Arc::clone(&cache)),
             metrics: Metrics::register(daemon, &cache),
             daemon: daemon.clone(),
             tokens,

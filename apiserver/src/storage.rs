@@ -1,45 +1,105 @@
 //! Objects in the store: keys as kube-apiserver lays them out in etcd, optimistic writes, and the
 //! store's errors as `Status`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use pintle_api::scheme::Resource;
+use pintle_api::scheme::{Kind, Resource};
 use pintle_api::status::{Status, Subject};
 use pintle_store::{Compare, KeyValue, Op, RangeRequest, Revision, Store, StoreError, Txn};
 use serde_json::Value;
 
+use crate::facts::Facts;
 use crate::object;
+use crate::watch_cache::WatchCache;
 
 /// Every key begins with this.
 pub(crate) const ROOT: &str = "/registry/";
 
-/// An object and the revision at which it was written.
-#[derive(Clone, Debug)]
+/// An object at one revision, as bytes: decoded it takes six times as much.
+#[derive(Debug)]
 pub(crate) struct Stored {
+    pub(crate) facts: Arc<Facts>,
+    /// The stored form.
+    pub(crate) bytes: Bytes,
+    /// 0 if it was not written, as in a dry run.
+    pub(crate) revision: u64,
+    decoded: OnceLock<Value>,
+}
+
+impl Stored {
+    pub(crate) fn new(facts: Arc<Facts>, bytes: Bytes, revision: u64) -> Self {
+        Self { facts, bytes, revision, decoded: OnceLock::new() }
+    }
+
+    pub(crate) fn read(kind: Kind, kv: &KeyValue) -> Result<Self, Status> {
+        let facts = Facts::of(kind, &decode(&kv.value)?);
+        Ok(Self::new(Arc::new(facts), kv.value.clone(), kv.mod_revision.0))
+    }
+
+    /// An object that is not there, or not any more.
+    pub(crate) fn unwritten(kind: Kind, object: &Value, revision: u64) -> Self {
+        let facts = Facts::of(kind, object);
+        Self::new(Arc::new(facts), object::encode(object), revision)
+    }
+
+    /// The same state as of another revision: the last one of an object that was removed then.
+    pub(crate) fn at(&self, revision: u64) -> Self {
+        Self::new(Arc::clone(&self.facts), self.bytes.clone(), revision)
+    }
+
+    /// The object, without resourceVersion.
+    pub(crate) fn decode(&self) -> Result<Value, Status> {
+        decode(&self.bytes)
+    }
+
+    /// The same, kept: for kinds of which there are few and which are read often.
+    pub(crate) fn decoded(&self) -> &Value {
+        // What was encoded or read here before can be decoded.
+        self.decoded.get_or_init(|| self.decode().unwrap_or_default())
+    }
+
+    /// The object as it is sent: with its resourceVersion.
+    pub(crate) fn full(&self) -> Value {
+        decode(&self.rendered()).unwrap_or_default()
+    }
+
+    /// The same in JSON.
+    pub(crate) fn rendered(&self) -> Bytes {
+        object::with_revision(&self.bytes, self.revision)
+    }
+}
+
+/// An object that is about to be changed.
+#[derive(Clone, Debug)]
+pub(crate) struct Current {
+    /// Without resourceVersion.
     pub(crate) object: Value,
     /// As it is stored.
     pub(crate) bytes: Bytes,
     pub(crate) revision: u64,
 }
 
-/// The store, seen as objects.
+impl Current {
+    /// The object as clients see it: with its resourceVersion.
+    pub(crate) fn full(&self) -> Value {
+        let mut object = self.object.clone();
+        let revision = self.revision.to_string();
+        object::metadata(&mut object).insert("resourceVersion".to_owned(), revision.into());
+        object
+    }
+}
+
+/// The store, seen as objects. What is written is handed to the watch cache.
 #[derive(Clone)]
 pub(crate) struct Storage {
     store: Arc<dyn Store>,
-}
-
-/// What became of a write that expected an object to be at a revision.
-pub(crate) enum Written {
-    /// It is durable at this revision.
-    Done(u64),
-    /// The object is not at the expected revision.
-    Conflict,
+    cache: Arc<WatchCache>,
 }
 
 impl Storage {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<dyn Store>, cache: Arc<WatchCache>) -> Self {
+        Self { store, cache }
     }
 
     pub(crate) async fn revision(&self) -> Result<u64, Status> {
@@ -52,19 +112,17 @@ impl Storage {
         Ok(found.kvs.into_iter().next())
     }
 
+    /// The newest state of an object, decoded and as it is stored.
     pub(crate) async fn get(
         &self,
         resource: &Resource,
         namespace: &str,
         name: &str,
-    ) -> Result<Stored, Status> {
-        match self.raw(key(resource, namespace, name)).await? {
-            Some(kv) => {
-                let (object, revision) = (decode(&kv.value)?, kv.mod_revision.0);
-                Ok(Stored { object, bytes: kv.value, revision })
-            }
-            None => Err(Status::not_found(subject(resource, name))),
-        }
+    ) -> Result<Current, Status> {
+        let kv = self.raw(key(resource, namespace, name)).await?;
+        let kv = kv.ok_or_else(|| Status::not_found(subject(resource, name)))?;
+        let (object, revision) = (decode(&kv.value)?, kv.mod_revision.0);
+        Ok(Current { object, bytes: kv.value, revision })
     }
 
     /// Keys of a prefix as of a revision, at most `limit` of them, and how many more there are.
@@ -81,36 +139,47 @@ impl Storage {
     }
 
     /// Write an object that must not exist (`expected` 0) or must be at revision `expected`.
+    /// `None`: it is not.
     pub(crate) async fn put(
         &self,
+        kind: Kind,
         key: Bytes,
         object: &Value,
         expected: u64,
-    ) -> Result<Written, Status> {
-        self.put_encoded(key, object::encode(object), expected).await
+    ) -> Result<Option<Stored>, Status> {
+        self.put_encoded(kind, key, object, object::encode(object), expected).await
     }
 
     /// The same with the object's stored form.
     pub(crate) async fn put_encoded(
         &self,
+        kind: Kind,
         key: Bytes,
-        value: Bytes,
+        object: &Value,
+        bytes: Bytes,
         expected: u64,
-    ) -> Result<Written, Status> {
-        let op = Op::Put { key: key.clone(), value };
-        self.write(key, expected, op).await
+    ) -> Result<Option<Stored>, Status> {
+        let facts = Arc::new(Facts::of(kind, object));
+        let offer = self.cache.offer(&bytes, &facts);
+        let op = Op::Put { key: key.clone(), value: bytes.clone() };
+        let written = self.write(key, expected, op).await?;
+        Ok(written.map(|revision| {
+            offer.keep();
+            Stored::new(facts, bytes, revision)
+        }))
     }
 
-    /// Remove an object that must be at revision `expected`.
-    pub(crate) async fn remove(&self, key: Bytes, expected: u64) -> Result<Written, Status> {
+    /// Remove an object that must be at revision `expected`; the revision of that, `None` if it is
+    /// not there.
+    pub(crate) async fn remove(&self, key: Bytes, expected: u64) -> Result<Option<u64>, Status> {
         let op = Op::Delete { key: key.clone() };
         self.write(key, expected, op).await
     }
 
-    async fn write(&self, key: Bytes, expected: u64, op: Op) -> Result<Written, Status> {
+    async fn write(&self, key: Bytes, expected: u64, op: Op) -> Result<Option<u64>, Status> {
         let compare = vec![Compare { key, mod_revision: Revision(expected) }];
         let done = self.store.txn(Txn { compare, ops: vec![op] }).await.map_err(store_error)?;
-        Ok(if done.succeeded { Written::Done(done.revision.0) } else { Written::Conflict })
+        Ok(done.succeeded.then_some(done.revision.0))
     }
 }
 

@@ -3,9 +3,11 @@
 //! Mirrors k8s.io/apiserver's cacher with one difference: a single store watch over all keys feeds
 //! every resource, so that the cache knows exactly which revision it stands at. A watcher is a
 //! cursor into its resource's ring of changes, so it costs no queue; one that falls off the ring is
-//! told 410 and lists again. Rendered bytes are shared by all of them.
+//! told 410 and lists again. Rendered bytes are shared by all of them. What this server itself writes is
+//! not decoded again: the writer offers what there is to know of the object beforehand.
 
 mod feed;
+mod offer;
 mod ring;
 
 use std::collections::BTreeMap;
@@ -14,48 +16,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use pintle_api::scheme::{self, Resource};
+use pintle_api::scheme::{self, Kind, Resource};
 use pintle_api::status::Status;
-use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::{object, storage};
+use crate::storage::{self, Stored};
+use offer::Offers;
 
 pub(crate) use feed::run;
 pub(crate) use ring::{Change, Ring};
-
-/// One object at one revision.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Without resourceVersion.
-    pub(crate) object: Value,
-    /// As it is sent, with resourceVersion.
-    pub(crate) bytes: Bytes,
-    pub(crate) revision: u64,
-}
-
-impl Entry {
-    pub(crate) fn new(stored: &[u8], revision: u64) -> Result<Self, Status> {
-        let bytes = object::with_revision(stored, revision);
-        Ok(Self { object: storage::decode(stored)?, bytes, revision })
-    }
-
-    /// The same state as of another revision: the last one of an object that was removed then.
-    pub(crate) fn at(&self, revision: u64) -> Self {
-        let bytes = object::with_revision(&object::encode(&self.object), revision);
-        Self { object: self.object.clone(), bytes, revision }
-    }
-}
 
 /// All resources.
 pub(crate) struct WatchCache {
     resources: Vec<ResourceCache>,
     /// Every change up to this revision is in `resources`.
     revision: watch::Sender<u64>,
+    offers: Offers,
 }
 
 /// One resource. Its state and its ring change together.
 pub(crate) struct ResourceCache {
+    kind: Kind,
     prefix: String,
     state: RwLock<State>,
     /// Bumped after `state` has changed.
@@ -64,7 +45,7 @@ pub(crate) struct ResourceCache {
 
 #[derive(Default)]
 struct State {
-    entries: BTreeMap<Bytes, Arc<Entry>>,
+    entries: BTreeMap<Bytes, Arc<Stored>>,
     ring: Ring,
 }
 
@@ -73,12 +54,13 @@ impl WatchCache {
         let resources = scheme::RESOURCES
             .iter()
             .map(|resource| ResourceCache {
+                kind: resource.kind,
                 prefix: storage::prefix_text(resource),
                 state: RwLock::default(),
                 changed: watch::Sender::new(0),
             })
             .collect();
-        Self { resources, revision: watch::Sender::new(0) }
+        Self { resources, revision: watch::Sender::new(0), offers: Offers::default() }
     }
 
     pub(crate) fn of(&self, resource: &Resource) -> &ResourceCache {
@@ -103,7 +85,7 @@ impl WatchCache {
     }
 
     /// A set of entries and the revision at which it was whole.
-    pub(crate) fn list(&self, resource: &Resource, namespace: &str) -> (Vec<Arc<Entry>>, u64) {
+    pub(crate) fn list(&self, resource: &Resource, namespace: &str) -> (Vec<Arc<Stored>>, u64) {
         let (start, end) = storage::bounds(resource, namespace);
         // Before the state: what it says is then surely applied.
         let revision = self.revision();
@@ -112,7 +94,7 @@ impl WatchCache {
         (entries.collect(), revision.max(state.ring.newest()))
     }
 
-    pub(crate) fn get(&self, resource: &Resource, ns: &str, name: &str) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, resource: &Resource, ns: &str, name: &str) -> Option<Arc<Stored>> {
         let key = storage::key(resource, ns, name);
         self.of(resource).state.read().entries.get(&key).cloned()
     }

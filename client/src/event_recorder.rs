@@ -1,7 +1,7 @@
 //! Records core/v1 Events about objects, as client-go's record.EventRecorder does.
 //!
 //! Recording never blocks and never fails the caller: events pass a bounded channel to one task,
-//! and are dropped with a log line when it is full. Repeated events raise `count` on the first one,
+//! which writes them at a limited rate, and are dropped with a log line when it is full. Repeated events raise `count` on the first one,
 //! and each object has a token bucket, as client-go's EventCorrelator has. Its merging of *similar*
 //! events ("combined from similar events") is not here.
 
@@ -10,6 +10,8 @@ mod correlator;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::throttle::{Bucket, RateLimit};
 use correlator::{Correlator, Outcome};
 
 /// Whether an event is good or bad news.
@@ -120,51 +123,78 @@ pub fn reference_to<K: kube::Resource<DynamicType = ()>>(object: &K) -> ObjectRe
     }
 }
 
+/// What an event is written with.
+#[derive(Clone)]
+struct Writer {
+    client: Client,
+    component: Arc<str>,
+}
+
 async fn write_events(
     client: Client,
     component: String,
     mut receiver: mpsc::Receiver<(ObjectReference, EventRecord)>,
 ) {
-    let mut correlator = Correlator::default();
-    while let Some((reference, record)) = receiver.recv().await {
-        let namespace = reference.namespace.as_deref().filter(|ns| !ns.is_empty());
-        let api: Api<Event> = Api::namespaced(client.clone(), namespace.unwrap_or("default"));
-        let uid = reference.uid.clone().unwrap_or_default();
-        let wall = Timestamp::now();
-        let written = match correlator.observe(&uid, &record, Instant::now()) {
-            Outcome::Drop => continue,
-            Outcome::Repeat { name, count } => repeat(&api, &name, count, wall).await,
-            Outcome::First => Err(None),
+    let writer = Writer { client, component: component.into() };
+    let (mut correlator, mut bucket) = (Correlator::default(), Bucket::new(RATE));
+    let (origin, mut writes) = (Instant::now(), FuturesUnordered::new());
+    let mut free_at = origin;
+    loop {
+        // What is received last of all is not lost when a write ends first.
+        let next = async {
+            tokio::time::sleep_until(free_at).await;
+            receiver.recv().await
         };
-        let written = match written {
-            // The first of its kind, or the earlier one has expired.
-            Err(None) => {
-                let event = event(&component, &reference, &record, wall);
-                let name = event.metadata.name.clone().unwrap_or_default();
-                let created = api.create(&PostParams::default(), &event).await;
-                correlator.wrote(&uid, &record, name);
-                created.map(|_| ()).map_err(Some)
+        tokio::select! {
+            recorded = next, if writes.len() < WRITES_MAX => {
+                let Some((reference, record)) = recorded else { break };
+                free_at = origin + bucket.take(origin.elapsed());
+                let uid = reference.uid.clone().unwrap_or_default();
+                let seen = correlator.observe(&uid, &record, Instant::now());
+                if seen == Outcome::Drop {
+                    continue;
+                }
+                let event = event(&writer.component, &reference, &record, Timestamp::now());
+                if seen == Outcome::First {
+                    let name = event.metadata.name.clone().unwrap_or_default();
+                    correlator.wrote(&uid, &record, name);
+                }
+                writes.push(writer.clone().write(event, seen));
             }
-            other => other,
+            Some(()) = writes.next() => {}
+        }
+    }
+    while writes.next().await.is_some() {}
+}
+
+impl Writer {
+    /// Creates the event, or raises the count of an earlier one.
+    async fn write(self, event: Event, seen: Outcome) {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        let api: Api<Event> = Api::namespaced(self.client, namespace);
+        let repeated = match &seen {
+            Outcome::Repeat { name, count } => repeat(&api, name, *count).await,
+            _ => Ok(false),
         };
-        if let Err(Some(error)) = written {
-            let object = reference.name.as_deref().unwrap_or_default();
-            tracing::debug!(object, reason = record.reason, %error, "record an event");
+        let written = match repeated {
+            // The first of its kind, or the earlier one has expired.
+            Ok(false) => api.create(&PostParams::default(), &event).await.map(|_| ()),
+            repeated => repeated.map(|_| ()),
+        };
+        if let Err(error) = written {
+            let object = event.involved_object.name.as_deref().unwrap_or_default();
+            tracing::debug!(object, reason = event.reason, %error, "record an event");
         }
     }
 }
 
-async fn repeat(
-    api: &Api<Event>,
-    name: &str,
-    count: i32,
-    wall: Timestamp,
-) -> Result<(), Option<kube::Error>> {
-    let patch = serde_json::json!({ "count": count, "lastTimestamp": Time(wall) });
+/// False if there is no such event any more.
+async fn repeat(api: &Api<Event>, name: &str, count: i32) -> kube::Result<bool> {
+    let patch = serde_json::json!({ "count": count, "lastTimestamp": Time(Timestamp::now()) });
     match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Err(None),
-        Err(error) => Err(Some(error)),
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -196,8 +226,17 @@ fn event(
     }
 }
 
-/// Events waiting to be written; client-go's broadcaster holds as many for its watchers.
-const QUEUED_MAX: usize = 1000;
+/// Events waiting to be written: a rollout of some thousand pods, written within a minute. client-go's
+/// broadcaster holds 1,000.
+const QUEUED_MAX: usize = 10_000;
+
+/// How fast events are written, so that at thousands of pods a second it is the pods that are written
+/// and not what is said of them. kube-scheduler's client is held to 50 requests a second, in bursts
+/// of 100.
+const RATE: RateLimit = RateLimit { qps: 200.0, burst: 200 };
+
+/// Writes under way at once, so that a server that is far away is no limit.
+const WRITES_MAX: usize = 8;
 
 /// How often dropped events are told of.
 const TELL_EVERY: Duration = Duration::from_secs(5);

@@ -21,7 +21,7 @@ pub struct RateLimit {
 
 /// When the next request may go: a token bucket in the form of one moment in time.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     interval: Duration,
     tolerance: Duration,
     /// When the bucket will be full again, after the origin.
@@ -29,7 +29,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(limit: RateLimit) -> Self {
+    pub(crate) fn new(limit: RateLimit) -> Self {
         let interval = Duration::try_from_secs_f64(1.0 / limit.qps).unwrap_or(INTERVAL_MAX);
         let interval = interval.min(INTERVAL_MAX);
         let tolerance = interval.saturating_mul(limit.burst.saturating_sub(1));
@@ -37,7 +37,7 @@ impl Bucket {
     }
 
     /// Takes a token; returns when it is there.
-    fn take(&mut self, now: Duration) -> Duration {
+    pub(crate) fn take(&mut self, now: Duration) -> Duration {
         let start = self.full_at.max(now);
         self.full_at = start.saturating_add(self.interval);
         start.saturating_sub(self.tolerance).max(now)

@@ -8,17 +8,17 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::object;
-use crate::watch_cache::Entry;
+use crate::storage::Stored;
 
 /// Fill in the class of a claim that is created. `classes` are all StorageClasses.
-pub(crate) fn admit(claim: &mut Value, classes: &[Arc<Entry>]) {
+pub(crate) fn admit(claim: &mut Value, classes: &[Arc<Stored>]) {
     let annotations = &claim["metadata"]["annotations"];
     let is_named =
         !claim["spec"]["storageClassName"].is_null() || annotations[BETA_CLASS].is_string();
     if is_named {
         return;
     }
-    if let Some(class) = default_class(classes.iter().map(|entry| &entry.object)) {
+    if let Some(class) = default_class(classes.iter().map(|entry| entry.decoded())) {
         let name = json!(object::name(class));
         object::section(claim, "spec").insert("storageClassName".to_owned(), name);
     }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::watch_cache::Entry;
+use crate::storage::Stored;
 
 /// Fill in priority, class and preemption policy of a pod that is created; the error is why it may
 /// not be. `classes` are all PriorityClasses.
-pub(crate) fn admit(pod: &mut Value, classes: &[Arc<Entry>]) -> Result<(), String> {
+pub(crate) fn admit(pod: &mut Value, classes: &[Arc<Stored>]) -> Result<(), String> {
     let named = pod["spec"]["priorityClassName"].as_str().unwrap_or("").to_owned();
     let class = if named.is_empty() {
         default_class(classes)
     } else {
-        let found = classes.iter().map(|entry| &entry.object).find(|class| name(class) == named);
+        let found = classes.iter().map(|entry| entry.decoded()).find(|class| name(class) == named);
         Some(found.ok_or_else(|| format!("no PriorityClass with name {named} was found"))?)
     };
     let value = class.and_then(|class| class["value"].as_i64()).unwrap_or(0);
@@ -45,10 +45,10 @@ pub(crate) fn admit(pod: &mut Value, classes: &[Arc<Entry>]) -> Result<(), Strin
 }
 
 /// The global default; of several, which an unlucky race allows, the one with the lowest value.
-fn default_class(classes: &[Arc<Entry>]) -> Option<&Value> {
+fn default_class(classes: &[Arc<Stored>]) -> Option<&Value> {
     classes
         .iter()
-        .map(|entry| &entry.object)
+        .map(|entry| entry.decoded())
         .filter(|class| class["globalDefault"] == json!(true))
         .min_by_key(|class| class["value"].as_i64())
 }
@@ -59,18 +59,20 @@ fn name(class: &Value) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use pintle_api::scheme::Kind;
+
     use super::*;
 
-    fn class(name: &str, value: i64, default: bool) -> Arc<Entry> {
+    fn class(name: &str, value: i64, default: bool) -> Arc<Stored> {
         let object = json!({
             "metadata": {"name": name}, "value": value, "globalDefault": default,
             "preemptionPolicy": if name == "polite" { "Never" } else { "PreemptLowerPriority" },
         });
-        Arc::new(Entry { object, bytes: bytes::Bytes::new(), revision: 1 })
+        Arc::new(Stored::unwritten(Kind::PriorityClass, &object, 1))
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "reads better in the tables below")]
-    fn admitted(spec: Value, classes: &[Arc<Entry>]) -> Result<Value, String> {
+    fn admitted(spec: Value, classes: &[Arc<Stored>]) -> Result<Value, String> {
         let mut pod = json!({ "spec": spec });
         admit(&mut pod, classes).map(|()| pod["spec"].take())
     }

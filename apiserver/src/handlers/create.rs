@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::registry::strategy;
 use crate::request::Target;
 use crate::server::Core;
-use crate::storage::{self, Written};
+use crate::storage::{self, Stored};
 use crate::{admission, object};
 
 pub(super) async fn create(
@@ -33,32 +33,36 @@ pub(super) async fn create(
     Ok(render::with_warnings(response, &warnings))
 }
 
-/// Create an object whose shape has been checked; returns it as stored.
+/// Create an object whose shape has been checked; returns what was stored.
 pub(crate) async fn create_object(
     core: &Core,
     resource: &'static Resource,
     namespace: &str,
     mut object: Value,
     dry_run: bool,
-) -> Result<Value, Status> {
+) -> Result<Stored, Status> {
     identify(resource, namespace, &mut object)?;
     let generated =
         object::name(&object).is_empty() && !object::meta(&object, "generateName").is_empty();
+    if !generated {
+        let name = object::name(&object).to_owned();
+        prepare(core, resource, namespace, &mut object).await?;
+        return match store(core, resource, namespace, object, dry_run).await? {
+            Some(created) => Ok(created),
+            None => Err(exists(core, resource, namespace, &name).await),
+        };
+    }
+    let prefix = object::meta(&object, "generateName").to_owned();
     for _ in 0..NAMES_MAX {
         let mut candidate = object.clone();
-        if generated {
-            let name = generated_name(object::meta(&object, "generateName"));
-            object::metadata(&mut candidate).insert("name".to_owned(), json!(name));
-        }
+        let name = generated_name(&prefix);
+        object::metadata(&mut candidate).insert("name".to_owned(), json!(name));
         prepare(core, resource, namespace, &mut candidate).await?;
         if let Some(created) = store(core, resource, namespace, candidate, dry_run).await? {
             return Ok(created);
         }
-        if !generated {
-            return Err(exists(core, resource, namespace, object::name(&object)).await);
-        }
     }
-    Err(Status::already_exists(storage::subject(resource, object::meta(&object, "generateName"))))
+    Err(Status::already_exists(storage::subject(resource, &prefix)))
 }
 
 /// Namespace and metadata; what the client may not set is dropped.
@@ -121,7 +125,7 @@ async fn store(
     namespace: &str,
     mut object: Value,
     dry_run: bool,
-) -> Result<Option<Value>, Status> {
+) -> Result<Option<Stored>, Status> {
     let key = storage::key(resource, namespace, object::name(&object));
     if core.storage.raw(key.clone()).await?.is_some() {
         return Ok(None);
@@ -131,17 +135,15 @@ async fn store(
         _ => None,
     };
     if dry_run {
-        return Ok(Some(object));
+        return Ok(Some(Stored::unwritten(resource.kind, &object, 0)));
     }
-    match core.storage.put(key, &object, 0).await? {
-        Written::Done(revision) => {
-            if let Some(claim) = claim {
-                claim.keep();
-            }
-            Ok(Some(render::with_revision(object, revision)))
-        }
-        Written::Conflict => Ok(None),
+    let created = core.storage.put(resource.kind, key, &object, 0).await?;
+    if created.is_some()
+        && let Some(claim) = claim
+    {
+        claim.keep();
     }
+    Ok(created)
 }
 
 async fn exists(core: &Core, resource: &Resource, namespace: &str, name: &str) -> Status {

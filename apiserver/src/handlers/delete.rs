@@ -14,7 +14,7 @@ use super::{Call, list, render};
 use crate::body::Body;
 use crate::request::Target;
 use crate::server::Core;
-use crate::storage::{self, Stored, Written};
+use crate::storage::{self, Current, Stored};
 use crate::{admission, object, registry, status};
 
 pub(super) async fn delete(
@@ -27,13 +27,13 @@ pub(super) async fn delete(
     let outcome = delete_object(core, resource, &target.namespace, &target.name, &options).await?;
     match outcome {
         // As upstream: pods and services come back whole, of others only the success is told.
-        Outcome::Removed(object) if !matches!(resource.kind, Kind::Pod | Kind::Service) => {
+        Outcome::Removed(last) if !matches!(resource.kind, Kind::Pod | Kind::Service) => {
             let subject = storage::subject(resource, &target.name);
-            let done = api_status::success(subject, object::meta(&object, "uid"));
+            let done = api_status::success(subject, object::meta(last.decoded(), "uid"));
             Ok(status::json(StatusCode::OK, &done))
         }
-        Outcome::Removed(object) | Outcome::Marked(object) => {
-            render::object(call, resource, StatusCode::OK, &object)
+        Outcome::Removed(last) | Outcome::Marked(last) => {
+            render::object(call, resource, StatusCode::OK, &last)
         }
     }
 }
@@ -48,9 +48,9 @@ pub(super) async fn delete_collection(
     let page = list::page(core, &call.query, target, resource).await?;
     let mut items = Vec::new();
     for entry in &page.entries {
-        let (ns, name) = (object::namespace(&entry.object), object::name(&entry.object));
-        match delete_object(core, resource, ns, name, &options).await {
-            Ok(_) => items.push(render::full(entry)),
+        let facts = &entry.facts;
+        match delete_object(core, resource, facts.namespace(), facts.name(), &options).await {
+            Ok(_) => items.push(entry.full()),
             Err(gone) if gone.code() == 404 => {}
             Err(error) => return Err(error),
         }
@@ -67,9 +67,9 @@ pub(super) async fn delete_collection(
 /// What became of the object.
 pub(super) enum Outcome {
     /// It stays until its finalizers or its grace period are done with.
-    Marked(Value),
+    Marked(Stored),
     /// It is gone; this was its last state.
-    Removed(Value),
+    Removed(Stored),
 }
 
 pub(super) async fn delete_object(
@@ -89,19 +89,19 @@ pub(super) async fn delete_object(
         let key = storage::key(resource, namespace, name);
         if registry::is_finished(resource.kind, &new) {
             if options.dry_run {
-                return Ok(Outcome::Removed(render::with_revision(new, old.revision)));
+                return Ok(Outcome::Removed(Stored::unwritten(resource.kind, &new, old.revision)));
             }
-            if let Written::Done(revision) = core.storage.remove(key, old.revision).await? {
+            if let Some(revision) = core.storage.remove(key, old.revision).await? {
                 core.allocators.release(resource.kind, &old.object);
-                return Ok(Outcome::Removed(render::with_revision(new, revision)));
+                return Ok(Outcome::Removed(Stored::unwritten(resource.kind, &new, revision)));
             }
             continue;
         }
         if options.dry_run || new == old.object {
-            return Ok(Outcome::Marked(render::with_revision(new, old.revision)));
+            return Ok(Outcome::Marked(Stored::unwritten(resource.kind, &new, old.revision)));
         }
-        if let Written::Done(revision) = core.storage.put(key, &new, old.revision).await? {
-            return Ok(Outcome::Marked(render::with_revision(new, revision)));
+        if let Some(marked) = core.storage.put(resource.kind, key, &new, old.revision).await? {
+            return Ok(Outcome::Marked(marked));
         }
     }
     Err(Status::modified(storage::subject(resource, name)))
@@ -110,7 +110,7 @@ pub(super) async fn delete_object(
 fn check_preconditions(
     resource: &Resource,
     name: &str,
-    old: &Stored,
+    old: &Current,
     options: &DeleteOptions,
 ) -> Result<(), Status> {
     let conflict = |what: &str, wanted: &str, found: &str| {

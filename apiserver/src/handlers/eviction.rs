@@ -33,14 +33,15 @@ pub(super) async fn evict(
     }
     let mut how = DeleteOptions::from_object(&eviction["deleteOptions"])?;
     how.dry_run |= call.query.dry_run()?;
-    let pod = core.storage.get(resource, &target.namespace, &target.name).await?.object;
-    if !is_over(&pod)
-        && let Some(budget) = budget_of(core, &pod)?
-        && !may_ignore(&pod, &budget)
+    let pod = core.storage.get(resource, &target.namespace, &target.name).await?;
+    let pod = &pod.object;
+    if !is_over(pod)
+        && let Some(budget) = budget_of(core, pod)?
+        && !may_ignore(pod, &budget)
     {
         take(core, &budget, &target.name, how.dry_run).await?;
     }
-    if !how.dry_run && !object::is_deleting(&pod) {
+    if !how.dry_run && !object::is_deleting(pod) {
         let write = Write { resource, target, part: Part::Status, dry_run: false };
         write.apply(core, |current| Ok(marked(current))).await?;
     }
@@ -59,7 +60,7 @@ fn is_over(pod: &Value) -> bool {
 fn budget_of(core: &Core, pod: &Value) -> Result<Option<Value>, Status> {
     let Some(budgets) = scheme::of(Kind::PodDisruptionBudget) else { return Ok(None) };
     let (entries, _) = core.cache.list(budgets, object::namespace(pod));
-    let covering = entries.iter().map(|entry| &entry.object).filter(|budget| covers(budget, pod));
+    let covering = entries.iter().map(|entry| entry.decoded()).filter(|budget| covers(budget, pod));
     let covering: Vec<&Value> = covering.collect();
     match covering.as_slice() {
         [] => Ok(None),

@@ -6,10 +6,9 @@ use pintle_api::status::Status;
 
 use super::{Call, render};
 use crate::body::Body;
-use crate::negotiate::{self, Form};
 use crate::request::Target;
 use crate::server::Core;
-use crate::{object, status, storage};
+use crate::storage::{self, Stored};
 
 pub(super) async fn get(
     core: &Core,
@@ -21,9 +20,6 @@ pub(super) async fn get(
     let Some(found) = core.storage.raw(key).await? else {
         return Err(Status::not_found(storage::subject(resource, &target.name)));
     };
-    let bytes = object::with_revision(&found.value, found.mod_revision.0);
-    match negotiate::form(&call.headers)? {
-        Form::Object => Ok(status::bytes(StatusCode::OK, bytes)),
-        _ => render::object(call, resource, StatusCode::OK, &storage::decode(&bytes)?),
-    }
+    let found = Stored::read(resource.kind, &found)?;
+    render::object(call, resource, StatusCode::OK, &found)
 }

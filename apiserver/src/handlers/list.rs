@@ -19,12 +19,12 @@ use crate::negotiate::{self, Form};
 use crate::query::{Filter, Query};
 use crate::request::Target;
 use crate::server::Core;
-use crate::watch_cache::Entry;
-use crate::{status, storage};
+use crate::storage::{self, Stored};
+use crate::{object, status};
 
 /// Some objects and where they stand.
 pub(super) struct Page {
-    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) entries: Vec<Arc<Stored>>,
     revision: u64,
     continued: Option<String>,
     remaining: Option<usize>,
@@ -42,7 +42,7 @@ pub(super) async fn list(
     Ok(match form {
         Form::Object => status::bytes(StatusCode::OK, page.body(resource, &metadata)),
         Form::Metadata => {
-            let items = page.entries.iter().map(|entry| render::metadata(&render::full(entry)));
+            let items = page.entries.iter().map(|entry| render::metadata(&entry.full()));
             status::json(
                 StatusCode::OK,
                 &json!({
@@ -54,8 +54,7 @@ pub(super) async fn list(
             )
         }
         Form::Table => {
-            let objects: Vec<Value> =
-                page.entries.iter().map(|entry| render::full(entry)).collect();
+            let objects: Vec<Value> = page.entries.iter().map(|entry| entry.full()).collect();
             render::check_include(&call.query)?;
             status::json(StatusCode::OK, &render::rows(&call.query, resource, &objects, &metadata))
         }
@@ -129,15 +128,14 @@ struct Scope<'a> {
 fn from_cache(core: &Core, scope: &Scope<'_>, limit: usize) -> Page {
     let (mut entries, revision) = core.cache.list(scope.resource, scope.namespace);
     if !scope.filter.is_everything() {
-        entries.retain(|entry| scope.filter.matches(&entry.object));
+        entries.retain(|entry| scope.filter.matches(&entry.facts));
     }
     let mut page = Page { entries, revision, continued: None, remaining: None };
     if limit > 0 && page.entries.len() > limit {
         let rest = page.entries.split_off(limit);
         page.remaining = scope.filter.is_everything().then_some(rest.len());
         page.continued = rest.first().map(|next| {
-            let object = &next.object;
-            let (namespace, name) = (crate::object::namespace(object), crate::object::name(object));
+            let (namespace, name) = (next.facts.namespace(), next.facts.name());
             Token { revision, start: storage::key(scope.resource, namespace, name) }.text()
         });
     }
@@ -171,8 +169,8 @@ async fn from_store(
     let mut unread = found.remaining;
     let mut kvs = found.kvs.into_iter();
     for kv in kvs.by_ref() {
-        let entry = Entry::new(&kv.value, kv.mod_revision.0)?;
-        if !scope.filter.matches(&entry.object) {
+        let entry = Stored::read(scope.resource.kind, &kv)?;
+        if !scope.filter.matches(&entry.facts) {
             continue;
         }
         last = kv.key;
@@ -205,7 +203,7 @@ impl Page {
 
     /// The list from the bytes of its items.
     fn body(&self, resource: &Resource, metadata: &Value) -> Bytes {
-        let items: usize = self.entries.iter().map(|entry| entry.bytes.len() + 1).sum();
+        let items: usize = self.entries.iter().map(|entry| entry.bytes.len() + ITEM_BYTES).sum();
         let mut body = BytesMut::with_capacity(items + 256);
         let (kind, version) = (resource.list_kind, resource.api_version());
         let head = format!(
@@ -216,12 +214,15 @@ impl Page {
             if index > 0 {
                 body.put_u8(b',');
             }
-            body.put_slice(&entry.bytes);
+            object::put_with_revision(&mut body, &entry.bytes, entry.revision);
         }
         body.put_slice(b"]}\n");
         body.freeze()
     }
 }
+
+/// What an item takes beside its stored form: the resourceVersion and a comma.
+const ITEM_BYTES: usize = 42;
 
 /// What a `continue` parameter says: the revision of the list and the next key.
 struct Token {

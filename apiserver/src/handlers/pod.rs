@@ -2,15 +2,16 @@
 
 use http::{Response, StatusCode};
 use pintle_api::decode::Decoded;
-use pintle_api::scheme::{self, Kind};
+use pintle_api::scheme::{self, Kind, Resource};
 use pintle_api::status::{Status, Subject};
 use serde_json::{Value, json};
 
-use super::write::{Part, Write};
+use super::write::TRIES_MAX;
 use super::{Call, options, render};
 use crate::body::Body;
 use crate::request::Target;
 use crate::server::Core;
+use crate::storage::{self, Current};
 use crate::{object, status};
 
 /// Put a pod on a node, once: what the scheduler writes. `POST bindings` names the pod in the body.
@@ -35,8 +36,7 @@ pub(super) async fn bind(
     };
     check_node(&pod.name, &binding)?;
     let resource = scheme::of(Kind::Pod).ok_or_else(Status::no_such_path)?;
-    let write = Write { resource, target: &pod, part: Part::Binding, dry_run };
-    write.apply(core, |current| bound(current, &binding)).await?;
+    write(core, resource, &pod, &binding, dry_run).await?;
     let done = json!({
         "kind": "Status",
         "apiVersion": "v1",
@@ -45,6 +45,32 @@ pub(super) async fn bind(
         "code": 201,
     });
     Ok(render::with_warnings(status::json(StatusCode::CREATED, &done), &warnings))
+}
+
+/// Where a pod is bound to changes nothing of what defaults, validation and the server's own fields
+/// are about, so the object is changed in place and written.
+async fn write(
+    core: &Core,
+    resource: &'static Resource,
+    target: &Target,
+    binding: &Value,
+    dry_run: bool,
+) -> Result<(), Status> {
+    let key = storage::key(resource, &target.namespace, &target.name);
+    for _ in 0..TRIES_MAX {
+        let Current { object: mut pod, revision, .. } =
+            core.storage.get(resource, &target.namespace, &target.name).await?;
+        check(&pod, revision, binding)?;
+        if dry_run {
+            return Ok(());
+        }
+        bind_to(&mut pod, binding);
+        if core.storage.put(Kind::Pod, key.clone(), &pod, revision).await?.is_some() {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+    }
+    Err(Status::modified(storage::subject(resource, &target.name)))
 }
 
 fn check_node(pod: &str, binding: &Value) -> Result<(), Status> {
@@ -63,24 +89,25 @@ fn check_node(pod: &str, binding: &Value) -> Result<(), Status> {
     Err(Status::invalid(Subject { group: "", kind: "Binding", name: pod }, &errors))
 }
 
-/// The pod on the node of `binding`, if it may go there.
-fn bound(mut pod: Value, binding: &Value) -> Result<Value, Status> {
-    let name = object::name(&pod).to_owned();
+/// Whether the pod, at this revision, may be bound so.
+fn check(pod: &Value, revision: u64, binding: &Value) -> Result<(), Status> {
+    let name = object::name(pod);
     let conflict = |why: String| {
-        Err(Status::conflict(Subject { group: "", kind: "pods/binding", name: &name }, &why))
+        Err(Status::conflict(Subject { group: "", kind: "pods/binding", name }, &why))
     };
-    for key in ["uid", "resourceVersion"] {
-        let (wanted, found) = (object::meta(binding, key), object::meta(&pod, key));
+    let revision = revision.to_string();
+    for (key, found) in [("uid", object::meta(pod, "uid")), ("resourceVersion", &revision)] {
+        let wanted = object::meta(binding, key);
         if !wanted.is_empty() && wanted != found {
             return conflict(format!(
                 "Precondition failed: {key} in precondition: {wanted}, in object meta: {found}"
             ));
         }
     }
-    if object::is_deleting(&pod) {
+    if object::is_deleting(pod) {
         return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
-    let node = object::text(&pod, &["spec", "nodeName"]);
+    let node = object::text(pod, &["spec", "nodeName"]);
     if !node.is_empty() {
         return conflict(format!("pod {name} is already assigned to node {node:?}"));
     }
@@ -88,20 +115,24 @@ fn bound(mut pod: Value, binding: &Value) -> Result<Value, Status> {
     if gates.is_some_and(|gates| !gates.is_empty()) {
         return conflict(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
+    Ok(())
+}
+
+/// Put the pod on the node of `binding`.
+fn bind_to(pod: &mut Value, binding: &Value) {
     let target = object::text(binding, &["target", "name"]);
-    object::section(&mut pod, "spec").insert("nodeName".to_owned(), json!(target));
+    object::section(pod, "spec").insert("nodeName".to_owned(), json!(target));
     if let Some(annotations) = binding["metadata"].get("annotations").and_then(Value::as_object) {
-        let own = object::metadata(&mut pod).entry("annotations").or_insert_with(|| json!({}));
+        let own = object::metadata(pod).entry("annotations").or_insert_with(|| json!({}));
         for (key, value) in annotations {
             own[key] = value.clone();
         }
     }
-    set_scheduled(&mut pod);
+    let generation = pod["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
+    object::metadata(pod).insert("generation".to_owned(), json!(generation));
+    set_scheduled(pod);
     // What it was nominated for it has, or does not need any more.
-    object::section(&mut pod, "status").shift_remove("nominatedNodeName");
-    // The binding stands at whatever revision the pod is by now.
-    object::metadata(&mut pod).shift_remove("resourceVersion");
-    Ok(pod)
+    object::section(pod, "status").shift_remove("nominatedNodeName");
 }
 
 fn set_scheduled(pod: &mut Value) {
@@ -126,14 +157,21 @@ mod tests {
         let status = json!({"nominatedNodeName": "n2"});
         let pod = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {}, "status": status});
         let binding = json!({"metadata": {"name": "a"}, "target": {"name": "n1"}});
-        let once = bound(pod.clone(), &binding).unwrap();
+        check(&pod, 1, &binding).unwrap();
+        let mut once = pod.clone();
+        bind_to(&mut once, &binding);
+        assert_eq!(once["metadata"]["generation"], 1);
         assert_eq!(once["spec"]["nodeName"], "n1");
         assert_eq!(once["status"]["conditions"][0]["type"], "PodScheduled");
         assert_eq!(once["status"].get("nominatedNodeName"), None);
-        let error = bound(once, &binding).unwrap_err();
+        let error = check(&once, 2, &binding).unwrap_err();
         assert_eq!(error.code(), 409);
         assert!(error.message().contains("pod a is already assigned to node \"n1\""), "{error}");
         let other = json!({"metadata": {"uid": "v"}, "target": {"name": "n1"}});
-        assert_eq!(bound(pod, &other).unwrap_err().code(), 409);
+        assert_eq!(check(&pod, 1, &other).unwrap_err().code(), 409);
+        let version =
+            |text| json!({"metadata": {"resourceVersion": text}, "target": {"name": "n"}});
+        assert_eq!(check(&pod, 7, &version("6")).unwrap_err().code(), 409);
+        check(&pod, 7, &version("7")).unwrap();
     }
 }

@@ -11,22 +11,22 @@ use crate::body::Body;
 use crate::negotiate::{self, Form};
 use crate::query::Query;
 use crate::status;
+use crate::storage::Stored;
 use crate::table::{self, IncludeObject};
-use crate::watch_cache::Entry;
 
 /// One object.
 pub(super) fn object(
     call: &Call<'_>,
     resource: &Resource,
     code: StatusCode,
-    object: &Value,
+    stored: &Stored,
 ) -> Result<Response<Body>, Status> {
     Ok(match negotiate::form(&call.headers)? {
-        Form::Object => status::json(code, object),
-        Form::Metadata => status::json(code, &metadata(object)),
+        Form::Object => status::bytes(code, stored.rendered()),
+        Form::Metadata => status::json(code, &metadata(&stored.full())),
         Form::Table => {
             check_include(&call.query)?;
-            status::json(code, &one_row(&call.query, resource, object, true))
+            status::json(code, &one_row(&call.query, resource, &stored.full(), true))
         }
     })
 }
@@ -40,17 +40,6 @@ pub(super) fn with_warnings(mut response: Response<Body>, warnings: &[String]) -
         }
     }
     response
-}
-
-/// An entry's object as it is sent: with its resourceVersion.
-pub(super) fn full(entry: &Entry) -> Value {
-    with_revision(entry.object.clone(), entry.revision)
-}
-
-pub(super) fn with_revision(mut object: Value, revision: u64) -> Value {
-    let metadata = crate::object::metadata(&mut object);
-    metadata.insert("resourceVersion".to_owned(), json!(revision.to_string()));
-    object
 }
 
 /// `PartialObjectMetadata` of an object.

@@ -16,6 +16,7 @@ use crate::body::Body;
 use crate::object;
 use crate::request::Target;
 use crate::server::Core;
+use crate::storage::Stored;
 
 pub(super) fn answer(
     core: &Core,
@@ -42,7 +43,8 @@ pub(super) fn answer(
         Kind::SelfSubjectAccessReview => access(call.user, &review["spec"]),
         _ => access(&subject(&review["spec"]), &review["spec"]),
     };
-    let response = render::object(call, resource, StatusCode::CREATED, &review)?;
+    let answered = Stored::unwritten(resource.kind, &review, 0);
+    let response = render::object(call, resource, StatusCode::CREATED, &answered)?;
     Ok(render::with_warnings(response, &warnings))
 }
 

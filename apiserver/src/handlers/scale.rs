@@ -19,7 +19,7 @@ pub(super) async fn get(
     resource: &'static Resource,
 ) -> Result<Response<Body>, Status> {
     let found = core.storage.get(resource, &target.namespace, &target.name).await?;
-    let scale = scale_of(&render::with_revision(found.object, found.revision));
+    let scale = scale_of(&found.full());
     Ok(status::json(StatusCode::OK, &scale))
 }
 
@@ -33,8 +33,8 @@ pub(super) async fn update(
     updates::check_address(resource, target, &mut decoded.object)?;
     let scale = decoded.object;
     let write = Write { resource, target, part: Part::Main, dry_run: call.query.dry_run()? };
-    let object = write.apply(core, |current| scaled(current, &scale)).await?;
-    let response = status::json(StatusCode::OK, &scale_of(&object));
+    let written = write.apply(core, |current| scaled(current, &scale)).await?;
+    let response = status::json(StatusCode::OK, &scale_of(&written.full()));
     Ok(render::with_warnings(response, &decoded.warnings))
 }
 
@@ -52,8 +52,8 @@ pub(super) async fn patch(
         warnings = found;
         scaled(current, &scale)
     };
-    let object = write.apply(core, change).await?;
-    let response = status::json(StatusCode::OK, &scale_of(&object));
+    let written = write.apply(core, change).await?;
+    let response = status::json(StatusCode::OK, &scale_of(&written.full()));
     Ok(render::with_warnings(response, &warnings))
 }
 

@@ -25,8 +25,9 @@ use crate::negotiate::{self, Form};
 use crate::query::{Filter, Query};
 use crate::request::Target;
 use crate::server::Core;
-use crate::status;
-use crate::watch_cache::{Change, Entry, WatchCache};
+use crate::storage::Stored;
+use crate::watch_cache::{Change, WatchCache};
+use crate::{object, status};
 
 pub(super) async fn watch(
     core: &Core,
@@ -125,7 +126,7 @@ impl Options {
 }
 
 struct Start {
-    initial: Vec<Arc<Entry>>,
+    initial: Vec<Arc<Stored>>,
     position: u64,
     revision: u64,
 }
@@ -153,7 +154,7 @@ async fn start(core: &Core, options: &Options) -> Result<Start, Status> {
         let (mut initial, revision) = core.cache.list(options.resource, &options.namespace);
         // Too old only if the ring was passed by in this very moment.
         if let Ok(position) = cache.position_after(revision) {
-            initial.retain(|entry| options.filter.matches(&entry.object));
+            initial.retain(|entry| options.filter.matches(&entry.facts));
             return Ok(Start { initial, position, revision });
         }
         tokio::task::yield_now().await;
@@ -174,14 +175,14 @@ struct Watcher {
 struct Gone;
 
 impl Watcher {
-    async fn run(mut self, initial: Vec<Arc<Entry>>, revision: u64) {
+    async fn run(mut self, initial: Vec<Arc<Stored>>, revision: u64) {
         let deadline = Instant::now() + self.options.timeout;
         let _ = self.stream(initial, revision, deadline).await;
     }
 
     async fn stream(
         &mut self,
-        initial: Vec<Arc<Entry>>,
+        initial: Vec<Arc<Stored>>,
         revision: u64,
         deadline: Instant,
     ) -> Result<(), Gone> {
@@ -195,8 +196,11 @@ impl Watcher {
             // Before the changes are read: they are then all of up to this revision.
             let reached = cache.revision();
             changed.mark_unchanged();
-            if !self.send_changes().await? {
-                return Ok(());
+            match self.send_changes().await? {
+                None => return Ok(()),
+                Some(0) => {}
+                // Under load the next changes come in a moment: together they cost one wake-up.
+                Some(_) => tokio::time::sleep(PACE).await,
             }
             tokio::select! {
                 woken = changed.changed() => if woken.is_err() { return Ok(()) },
@@ -218,7 +222,7 @@ impl Watcher {
         }
     }
 
-    async fn send_initial(&self, initial: Vec<Arc<Entry>>, revision: u64) -> Result<(), Gone> {
+    async fn send_initial(&self, initial: Vec<Arc<Stored>>, revision: u64) -> Result<(), Gone> {
         let mut chunk = BytesMut::new();
         for entry in initial {
             chunk.put_slice(&self.line("ADDED", &entry));
@@ -232,19 +236,21 @@ impl Watcher {
         self.send(chunk.freeze()).await
     }
 
-    /// Everything up to the end of the ring; false if this watch is over.
-    async fn send_changes(&mut self) -> Result<bool, Gone> {
+    /// Everything up to the end of the ring: how many changes; `None` if this watch is over.
+    async fn send_changes(&mut self) -> Result<Option<usize>, Gone> {
         let cache = Arc::clone(&self.cache);
+        let mut sent = 0;
         loop {
             let Some(changes) = cache.of(self.options.resource).changes(self.position, BATCH)
             else {
                 let expired = Status::expired("too old resource version: the watch fell behind");
                 self.send(event("ERROR", &json!(expired))).await?;
-                return Ok(false);
+                return Ok(None);
             };
             if changes.is_empty() {
-                return Ok(true);
+                return Ok(Some(sent));
             }
+            sent += changes.len();
             let lines: Vec<Bytes> =
                 changes.iter().filter_map(|change| self.line_of(change)).collect();
             self.position += changes.len() as u64;
@@ -258,10 +264,10 @@ impl Watcher {
     }
 
     fn line_of(&self, change: &Change) -> Option<Bytes> {
-        let in_scope = |entry: &&Arc<Entry>| {
+        let in_scope = |entry: &&Arc<Stored>| {
             let namespace = &self.options.namespace;
-            let here = crate::object::namespace(&entry.object) == namespace;
-            (namespace.is_empty() || here) && self.options.filter.matches(&entry.object)
+            let here = entry.facts.namespace() == namespace;
+            (namespace.is_empty() || here) && self.options.filter.matches(&entry.facts)
         };
         let old = change.old.as_ref().filter(in_scope);
         let new = change.new.as_ref().filter(in_scope);
@@ -277,19 +283,19 @@ impl Watcher {
         };
         let natural = old.is_some() == change.old.is_some();
         if natural && self.options.form == Form::Object {
-            return Some(change.line(|| object_line(kind, &entry.bytes)));
+            return Some(change.line(|| object_line(kind, entry)));
         }
         Some(self.line(kind, entry))
     }
 
-    fn line(&self, kind: &str, entry: &Entry) -> Bytes {
+    fn line(&self, kind: &str, entry: &Stored) -> Bytes {
         match self.options.form {
-            Form::Object => object_line(kind, &entry.bytes),
-            Form::Metadata => event(kind, &render::metadata(&render::full(entry))),
+            Form::Object => object_line(kind, entry),
+            Form::Metadata => event(kind, &render::metadata(&entry.full())),
             Form::Table => {
                 let Options { query, resource, .. } = &self.options;
                 let first = !self.columns_sent.swap(true, Ordering::Relaxed);
-                event(kind, &render::one_row(query, resource, &render::full(entry), first))
+                event(kind, &render::one_row(query, resource, &entry.full(), first))
             }
         }
     }
@@ -346,19 +352,22 @@ fn first_chunk(lines: &[Bytes]) -> (Bytes, &[Bytes]) {
     }
 }
 
-fn object_line(kind: &str, object: &[u8]) -> Bytes {
-    let mut line = BytesMut::with_capacity(object.len() + 40);
+fn object_line(kind: &str, stored: &Stored) -> Bytes {
+    let mut line = BytesMut::with_capacity(stored.bytes.len() + EVENT_BYTES);
     line.put_slice(b"{\"type\":\"");
     line.put_slice(kind.as_bytes());
     line.put_slice(b"\",\"object\":");
-    line.put_slice(object);
+    object::put_with_revision(&mut line, &stored.bytes, stored.revision);
     line.put_slice(b"}\n");
     line.freeze()
 }
 
 fn event(kind: &str, object: &Value) -> Bytes {
-    object_line(kind, object.to_string().as_bytes())
+    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
 }
+
+/// What a line takes beside the stored form: type and resourceVersion.
+const EVENT_BYTES: usize = 80;
 
 /// kube-apiserver's `--min-request-timeout`: 30 to 60 minutes, so that watches do not all end at
 /// once.
@@ -368,6 +377,8 @@ fn default_timeout() -> Duration {
 
 /// k8s.io/apiserver's `defaultBookmarkFrequency`.
 const BOOKMARK: Duration = Duration::from_secs(60);
+/// Between two looks for changes; the first change after a quiet moment is sent at once.
+const PACE: Duration = Duration::from_millis(1);
 /// A client that takes no data for so long has its watch ended.
 const STALLED: Duration = Duration::from_secs(60);
 /// Chunks that wait for one client.

@@ -1,7 +1,7 @@
 //! The one way in which an existing object is replaced: read, change, check, compare and put.
 //!
-//! Used by update, patch, scale, binding and the subresources of status; they differ in the change
-//! and in the [`Part`] of the object that they may touch.
+//! Used by update, patch, scale and the subresources of status; they differ in the change and in the
+//! [`Part`] of the object that they may touch. A binding goes its own, shorter way.
 
 use bytes::Bytes;
 use pintle_api::scheme::{Kind, Resource};
@@ -9,18 +9,15 @@ use pintle_api::status::{Status, Subject};
 use pintle_api::{defaults, validation};
 use serde_json::Value;
 
-use super::render;
 use crate::object;
 use crate::registry::{self, strategy};
 use crate::request::Target;
 use crate::server::Core;
-use crate::storage::{self, Stored, Written};
+use crate::storage::{self, Current, Stored};
 
 /// The part of an object that a write is about; the rest stays as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A pod's node and its PodScheduled condition.
-    Binding,
     /// A namespace's `spec.finalizers`.
     Finalize,
     /// Everything but the status.
@@ -42,20 +39,19 @@ impl Write<'_> {
     /// Replace the object by what `change` makes of it, at the resourceVersion that the result
     /// names; if it names none, or the one that was read, try again when the object was changed
     /// meanwhile. Returns the object as it is now.
-    pub(super) async fn apply<F>(self, core: &Core, mut change: F) -> Result<Value, Status>
+    pub(super) async fn apply<F>(self, core: &Core, mut change: F) -> Result<Stored, Status>
     where
         F: FnMut(Value) -> Result<Value, Status>,
     {
         let target = self.target;
         for _ in 0..TRIES_MAX {
             let old = core.storage.get(self.resource, &target.namespace, &target.name).await?;
-            let current = render::with_revision(old.object.clone(), old.revision);
-            let mut new = change(current)?;
+            let mut new = change(old.full())?;
             self.check_identity(&new, &old)?;
             self.prepare(&mut new, &old.object)?;
             let encoded = object::encode(&new);
             if encoded == old.bytes {
-                return Ok(render::with_revision(new, old.revision));
+                return Ok(Stored::unwritten(self.resource.kind, &old.object, old.revision));
             }
             match self.store(core, new, encoded, &old).await? {
                 Some(done) => return Ok(done),
@@ -65,7 +61,7 @@ impl Write<'_> {
         Err(Status::modified(storage::subject(self.resource, &target.name)))
     }
 
-    fn check_identity(&self, new: &Value, old: &Stored) -> Result<(), Status> {
+    fn check_identity(&self, new: &Value, old: &Current) -> Result<(), Status> {
         let subject = storage::subject(self.resource, &self.target.name);
         let revision = object::meta(new, "resourceVersion");
         if !revision.is_empty() {
@@ -94,7 +90,6 @@ impl Write<'_> {
         let kind = self.resource.kind;
         keep_system_fields(new, old);
         match self.part {
-            Part::Binding => {}
             Part::Main => strategy::main_update(self.resource, new, old),
             Part::Status => strategy::status_update(kind, new, old),
             Part::Finalize => strategy::finalize_update(new, old),
@@ -104,7 +99,7 @@ impl Write<'_> {
         let errors = match self.part {
             Part::Main => validation::update(kind, new, old),
             Part::Status => validation::update_status(kind, new, old),
-            Part::Binding | Part::Finalize => return Ok(()),
+            Part::Finalize => return Ok(()),
         };
         if errors.is_empty() {
             return Ok(());
@@ -118,32 +113,35 @@ impl Write<'_> {
         core: &Core,
         mut new: Value,
         mut encoded: Bytes,
-        old: &Stored,
-    ) -> Result<Option<Value>, Status> {
+        old: &Current,
+    ) -> Result<Option<Stored>, Status> {
         let key = storage::key(self.resource, &self.target.namespace, &self.target.name);
-        let claim = match self.resource.kind {
+        let kind = self.resource.kind;
+        let claim = match kind {
             Kind::Service => Some(core.allocators.claim(&mut new, Some(&old.object))?),
             _ => None,
         };
         if self.dry_run {
-            return Ok(Some(render::with_revision(new, old.revision)));
+            return Ok(Some(Stored::unwritten(kind, &new, old.revision)));
         }
         if claim.is_some() {
             encoded = object::encode(&new);
         }
-        let ends = registry::is_finished(self.resource.kind, &new);
-        let written = match ends {
-            true => core.storage.remove(key, old.revision).await?,
-            false => core.storage.put_encoded(key, encoded, old.revision).await?,
+        let ends = registry::is_finished(kind, &new);
+        let written = if ends {
+            let removed = core.storage.remove(key, old.revision).await?;
+            removed.map(|revision| Stored::unwritten(kind, &new, revision))
+        } else {
+            core.storage.put_encoded(kind, key, &new, encoded, old.revision).await?
         };
-        let Written::Done(revision) = written else { return Ok(None) };
+        let Some(written) = written else { return Ok(None) };
         if let Some(claim) = claim {
             claim.keep();
         }
         if ends {
-            core.allocators.release(self.resource.kind, &new);
+            core.allocators.release(kind, &new);
         }
-        Ok(Some(render::with_revision(new, revision)))
+        Ok(Some(written))
     }
 }
 

@@ -81,7 +81,7 @@ impl Allocators {
         let mut taken = Taken::default();
         if let Some(services) = scheme::of(Kind::Service) {
             for entry in cache.list(services, "").0 {
-                let mut one = Taken::of(&entry.object);
+                let mut one = Taken::of(&entry.full());
                 taken.addresses.append(&mut one.addresses);
                 taken.ports.append(&mut one.ports);
             }

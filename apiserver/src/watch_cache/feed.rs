@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use pintle_api::scheme::Kind;
 use pintle_store::{Event, KeyValue, RangeRequest, Revision, Store, StoreError, WatchRequest};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::{Change, Entry, State, WatchCache};
-use crate::storage::{ROOT, after};
+use super::offer::Offers;
+use super::{Change, State, WatchCache};
+use crate::storage::{ROOT, Stored, after};
 
 /// Told once: that the cache is whole for the first time, or why it cannot be.
 pub(crate) type Loaded = oneshot::Sender<Result<(), StoreError>>;
@@ -68,6 +70,7 @@ async fn follow(
 
 impl WatchCache {
     fn load(&self, revision: Revision, kvs: &[KeyValue]) {
+        self.offers.clear();
         for resource in &self.resources {
             let mut state = resource.state.write();
             state.entries.clear();
@@ -76,7 +79,7 @@ impl WatchCache {
             let prefix = resource.prefix.as_bytes();
             let first = kvs.partition_point(|kv| kv.key.as_ref() < prefix);
             for kv in kvs[first..].iter().take_while(|kv| kv.key.starts_with(prefix)) {
-                state.insert(kv);
+                state.insert(resource.kind, kv, &self.offers);
             }
         }
         self.publish(revision.0, 0..self.resources.len());
@@ -96,7 +99,7 @@ impl WatchCache {
             let run = rest.iter().take_while(|event| event.key().starts_with(prefix)).count();
             let mut state = resource.state.write();
             for event in &rest[..run] {
-                state.apply(event);
+                state.apply(resource.kind, event, &self.offers);
             }
             touched.push(index);
             rest = &rest[run..];
@@ -117,8 +120,12 @@ impl WatchCache {
 }
 
 impl State {
-    fn insert(&mut self, kv: &KeyValue) -> Option<Arc<Entry>> {
-        match Entry::new(&kv.value, kv.mod_revision.0) {
+    fn insert(&mut self, kind: Kind, kv: &KeyValue, offers: &Offers) -> Option<Arc<Stored>> {
+        let read = match offers.take(&kv.value) {
+            Some(facts) => Ok(Stored::new(facts, kv.value.clone(), kv.mod_revision.0)),
+            None => Stored::read(kind, kv),
+        };
+        match read {
             Ok(entry) => {
                 let entry = Arc::new(entry);
                 self.entries.insert(kv.key.clone(), Arc::clone(&entry));
@@ -132,10 +139,10 @@ impl State {
         }
     }
 
-    fn apply(&mut self, event: &Event) {
+    fn apply(&mut self, kind: Kind, event: &Event, offers: &Offers) {
         let old = self.entries.get(event.key()).cloned();
         let change = match event {
-            Event::Put { kv, .. } => match self.insert(kv) {
+            Event::Put { kv, .. } => match self.insert(kind, kv, offers) {
                 Some(new) => Change::new(kv.mod_revision.0, old, Some(new)),
                 None => return,
             },

@@ -6,21 +6,21 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use pintle_api::status::Status;
 
-use super::Entry;
+use crate::storage::Stored;
 
 /// One change of one object.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) revision: u64,
-    /// The state before; of a removal, the last state rendered at the removal's revision.
-    pub(crate) old: Option<Arc<Entry>>,
+    /// The state before; of a removal, the last state as of the removal's revision.
+    pub(crate) old: Option<Arc<Stored>>,
     /// `None`: the object was removed.
-    pub(crate) new: Option<Arc<Entry>>,
+    pub(crate) new: Option<Arc<Stored>>,
     line: OnceLock<Bytes>,
 }
 
 impl Change {
-    pub(crate) fn new(revision: u64, old: Option<Arc<Entry>>, new: Option<Arc<Entry>>) -> Self {
+    pub(crate) fn new(revision: u64, old: Option<Arc<Stored>>, new: Option<Arc<Stored>>) -> Self {
         Self { revision, old, new, line: OnceLock::new() }
     }
 

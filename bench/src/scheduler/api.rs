@@ -10,6 +10,7 @@ mod background;
 mod cluster;
 mod observed;
 mod requests;
+mod wire;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -31,6 +32,7 @@ use super::pulse::Pulse;
 use cluster::Cluster;
 use observed::{Expected, Observed};
 use requests::{Request, Requests};
+use wire::Wire;
 
 /// A workload under way.
 pub(super) struct Run<'a> {
@@ -67,8 +69,9 @@ pub(super) async fn run(
         _ => None,
     };
     let cluster = Cluster::start(external).await?;
-    let requests = Requests::new(cluster.client().clone());
-    let observed = Observed::watch(cluster.client().clone());
+    let wire = Wire::new(&cluster.kubeconfig()).await?;
+    let requests = Requests::new(cluster.client().clone(), wire.clone());
+    let observed = Observed::watch(wire);
     let mut run = Run {
         directory,
         case,

@@ -43,7 +43,7 @@ impl Correlator {
         }
     }
 
-    /// Remember that `record` was written as the object `name`. When the memory is full it starts
+    /// Remember that `record` is written as the object `name`. When the memory is full it starts
     /// afresh: at worst a repetition becomes a second object.
     pub(super) fn wrote(&mut self, uid: &str, record: &EventRecord, name: String) {
         if self.written.len() >= REMEMBERED_MAX {

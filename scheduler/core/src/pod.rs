@@ -132,6 +132,11 @@ impl PodInfo {
         self.has_uid.then(|| self.uid.to_string())
     }
 
+    /// `metadata.resourceVersion`.
+    pub fn resource_version(&self) -> Option<&str> {
+        self.resource_version.as_deref()
+    }
+
     /// `status`, as far as it is kept.
     pub fn status(&self) -> Option<&PodStatus> {
         self.status.as_deref()

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
-use pintle_client::{EventRecord, EventRecorder, reference_to};
+use pintle_client::{EventRecord, EventRecorder};
 use pintle_scheduler_core::cache::Snapshot;
 use pintle_scheduler_core::framework::{
     Code, ExtensionPoint, Nomination, Preemption, Profiles, Step,
@@ -24,8 +25,7 @@ use crate::metrics::{AttemptResult, Metrics};
 use crate::shared::Shared;
 use crate::{condition, eviction, prebind, sample};
 
-/// What the loop and its writers need. Cheap to clone.
-#[derive(Clone)]
+/// What the loop and its writers need.
 pub(crate) struct Cycle {
     pub(crate) shared: Shared,
     pub(crate) client: Client,
@@ -47,7 +47,7 @@ pub(crate) struct Cycle {
 
 impl Cycle {
     /// Schedules until `shutdown`.
-    pub(crate) async fn run(&self, mut random: SmallRng, shutdown: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, mut random: SmallRng, shutdown: CancellationToken) {
         let mut slice = Instant::now();
         let mut attempts = Vec::new();
         loop {
@@ -130,9 +130,9 @@ impl Cycle {
     }
 
     /// Does what was decided, in a task that holds the permit.
-    fn act(&self, attempt: Attempt, started: Time, permit: OwnedSemaphorePermit) {
+    fn act(self: &Arc<Self>, attempt: Attempt, started: Time, permit: OwnedSemaphorePermit) {
         let Attempt { pod, outcome } = attempt;
-        let cycle = self.clone();
+        let cycle = Arc::clone(self);
         match outcome {
             Outcome::Skipped => self.skip(&pod),
             Outcome::Bind { node, steps } => {
@@ -181,7 +181,7 @@ impl Cycle {
             let message =
                 format!("skip schedule deleting pod: {}/{}", info.namespace(), info.name());
             let event = EventRecord::warning("FailedScheduling", message);
-            self.events(info).record(reference_to(&info.object()), event);
+            self.events(info).record(reference(info), event);
         }
     }
 
@@ -207,18 +207,10 @@ impl Cycle {
         started: Time,
         permit: OwnedSemaphorePermit,
     ) {
-        if !steps.is_empty() {
-            self.nominate(&pod, &node).await;
-        }
-        let prepared = match prebind::write(&self.client, &steps).await {
-            Ok(()) if prebind::must_wait(&steps) => {
-                drop(permit);
-                let timeout = self.bind_timeout(&pod.info);
-                let waited = prebind::wait(&self.shared, &pod.info, &node, &steps, timeout).await;
-                let permit = Arc::clone(&self.writes).acquire_owned().await;
-                waited.map(|()| permit.ok())
-            }
-            written => written.map(|()| Some(permit)),
+        // Most pods need no preparation, and the task of each is to be small.
+        let prepared = match steps.is_empty() {
+            true => Ok(Some(permit)),
+            false => Box::pin(self.prepare(&pod, &node, &steps, permit)).await,
         };
         let info = &pod.info;
         let (error, is_gone) = match prepared {
@@ -235,16 +227,45 @@ impl Cycle {
             }
             Err(error) => (error.to_string(), false),
         };
-        prebind::unreserve(&self.client, info, &steps).await;
-        self.shared.binding_failed(&info.uid);
-        self.metrics.attempt(
-            AttemptResult::Error,
-            info.scheduler_name(),
-            self.shared.now().since(started),
-        );
         tracing::warn!(namespace = info.namespace(), pod = info.name(), %node, error, "bind pod");
+        Box::pin(self.not_bound(&pod, &steps, started, &error, is_gone)).await;
+    }
+
+    /// Carries out what precedes the binding; the permit to write it.
+    async fn prepare(
+        &self,
+        pod: &QueuedPod,
+        node: &Arc<str>,
+        steps: &[Step],
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Option<OwnedSemaphorePermit>, prebind::Error> {
+        self.nominate(pod, node).await;
+        prebind::write(&self.client, steps).await?;
+        if !prebind::must_wait(steps) {
+            return Ok(Some(permit));
+        }
+        drop(permit);
+        let timeout = self.bind_timeout(&pod.info);
+        let waited = prebind::wait(&self.shared, &pod.info, node, steps, timeout).await;
+        let permit = Arc::clone(&self.writes).acquire_owned().await;
+        waited.map(|()| permit.ok())
+    }
+
+    async fn not_bound(
+        &self,
+        pod: &QueuedPod,
+        steps: &[Step],
+        started: Time,
+        error: &str,
+        is_gone: bool,
+    ) {
+        let info = &pod.info;
+        prebind::unreserve(&self.client, info, steps).await;
+        self.shared.binding_failed(&info.uid);
+        let took = self.shared.now().since(started);
+        self.metrics.attempt(AttemptResult::Error, info.scheduler_name(), took);
         if !is_gone {
-            self.report(&pod, &Report { message: &error, ..SCHEDULER_ERROR }).await;
+            self.report(pod, &Report { message: error, ..SCHEDULER_ERROR }).await;
         }
     }
 
@@ -271,19 +292,31 @@ impl Cycle {
         self.metrics.scheduled(pod.attempts, now.since(since));
         let message =
             format!("Successfully assigned {}/{} to {node}", info.namespace(), info.name());
-        self.events(info)
-            .record(reference_to(&info.object()), EventRecord::normal("Scheduled", message));
+        self.events(info).record(reference(info), EventRecord::normal("Scheduled", message));
     }
 
     /// Says to the user why the pod waits: the event, the condition, and where it may come to run.
     async fn report(&self, pod: &QueuedPod, report: &Report<'_>) {
         let object = &pod.info.object();
         let event = EventRecord::warning("FailedScheduling", truncate(report.message));
-        self.events(&pod.info).record(reference_to(object), event);
+        self.events(&pod.info).record(reference(&pod.info), event);
         if let Err(error) = condition::write(&self.client, object, report).await {
             let (namespace, name) = (pod.info.namespace(), pod.info.name());
             tracing::warn!(namespace, pod = name, %error, "write the PodScheduled condition");
         }
+    }
+}
+
+/// The pod, as an event's `involvedObject`.
+fn reference(pod: &PodInfo) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(pod.name().to_owned()),
+        namespace: Some(pod.namespace().to_owned()),
+        resource_version: pod.resource_version().map(str::to_owned),
+        uid: pod.object_uid(),
+        ..ObjectReference::default()
     }
 }
 

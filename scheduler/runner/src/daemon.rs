@@ -53,7 +53,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     let (recorders, event_writers) = recorders(&client, &config);
     statistics::register(&daemon.registry, &shared);
     let tasks = TaskTracker::new();
-    let cycle = Cycle {
+    let cycle = Arc::new(Cycle {
         shared,
         client: client.clone(),
         bind_timeouts: Arc::clone(&config.bind_timeouts),
@@ -65,7 +65,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
         attempts_max: if config.workers > 1 { config.bindings_max.max(1) } else { 1 },
         writes: Arc::new(Semaphore::new(config.bindings_max.max(1))),
         tasks: tasks.clone(),
-    };
+    });
     let random = SmallRng::seed_from_u64(config.seed.unwrap_or_else(rand::random));
     let event_writer = tokio::spawn(event_writers);
     let watch_pods = tokio::spawn(
@@ -89,7 +89,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
             leading.cancelled().await;
         }
         tracing::info!(scheduler = config.scheduler_name, "scheduling");
-        cycle.run(random, daemon.shutdown.clone()).await;
+        Arc::clone(&cycle).run(random, daemon.shutdown.clone()).await;
     };
     let ended = |task| Err(Error::TaskEnded { task });
     let (mut watch_pods, mut watch_nodes) = (AbortOnDrop(watch_pods), AbortOnDrop(watch_nodes));

@@ -79,6 +79,8 @@ impl Writer {
 
     /// Serve until all senders are gone or a write fails for good.
     pub(super) fn run(mut self) {
+        // Else a wait of some microseconds takes 50 more. If that is refused, it does.
+        let _ = nix::sys::prctl::set_timerslack(TIMER_SLACK_NS);
         let mut group = Vec::new();
         while self.queue.blocking_recv_many(&mut group, GROUP_TXNS_MAX) > 0 {
             self.gather(&mut group);
@@ -95,13 +97,13 @@ impl Writer {
     /// it the first of them gets a flush for itself, and all others wait for that and for their own.
     /// Waits only while fewer are here than last time, and at most half as long as a flush takes.
     fn gather(&mut self, group: &mut Vec<Request>) {
-        let expected = self.last_group;
-        let patience = (self.last_flush / 2).min(GATHER_MAX);
-        let start = Instant::now();
-        while group.len() < expected && start.elapsed() < patience {
-            match self.queue.try_recv() {
-                Ok(request) => group.push(request),
-                Err(_) => std::thread::yield_now(),
+        if group.len() < self.last_group {
+            // Asleep: who is about to write needs the processor.
+            std::thread::sleep((self.last_flush / 2).min(GATHER_MAX));
+            while group.len() < GROUP_TXNS_MAX
+                && let Ok(request) = self.queue.try_recv()
+            {
+                group.push(request);
             }
         }
         self.last_group = group.len();
@@ -198,6 +200,8 @@ fn op_bytes(op: &Op) -> usize {
     }
 }
 
+/// How late a wait of this thread may end: little beside a flush.
+const TIMER_SLACK_NS: u64 = 2_000;
 /// Longest wait for a group to gather, however slow the disk: not worth noticing for a person.
 const GATHER_MAX: Duration = Duration::from_millis(1);
 /// Transactions that share a flush: beyond this the flush is no longer what takes the time.

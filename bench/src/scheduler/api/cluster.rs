@@ -1,6 +1,7 @@
 //! An API server with a store of its own, and the scheduler beside it.
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -33,6 +34,10 @@ impl Cluster {
 
     pub(super) fn client(&self) -> &kube::Client {
         &self.standalone.client
+    }
+
+    pub(super) fn kubeconfig(&self) -> PathBuf {
+        self.standalone.kubeconfig()
     }
 
     /// An error if one of the processes has ended.

@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::AsyncBufReadExt as _;
+use bytes::Bytes;
+use http::Method;
+use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::wire::Wire;
 use crate::scheduler::config::{Barrier, DeletePods, Labels, Stage};
 
 /// The pods that are looked for. Others are passed over.
@@ -51,13 +54,13 @@ pub(super) struct Bound {
 
 impl Observed {
     /// Begin to watch.
-    pub(super) fn watch(client: kube::Client) -> Self {
+    pub(super) fn watch(wire: Wire) -> Self {
         let shared = Arc::new(Shared::default());
         let to = Arc::clone(&shared);
-        let watching = tokio::spawn(async move {
+        let watching = wire.handle().clone().spawn(async move {
             loop {
                 // Anew from the present state, which counts as seen now.
-                let _ = to.follow(&client).await;
+                let _ = to.follow(&wire).await;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -185,22 +188,37 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn follow(&self, client: &kube::Client) -> anyhow::Result<()> {
-        let request = http::Request::get("/api/v1/pods?watch=1").body(Vec::new())?;
-        let mut lines = std::pin::pin!(client.request_stream(request).await?);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if lines.read_until(b'\n', &mut line).await? == 0 {
-                return Ok(());
+    async fn follow(&self, wire: &Wire) -> anyhow::Result<()> {
+        let mut connection = wire.connect().await?;
+        let path = "/api/v1/pods?watch=1";
+        let mut answer = connection.send(&Method::GET, path, Bytes::new()).await?;
+        let mut begun = Vec::new();
+        while let Some(frame) = answer.body_mut().frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            let now = Instant::now();
+            let end = data.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            let (lines, rest) = data.split_at(end);
+            let mut lines = lines.split_inclusive(|byte| *byte == b'\n');
+            if !begun.is_empty()
+                && let Some(first) = lines.next()
+            {
+                begun.extend_from_slice(first);
+                self.read(&begun, now)?;
+                begun.clear();
             }
-            let event: Event<'_> = serde_json::from_slice(&line)?;
-            if event.kind != "ADDED" && event.kind != "MODIFIED" {
-                continue;
-            }
-            self.note(&event.object, Instant::now());
+            lines.try_for_each(|line| self.read(line, now))?;
+            begun.extend_from_slice(rest);
             self.changed.notify_one();
         }
+        Ok(())
+    }
+
+    fn read(&self, line: &[u8], now: Instant) -> anyhow::Result<()> {
+        let event: Event<'_> = serde_json::from_slice(line)?;
+        if event.kind == "ADDED" || event.kind == "MODIFIED" {
+            self.note(&event.object, now);
+        }
+        Ok(())
     }
 
     fn note(&self, pod: &Pod<'_>, now: Instant) {

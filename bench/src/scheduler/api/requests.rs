@@ -1,18 +1,21 @@
-//! Writes to the API server: bodies rendered beforehand, answers read and dropped.
+//! Writes to the API server: bodies rendered beforehand, answers read and dropped. What comes by the
+//! thousands goes over the wire directly, the rest through a client of the usual kind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 use kube::Api;
 use kube::api::ListParams;
 use pintle_api::scheme;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use super::wire::{Connection, Wire, content_type};
 use crate::scheduler::objects::VolumeMaker;
 use crate::scheduler::pulse::Pulse;
 
@@ -20,6 +23,9 @@ use crate::scheduler::pulse::Pulse;
 #[derive(Clone)]
 pub(super) struct Requests {
     client: kube::Client,
+    wire: Wire,
+    /// Kept open from one operation to the next.
+    connections: Arc<[Mutex<Option<Connection>>]>,
 }
 
 /// The creation of an object, or a change of one.
@@ -58,8 +64,9 @@ impl Request {
 }
 
 impl Requests {
-    pub(super) fn new(client: kube::Client) -> Self {
-        Self { client }
+    pub(super) fn new(client: kube::Client, wire: Wire) -> Self {
+        let connections = std::iter::repeat_with(Mutex::default).take(AT_ONCE).collect();
+        Self { client, wire, connections }
     }
 
     /// Send one and wait until it is durable.
@@ -75,18 +82,27 @@ impl Requests {
     ) -> anyhow::Result<()> {
         let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
         let mut senders = JoinSet::new();
-        for _ in 0..AT_ONCE {
+        for place in 0..AT_ONCE.min(requests.len()) {
             let (own, requests) = (self.clone(), Arc::clone(&requests));
             let (next, pulse) = (Arc::clone(&next), pulse.clone());
-            senders.spawn(async move {
+            let sender = async move {
+                let mut kept = own.connections[place].lock().await;
                 while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    own.call(&request.method, &request.path, request.body.clone()).await?;
+                    let mut connection = match kept.take().filter(Connection::is_open) {
+                        Some(connection) => connection,
+                        None => own.wire.connect().await?,
+                    };
+                    let Request { method, path, body } = request;
+                    let sent = connection.call(method, path, body.clone()).await;
+                    sent.with_context(|| format!("{method} {path}"))?;
+                    *kept = Some(connection);
                     if pulse.is_over() {
                         break;
                     }
                 }
                 anyhow::Ok(())
-            });
+            };
+            senders.spawn_on(sender, self.wire.handle());
         }
         while let Some(sent) = senders.join_next().await {
             sent??;
@@ -140,14 +156,10 @@ impl Requests {
     }
 
     async fn call(&self, method: &Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let kind = match *method {
-            Method::PATCH => "application/merge-patch+json",
-            _ => "application/json",
-        };
         let request = http::Request::builder()
             .method(method)
             .uri(path)
-            .header(http::header::CONTENT_TYPE, kind)
+            .header(http::header::CONTENT_TYPE, content_type(method))
             .body(kube::client::Body::from(body))?;
         let about = || format!("{method} {path}");
         let answer = self.client.send(request).await.with_context(about)?;
@@ -156,10 +168,16 @@ impl Requests {
         if status.is_success() {
             return Ok(body);
         }
-        let text = serde_json::from_slice::<Value>(&body).unwrap_or_default();
-        let why = text["message"].as_str().unwrap_or_default();
-        ensure!(!why.is_empty(), "{}: {status}", about());
-        bail!("{}: {why}", about())
+        Err(refusal(status, &body)).with_context(about)
+    }
+}
+
+/// What the API server says of a request that it refused.
+pub(super) fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    let text = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    match text["message"].as_str() {
+        Some(why) => anyhow!("{why}"),
+        None => anyhow!("{status}"),
     }
 }
 
