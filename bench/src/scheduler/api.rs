@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use super::config::{
     Barrier, Case, CreateAny, CreateNodes, CreatePods, Labels, Operation, Workload,
 };
-use super::figures::Figures;
+use super::figures::{Allocatable, Figures};
 use super::objects::{self, NodeMaker, VolumeMaker};
 use super::options::Mode;
 use super::pulse::Pulse;
@@ -121,7 +121,10 @@ impl Run<'_> {
             let node = pod.spec.as_ref()?.node_name.as_deref()?;
             Some((pod, node)).filter(|(_, node)| !node.is_empty())
         });
-        self.figures.count_use(nodes.iter(), placed);
+        let nodes = nodes
+            .iter()
+            .map(|node| (node.metadata.name.as_deref().unwrap_or_default(), Allocatable::of(node)));
+        self.figures.count_use(nodes, placed);
         Ok(())
     }
 
@@ -159,6 +162,7 @@ impl Run<'_> {
                 self.ensure_namespace(&namespace).await?;
                 self.start_churn(churn, namespace)?;
             }
+            Operation::ColdStart {} => bail!("coldStart: only in mode engine"),
             Operation::CreateAny(any) => self.create_any(any).await?,
             Operation::CreateNamespaces(wanted) => {
                 for namespace in objects::namespaces(directory, wanted, workload)? {

@@ -52,6 +52,8 @@ pub(crate) struct Workload {
 pub(crate) enum Operation {
     Barrier(Barrier),
     Churn(Churn),
+    /// pintle's own: a scheduler that starts anew with what is there.
+    ColdStart {},
     CreateAny(CreateAny),
     CreateNamespaces(CreateNamespaces),
     CreateNodes(CreateNodes),
@@ -67,6 +69,7 @@ pub(crate) enum Operation {
 const OPERATIONS: &[(&str, &[&str])] = &[
     ("barrier", &["labelSelector", "namespaces", "stageRequirement"]),
     ("churn", &["mode", "number", "intervalMilliseconds", "namespace", "templatePaths"]),
+    ("coldStart", &[]),
     ("createAny", &["count", "countParam", "namespace", "templatePath", "templateParams"]),
     ("createNamespaces", &["count", "countParam", "prefix", "namespaceTemplatePath"]),
     (

@@ -1,12 +1,13 @@
 //! Workloads against the scheduler's core, state in memory.
 //!
-//! Pods are decoded and queued before the clock runs; what is measured is one turn of
-//! `Scheduler::schedule_next` and the note that the binding is written, for each pod. Time passes as
+//! Pods are decoded and queued before the clock runs; what is measured is `Scheduler::schedule_many`,
+//! as the daemon calls it, and the note that the binding is written, for each pod. Time passes as
 //! the wall clock has it, except that a wait for a back-off, a sleep or the next churn is skipped and
 //! counted as passed. Evicted pods are gone at once. After each operation the pods that got a node
 //! are seen bound, as a watch would have it; during a measured operation they stay assumed.
 
 mod churn;
+mod cold_start;
 mod create;
 
 use std::collections::HashMap;
@@ -16,19 +17,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use pintle_scheduler_core::engine::Indexed;
 use pintle_scheduler_core::framework::{Preemption, Profile, Profiles};
 use pintle_scheduler_core::queue::Options;
-use pintle_scheduler_core::{Attempt, Outcome, PodInfo, PodUid, Scheduler, Time};
+use pintle_scheduler_core::{ATTEMPTS_OF_ONE, Attempt, Outcome, PodInfo, PodUid, Scheduler, Time};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::config::{Barrier, Case, CreatePods, Operation, Stage, Workload};
-use super::figures::Figures;
+use super::figures::{Allocatable, Figures};
 use super::objects::{self, VolumeMaker};
 use super::pulse::Pulse;
 use super::template::Template;
@@ -43,7 +44,9 @@ pub(crate) struct Run<'a> {
     random: SmallRng,
     clock: Clock,
     patience: Duration,
-    nodes: HashMap<String, Arc<Node>>,
+    attempts_max: usize,
+    workers: usize,
+    nodes: HashMap<String, Allocatable>,
     /// Pods that have a node.
     placed: HashMap<PodUid, Placed>,
     /// Those of them that the scheduler has not seen bound.
@@ -129,15 +132,16 @@ impl<'a> Run<'a> {
         seed: u64,
         pulse: Pulse,
     ) -> Self {
-        let profiles = Arc::new(Profiles::single(Profile::default_plugins("default-scheduler")));
         Self {
             directory,
             case,
             workload,
-            scheduler: Scheduler::new(profiles, Options::default(), Indexed::default()),
+            scheduler: new_scheduler(1),
             random: SmallRng::seed_from_u64(seed),
             clock: Clock { start: Instant::now(), skipped: Duration::ZERO },
             patience: pulse.patience(),
+            attempts_max: ATTEMPTS_OF_ONE,
+            workers: 1,
             nodes: HashMap::new(),
             placed: HashMap::new(),
             unseen: Vec::new(),
@@ -154,7 +158,11 @@ impl<'a> Run<'a> {
 
     /// With so many threads deciding.
     pub(crate) fn with_workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
         self.scheduler.set_workers(workers);
+        if workers > 1 {
+            self.attempts_max = ATTEMPTS_MAX;
+        }
         self
     }
 
@@ -169,7 +177,8 @@ impl<'a> Run<'a> {
         }
         self.figures.cut = self.pulse.why_over();
         let placed = self.placed.values().map(|placed| (placed.object(), &*placed.node));
-        self.figures.count_use(self.nodes.values().map(|node| &**node), placed);
+        let nodes = self.nodes.iter().map(|(name, has)| (name.as_str(), has.clone()));
+        self.figures.count_use(nodes, placed);
         Ok(self.figures)
     }
 
@@ -178,6 +187,7 @@ impl<'a> Run<'a> {
         match operation {
             Operation::Barrier(barrier) => self.wait_at(barrier)?,
             Operation::Churn(churn) => self.start_churn(index, churn)?,
+            Operation::ColdStart {} => self.cold_start()?,
             Operation::CreateAny(any) => {
                 let template = objects::any_template(self.directory, workload, any)?;
                 for number in 0..any.count.of(workload)? {
@@ -222,9 +232,10 @@ impl<'a> Run<'a> {
         };
         let count = pods.count.of(self.workload)?;
         for number in 0..count {
-            let info = self.create_pod(&maker, number)?;
+            let pod = self.create_pod(&maker, number)?;
             if pods.skip_wait_to_completion {
-                self.others.insert(info.uid.clone(), Some(Arc::new(info)));
+                let info = Arc::new(PodInfo::new(pod));
+                self.others.insert(info.uid.clone(), Some(info));
             }
         }
         if pods.skip_wait_to_completion {
@@ -256,7 +267,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn create_pod(&mut self, maker: &PodMaker, number: usize) -> anyhow::Result<PodInfo> {
+    fn create_pod(&mut self, maker: &PodMaker, number: usize) -> anyhow::Result<Arc<Pod>> {
         let uid = objects::uid(self.pods_made);
         self.pods_made += 1;
         let mut pod = maker.template.object(number)?;
@@ -267,7 +278,7 @@ impl<'a> Run<'a> {
         }
         let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod)?);
         self.scheduler.pod_changed(None, Some(&pod), self.now());
-        Ok(PodInfo::new(pod))
+        Ok(pod)
     }
 
     /// Decides until so many pods that somebody waits for have a node, or, where their number is
@@ -299,7 +310,7 @@ impl<'a> Run<'a> {
                 last = self.clock.now();
             }
             let time = Time::new(last);
-            let max = if steady.is_some() { 1 } else { remaining.min(ATTEMPTS_MAX) };
+            let max = if steady.is_some() { 1 } else { remaining.min(self.attempts_max) };
             self.scheduler.schedule_many(time, &mut self.random, max, &mut attempts);
             if attempts.is_empty() {
                 if !self.skip_wait(progress_at + self.patience) {
@@ -329,6 +340,7 @@ impl<'a> Run<'a> {
         if measures {
             figures.cpu = cpu_time().saturating_sub(cpu_before);
             figures.bytes_per_node = self.figures.bytes_per_node;
+            figures.cold_start = self.figures.cold_start;
             self.figures = figures;
         }
         Ok(Drained { bound, pending: remaining })
@@ -437,6 +449,13 @@ impl<'a> Run<'a> {
             self.scheduler.pod_changed(Some(&Arc::new(placed.tombstone())), None, self.now());
         }
     }
+}
+
+fn new_scheduler(workers: usize) -> Scheduler {
+    let profiles = Arc::new(Profiles::single(Profile::default_plugins("default-scheduler")));
+    let mut scheduler = Scheduler::new(profiles, Options::default(), Indexed::default());
+    scheduler.set_workers(workers);
+    scheduler
 }
 
 /// Attempts in a row before the clock is read again and churn has its turn, if several threads decide.

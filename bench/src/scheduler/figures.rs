@@ -23,6 +23,8 @@ pub(crate) struct Figures {
     /// Resident memory that a pod, and a node, added. The objects themselves are in it.
     pub(crate) bytes_per_pod: f64,
     pub(crate) bytes_per_node: f64,
+    /// From objects in memory to a scheduler's first decision.
+    pub(crate) cold_start: Option<Duration>,
     /// Measured pods that had no node in the end.
     pub(crate) pending: usize,
     pub(crate) overcommitted: usize,
@@ -86,6 +88,9 @@ impl Figures {
         add("cpu_seconds", "s", self.cpu.as_secs_f64());
         add("memory_per_pod", "B", self.bytes_per_pod);
         add("memory_per_node", "B", self.bytes_per_node);
+        if let Some(took) = self.cold_start {
+            add("cold_start_seconds", "s", took.as_secs_f64());
+        }
         add("pods_pending", "pods", self.pending as f64);
         add("nodes_overcommitted", "nodes", self.overcommitted as f64);
         add("balance_cpu", "stddev", balance_cpu);
@@ -103,7 +108,7 @@ impl Figures {
     /// Counts what the pods ask of their nodes, from the objects alone.
     pub(crate) fn count_use<'a>(
         &mut self,
-        nodes: impl Iterator<Item = &'a Node>,
+        nodes: impl Iterator<Item = (&'a str, Allocatable)>,
         pods: impl Iterator<Item = (impl Borrow<Pod>, &'a str)>,
     ) {
         let mut used: BTreeMap<&str, (Resources, i64)> = BTreeMap::new();
@@ -118,25 +123,47 @@ impl Figures {
             }
             *count += 1;
         }
-        let mut nodes: Vec<&Node> = nodes.collect();
-        nodes.sort_by_key(|node| &node.metadata.name);
-        for node in nodes {
-            let has = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-            let has = Resources::from_list(has);
-            let (sum, count) =
-                used.remove(node.metadata.name.as_deref().unwrap_or_default()).unwrap_or_default();
-            let amount = |resources: &Resources, name: &String| {
-                resources.scalar.get(name).copied().unwrap_or(0)
-            };
+        let mut nodes: Vec<(&str, Allocatable)> = nodes.collect();
+        nodes.sort_by_key(|(name, _)| *name);
+        for (name, has) in nodes {
+            let (sum, count) = used.remove(name).unwrap_or_default();
             let over = sum.milli_cpu > has.milli_cpu
                 || sum.memory_bytes > has.memory_bytes
                 || sum.ephemeral_storage_bytes > has.ephemeral_storage_bytes
-                || count > amount(&has, &PODS.to_owned())
-                || sum.scalar.iter().any(|(name, used)| *used > amount(&has, name));
+                || count > has.other(PODS)
+                || sum.scalar.iter().any(|(name, used)| *used > has.other(name));
             self.overcommitted += usize::from(over);
             let cpu = sum.milli_cpu as f32 / has.milli_cpu.max(1) as f32;
             self.used.push((cpu, sum.memory_bytes as f32 / has.memory_bytes.max(1) as f32));
         }
+    }
+}
+
+/// What a node has for its pods, by its object.
+#[derive(Clone, Debug)]
+pub(crate) struct Allocatable {
+    milli_cpu: i64,
+    memory_bytes: i64,
+    ephemeral_storage_bytes: i64,
+    others: Box<[(Box<str>, i64)]>,
+}
+
+impl Allocatable {
+    pub(crate) fn of(node: &Node) -> Self {
+        let has = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        let has = Resources::from_list(has);
+        let others = has.scalar.iter().map(|(name, amount)| (Box::from(name.as_str()), *amount));
+        Self {
+            milli_cpu: has.milli_cpu,
+            memory_bytes: has.memory_bytes,
+            ephemeral_storage_bytes: has.ephemeral_storage_bytes,
+            others: others.collect(),
+        }
+    }
+
+    fn other(&self, name: &str) -> i64 {
+        let found = self.others.iter().find(|(other, _)| **other == *name);
+        found.map_or(0, |(_, amount)| *amount)
     }
 }
 
@@ -193,7 +220,10 @@ mod tests {
         for (pods, limit, expected) in [(1, "9", 0), (2, "9", 1), (1, "0", 1)] {
             let mut figures = Figures::default();
             let nodes = [node("a", limit), node("b", "9")];
-            figures.count_use(nodes.iter(), (0..pods).map(|_| (&pod, "a")));
+            let nodes = nodes.iter().map(|node| {
+                (node.metadata.name.as_deref().unwrap_or_default(), Allocatable::of(node))
+            });
+            figures.count_use(nodes, (0..pods).map(|_| (&pod, "a")));
             assert_eq!(figures.overcommitted, expected, "{pods} pods");
             assert!(figures.balance().0 > 0.0);
         }

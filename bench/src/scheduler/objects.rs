@@ -139,6 +139,14 @@ pub(crate) fn pod_template(
     }
 }
 
+/// The template of the case's pods where an operation names none.
+pub(crate) fn default_pod_template(directory: &Path, case: &Case) -> anyhow::Result<Template> {
+    match &case.default_pod_template_path {
+        Some(path) => Template::read(&directory.join(path)),
+        None => Template::new(DEFAULT_POD, "the default pod".to_owned()),
+    }
+}
+
 /// The template of a createAny's objects.
 pub(crate) fn any_template(
     directory: &Path,

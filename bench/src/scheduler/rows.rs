@@ -62,6 +62,11 @@ impl Rows {
             figures.overcommitted,
             format!("{cpu:.3}/{memory:.3}"),
         );
+        if let Some(took) = figures.cold_start {
+            let seconds = took.as_secs_f64();
+            row +=
+                &format!("\n{:width$}   from objects in memory to a decision: {seconds:.2} s", "");
+        }
         if let Some(why) = &figures.cut {
             row += &format!("\n{:width$}   {why}", "");
         }

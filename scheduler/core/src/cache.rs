@@ -17,9 +17,11 @@ mod change_log;
 mod commit;
 mod images;
 mod node_info;
+mod node_object;
 mod nomination;
 mod objects;
 mod pod_groups;
+mod pod_table;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -38,8 +40,10 @@ use crate::time::Time;
 pub use change_log::{CacheId, ChangeLog, RowLog};
 pub use images::ImageState;
 pub use node_info::NodeInfo;
+use node_object::NodeLikenesses;
 pub use objects::{Kind, Lister, Object, Objects};
 pub use pod_groups::{PodGroupKey, PodGroups};
+use pod_table::{Place, PodTable};
 pub use snapshot::Snapshot;
 pub use what_if::WhatIf;
 
@@ -66,15 +70,9 @@ pub struct Cache {
     snapshot: Snapshot,
     /// Pods on nodes that are not (or no longer) known, by node.
     ghosts: FxHashMap<Arc<str>, NodeInfo>,
-    pods: FxHashMap<PodUid, PodState>,
-}
-
-#[derive(Debug)]
-struct PodState {
-    info: Arc<PodInfo>,
-    node: Arc<str>,
-    /// `None` once the pod was seen bound.
-    assumed: Option<Assumed>,
+    pods: PodTable,
+    /// What nodes share.
+    likenesses: NodeLikenesses,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,24 +89,31 @@ impl Cache {
 
     /// How many pods are in the cache, assumed ones included.
     pub fn pod_count(&self) -> usize {
-        self.pods.len()
+        self.pods.placed_count()
     }
 
     /// Whether the pod's place is taken though it was not seen bound.
     pub fn is_assumed(&self, uid: &PodUid) -> bool {
-        self.pods.get(uid).is_some_and(|state| state.assumed.is_some())
+        self.pods.get(uid).is_some_and(|(_, place)| place.assumed.is_some())
     }
 
     /// The pod as the cache has it.
     pub fn pod(&self, uid: &PodUid) -> Option<&Arc<PodInfo>> {
-        self.pods.get(uid).map(|state| &state.info)
+        self.pods.get(uid).map(|(info, _)| info)
+    }
+
+    /// A pod without a node was seen that is to be placed: from now on it is found without a search,
+    /// until [`Cache::remove_pod`].
+    pub fn admit(&mut self, info: PodInfo) -> Arc<PodInfo> {
+        self.pods.admit(info)
     }
 
     /// A node appeared or changed.
     pub fn set_node(&mut self, node: Arc<Node>) {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let ghost = self.ghosts.remove(name);
-        self.snapshot.set_node(node, ghost);
+        let object = self.likenesses.share(node);
+        self.snapshot.set_node(object, ghost);
     }
 
     /// A node is gone. Its pods stay until they are seen deleted.
@@ -170,7 +175,7 @@ impl Cache {
 
     /// Takes the pod's place on `node` before the binding is written.
     pub fn assume(&mut self, info: &Arc<PodInfo>, node: &str) -> Result<(), CacheError> {
-        if self.pods.contains_key(&info.uid) {
+        if self.pods.is_placed(info) {
             return Err(CacheError::AlreadyThere { uid: info.uid.clone() });
         }
         self.insert(Arc::clone(info), node, Some(Assumed { deadline: None }));
@@ -179,22 +184,22 @@ impl Cache {
 
     /// As [`Cache::assume`], on the node in this row of the snapshot; returns its name.
     pub fn assume_at(&mut self, info: &Arc<PodInfo>, row: usize) -> Result<Arc<str>, CacheError> {
-        let Entry::Vacant(entry) = self.pods.entry(info.uid.clone()) else {
+        if self.pods.is_placed(info) {
             return Err(CacheError::AlreadyThere { uid: info.uid.clone() });
-        };
+        }
         let name = self.snapshot.change_at(row, |node| {
             node.add_pod(Arc::clone(info));
             Arc::clone(node.name())
         });
         let assumed = Some(Assumed { deadline: None });
-        entry.insert(PodState { info: Arc::clone(info), node: Arc::clone(&name), assumed });
+        self.pods.set(info, Place { node: Arc::clone(&name), assumed });
         Ok(name)
     }
 
     /// The binding is written. With `expiry` the pod is given up if it is not seen bound by then;
     /// upstream sets none.
     pub fn finish_binding(&mut self, uid: &PodUid, expiry: Option<Time>) {
-        if let Some(PodState { assumed: Some(assumed), .. }) = self.pods.get_mut(uid) {
+        if let Some(Place { assumed: Some(assumed), .. }) = self.pods.place_mut(uid) {
             assumed.deadline = expiry;
         }
     }
@@ -204,20 +209,22 @@ impl Cache {
         if !self.is_assumed(uid) {
             return Err(CacheError::NotAssumed { uid: uid.clone() });
         }
-        self.remove_pod(uid);
+        if let Some(place) = self.pods.displace(uid) {
+            self.leave(place.node, uid);
+        }
         Ok(())
     }
 
     /// Gives up assumed pods whose deadline is past; returns them.
     pub fn expire(&mut self, now: Time) -> Vec<Arc<PodInfo>> {
-        let is_late = |state: &PodState| {
-            state
+        let is_late = |place: &Place| {
+            place
                 .assumed
                 .and_then(|assumed| assumed.deadline)
                 .is_some_and(|deadline| deadline < now)
         };
-        let late = self.pods.values().filter(|state| is_late(state));
-        let late: Vec<Arc<PodInfo>> = late.map(|state| Arc::clone(&state.info)).collect();
+        let late = self.pods.placed().filter(|(_, place)| is_late(place));
+        let late: Vec<Arc<PodInfo>> = late.map(|(info, _)| Arc::clone(info)).collect();
         for info in &late {
             self.remove_pod(&info.uid);
         }
@@ -228,36 +235,45 @@ impl Cache {
     /// be, what was seen counts. Pods without a node are ignored.
     pub fn set_pod(&mut self, info: Arc<PodInfo>) {
         let Some(node) = info.node_name().map(str::to_owned) else { return };
-        self.remove_pod(&info.uid);
         self.insert(info, &node, None);
     }
 
-    /// A pod is gone (or done). Returns whether it was known.
+    /// A pod is gone (or done). Returns whether it had a node.
     pub fn remove_pod(&mut self, uid: &PodUid) -> bool {
-        let Some(state) = self.pods.remove(uid) else { return false };
-        if self.snapshot.change(&state.node, |node| node.remove_pod(uid)) {
-            return true;
+        let Some(place) = self.pods.remove(uid) else { return false };
+        self.leave(place.node, uid);
+        true
+    }
+
+    /// Takes the pod from the node.
+    fn leave(&mut self, node: Arc<str>, uid: &PodUid) {
+        if self.snapshot.change(&node, |node| node.remove_pod(uid)) {
+            return;
         }
-        if let Entry::Occupied(mut ghost) = self.ghosts.entry(state.node) {
+        if let Entry::Occupied(mut ghost) = self.ghosts.entry(node) {
             ghost.get_mut().remove_pod(uid);
             if ghost.get().pod_count() == 0 {
                 ghost.remove();
             }
         }
-        true
     }
 
+    /// The pod is on the node of this name and nowhere else.
     fn insert(&mut self, info: Arc<PodInfo>, node: &str, assumed: Option<Assumed>) {
-        let uid = info.uid.clone();
         let name = match self.snapshot.get(node) {
             Some(known) => known.name().clone(),
             None => Arc::from(node),
         };
-        if !self.snapshot.change(node, |node| node.add_pod(Arc::clone(&info))) {
-            let ghost = self.ghosts.entry(name.clone());
-            ghost.or_insert_with(|| NodeInfo::ghost(name.clone())).add_pod(Arc::clone(&info));
+        let place = Place { node: Arc::clone(&name), assumed };
+        if let Some((_, before)) = self.pods.set(&info, place) {
+            self.leave(before.node, &info.uid);
         }
-        self.pods.insert(uid, PodState { info, node: name, assumed });
+        if let Some(row) = self.snapshot.index_of(&name) {
+            self.snapshot.change_at(row, |node| node.add_pod(info));
+        } else {
+            let ghost = self.ghosts.entry(Arc::clone(&name));
+            ghost.or_insert_with(|| NodeInfo::ghost(name)).add_pod(info);
+        }
     }
 }
 

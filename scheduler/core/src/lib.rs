@@ -30,5 +30,5 @@ pub use diagnosis::{Diagnosis, RefusalKind, Refusals, Refused};
 pub use pod::{
     AffinityTerm, AffinityTerms, HostPort, PodInfo, PodUid, Template, Templates, WeightedTerm,
 };
-pub use scheduler::{Attempt, BatchCounts, Outcome, Scheduler, Statistics};
+pub use scheduler::{ATTEMPTS_OF_ONE, Attempt, BatchCounts, Outcome, Scheduler, Statistics};
 pub use time::Time;

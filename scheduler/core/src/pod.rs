@@ -7,6 +7,7 @@ mod likeness;
 mod template;
 mod uid;
 
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -19,6 +20,21 @@ pub use affinity::{AffinityTerm, AffinityTerms, WeightedTerm};
 pub(crate) use likeness::DISRUPTION_TARGET;
 pub use template::{Template, Templates};
 pub use uid::PodUid;
+
+/// Where a cache that has admitted the pod keeps what it knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PodNumber(NonZeroU32);
+
+impl PodNumber {
+    pub(crate) fn new(at: usize) -> Self {
+        let number = u32::try_from(at + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("fewer than 2^32 pods fit into memory"))
+    }
+
+    pub(crate) fn at(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// A port of the node that a container wants, normalised.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +86,7 @@ pub struct PodInfo {
     is_terminating: bool,
     /// Whether `uid` is its `metadata.uid`.
     has_uid: bool,
+    number: Option<PodNumber>,
 }
 
 impl Deref for PodInfo {
@@ -98,6 +115,7 @@ impl PodInfo {
             affinity: AffinityTerms::of(&pod).map(Arc::from),
             placed_nonzero: placed_pod_requests_nonzero(&pod).map(not_negative).map(Box::new),
             is_terminating: pod.metadata.deletion_timestamp.is_some(),
+            number: None,
             pod,
         }
     }
@@ -125,6 +143,16 @@ impl PodInfo {
             pod.status = self.status.as_deref().cloned();
         }
         pod
+    }
+
+    /// The pod under this number.
+    pub(crate) fn numbered(self, number: PodNumber) -> Self {
+        Self { number: Some(number), ..self }
+    }
+
+    /// Its number with the cache that admitted it. Another cache may know it under another.
+    pub(crate) fn number(&self) -> Option<PodNumber> {
+        self.number
     }
 
     /// `metadata.uid`.

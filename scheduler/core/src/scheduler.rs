@@ -29,8 +29,8 @@ use crate::pod::{PodInfo, PodUid, Templates};
 use crate::queue::{Counts, Options, Queue, QueuedPod, scheduling_change};
 use crate::time::Time;
 
-pub use batch::BatchCounts;
 use batch::Batches;
+pub use batch::{ATTEMPTS_OF_ONE, BatchCounts};
 pub use statistics::Statistics;
 
 /// Cache, queue and engine.
@@ -52,6 +52,9 @@ struct Binding {
     pod: QueuedPod,
     steps: Vec<Step>,
 }
+
+/// The name of the node that a pod is assumed on, and what comes before its binding.
+type Reserved = (Arc<str>, Vec<Step>);
 
 /// What became of one pod's turn.
 #[derive(Clone, Debug)]
@@ -233,32 +236,52 @@ impl Scheduler {
 
     /// Takes the pod's place on the node, and what its volumes and claims need.
     fn assume(&mut self, profile: &Profile, pod: &QueuedPod, node: usize, now: Time) -> Outcome {
-        let uid = &pod.info.uid;
-        // A pod that is in the cache already was bound or assumed before: its turn is void.
-        let Ok(name) = self.cache.assume_at(&pod.info, node) else {
-            self.queue.done(uid);
-            return Outcome::Skipped;
-        };
+        match self.reserve(profile, &pod.info, node) {
+            Ok((node, steps)) => self.bind(pod, node, steps),
+            Err(Some((plugin, rejection))) => self.refuse_reservation(pod, plugin, rejection, now),
+            Err(None) => {
+                self.queue.done(&pod.info.uid);
+                Outcome::Skipped
+            }
+        }
+    }
+
+    /// Assumes the pod on the node in this row, and what its volumes and claims need there. Says which
+    /// plugin refuses; none does if the pod is on a node already, bound or assumed before: then its turn
+    /// is void.
+    fn reserve(
+        &mut self,
+        profile: &Profile,
+        info: &Arc<PodInfo>,
+        row: usize,
+    ) -> Result<Reserved, Option<(PluginName, Rejection)>> {
+        let Ok(name) = self.cache.assume_at(info, row) else { return Err(None) };
         let mut steps = Vec::new();
         for plugin in &profile.reserve {
             let snapshot = self.cache.snapshot();
-            match plugin.reserve(&pod.info, snapshot, &snapshot.nodes()[node]) {
+            match plugin.reserve(info, snapshot, &snapshot.nodes()[row]) {
                 Ok(more) => {
                     self.cache.assume_objects(&more);
                     steps.extend(more);
                 }
                 Err(rejection) => {
                     self.cache.forget_objects(&steps);
-                    let _ = self.cache.forget(uid);
-                    return self.refuse_reservation(pod, plugin.name(), rejection, now);
+                    let _ = self.cache.forget(&info.uid);
+                    return Err(Some((plugin.name(), rejection)));
                 }
             }
         }
+        Ok((name, steps))
+    }
+
+    /// The assumed pod is to be bound.
+    fn bind(&mut self, pod: &QueuedPod, node: Arc<str>, steps: Vec<Step>) -> Outcome {
+        let uid = &pod.info.uid;
         self.queue.done(uid);
         self.cache.end_nomination(uid);
         let binding = Binding { pod: pod.clone(), steps: steps.clone() };
         self.binding.insert(uid.clone(), binding);
-        Outcome::Bind { node: name, steps }
+        Outcome::Bind { node, steps }
     }
 
     fn refuse_reservation(
@@ -374,16 +397,17 @@ impl Scheduler {
     }
 
     fn pod_seen(&mut self, old: Option<&Arc<Pod>>, pod: &Arc<Pod>, now: Time) {
-        let info = Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates));
+        let info = PodInfo::shared(Arc::clone(pod), &mut self.templates);
         let is_new_member = self.cache.join_group(&info);
         if info.node_name().is_none() {
-            self.pending_pod_seen(old, pod, Arc::clone(&info), now);
+            let info = self.pending_pod_seen(old, pod, info, now);
             if is_new_member {
                 let event = ClusterEvent::new(Resource::UnscheduledPod, Action::ADD);
                 self.wake(event, Subject::Pod(None, Some(info)), now);
             }
             return;
         }
+        let info = Arc::new(info);
         self.queue.remove(&info.uid);
         self.end_binding(&info.uid);
         self.cache.end_nomination(&info.uid);
@@ -404,20 +428,24 @@ impl Scheduler {
         &mut self,
         old: Option<&Arc<Pod>>,
         pod: &Pod,
-        info: Arc<PodInfo>,
+        info: PodInfo,
         now: Time,
-    ) {
-        if let Some(binding) = self.binding.get_mut(&info.uid) {
-            binding.pod.info = info;
-        } else if self.cache.is_assumed(&info.uid) {
-            // The binding is written; its event is on its way.
-        } else if self.profiles.of(&info).is_some() {
-            self.follow_nomination(old, pod, &info, now);
-            self.queue.add(info, self.cache.snapshot(), now);
-        } else {
+    ) -> Arc<PodInfo> {
+        if self.profiles.of(&info).is_none() {
             self.cache.end_nomination(&info.uid);
             self.queue.remove(&info.uid);
+            return Arc::new(info);
         }
+        let info = self.cache.admit(info);
+        if let Some(binding) = self.binding.get_mut(&info.uid) {
+            binding.pod.info = Arc::clone(&info);
+        } else if self.cache.is_assumed(&info.uid) {
+            // The binding is written; its event is on its way.
+        } else {
+            self.follow_nomination(old, pod, &info, now);
+            self.queue.add(Arc::clone(&info), self.cache.snapshot(), now);
+        }
+        info
     }
 
     /// Takes over what the pod's status tells of its nomination. Where it tells nothing new, what

@@ -103,7 +103,7 @@ impl Cycle {
         own.or_else(|| self.recorders.values().next()).expect("there is a profile")
     }
 
-    /// A permit for each attempt that may be made: one, with several workers as many as there are.
+    /// A permit for each attempt that may be made, and at least one.
     async fn permits(&self, shutdown: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
         let first = tokio::select! {
             () = shutdown.cancelled() => None,

@@ -10,9 +10,9 @@ use kube::runtime::watcher;
 use kube::{Api, Client};
 use pintle_client::{EventRecorder, Informer};
 use pintle_component::Daemon;
-use pintle_scheduler_core::Scheduler;
 use pintle_scheduler_core::engine::Indexed;
 use pintle_scheduler_core::queue::Options;
+use pintle_scheduler_core::{ATTEMPTS_OF_ONE, Scheduler};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::Semaphore;
@@ -62,7 +62,10 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
         profiles: Arc::clone(&config.profiles),
         samples: sample::Schedule::default(),
         metrics: Metrics::register(&daemon.registry),
-        attempts_max: if config.workers > 1 { config.bindings_max.max(1) } else { 1 },
+        attempts_max: match config.workers {
+            ..=1 => config.bindings_max.clamp(1, ATTEMPTS_OF_ONE),
+            _ => config.bindings_max.max(1),
+        },
         writes: Arc::new(Semaphore::new(config.bindings_max.max(1))),
         tasks: tasks.clone(),
     });

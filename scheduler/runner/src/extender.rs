@@ -10,6 +10,7 @@ mod http;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl HttpExtender {
         let (nodes, node_names) = if self.settings.node_cache_capable {
             (None, Some(nodes.iter().map(|node| &**node.name()).collect()))
         } else {
-            let items = nodes.iter().map(|node| &**node.node()).collect();
+            let items = nodes.iter().map(|node| node.object()).collect();
             (Some(NodeList { metadata: Empty {}, items }), None)
         };
         Arguments { pod: pod.object(), nodes, node_names }
@@ -164,7 +165,7 @@ struct Arguments<'a> {
 #[derive(Serialize)]
 struct NodeList<'a> {
     metadata: Empty,
-    items: Vec<&'a Node>,
+    items: Vec<Cow<'a, Node>>,
 }
 
 #[derive(Serialize)]

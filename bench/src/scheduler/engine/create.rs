@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use pintle_scheduler_core::PodInfo;
+use pintle_scheduler_core::PodUid;
 use pintle_scheduler_core::cache::Object;
 use serde_json::Value;
 
 use super::{Run, resident_bytes};
 use crate::scheduler::config::{CreateNamespaces, CreateNodes};
+use crate::scheduler::figures::Allocatable;
 use crate::scheduler::objects::{self, NodeMaker, VolumeMaker};
 use crate::scheduler::template::Template;
 
@@ -59,7 +60,7 @@ impl Run<'_> {
         let node = Arc::new(node);
         let name = node.metadata.name.clone().context("a node has no name")?;
         self.scheduler.node_changed(None, Some(&node), self.now());
-        self.nodes.insert(name, Arc::clone(&node));
+        self.nodes.insert(name, Allocatable::of(&node));
         Ok(node)
     }
 
@@ -90,7 +91,7 @@ impl Run<'_> {
             object["metadata"]["uid"] = objects::uid(self.pods_made).into();
             self.pods_made += 1;
             let pod: Arc<Pod> = Arc::new(serde_json::from_value(object)?);
-            self.others.insert(PodInfo::new(Arc::clone(&pod)).uid, None);
+            self.others.insert(PodUid::of(&pod), None);
             self.scheduler.pod_changed(None, Some(&pod), self.now());
             return Ok(Created::Pod(pod));
         }
@@ -112,7 +113,7 @@ impl Run<'_> {
                 self.nodes.remove(node.metadata.name.as_deref().unwrap_or_default());
             }
             Created::Pod(pod) => {
-                let uid = PodInfo::new(Arc::clone(pod)).uid;
+                let uid = PodUid::of(pod);
                 if self.placed.contains_key(&uid) {
                     self.delete_pod(&uid);
                 } else {

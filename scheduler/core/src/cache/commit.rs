@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
-use super::{Assumed, Cache, NodeInfo, PodState};
-use crate::pod::{PodInfo, PodUid};
+use super::pod_table::{Place, PodTable};
+use super::{Assumed, Cache, NodeInfo};
+use crate::pod::PodInfo;
 
 /// Some of the nodes.
 #[derive(Debug)]
@@ -21,12 +20,12 @@ pub(crate) struct NodePart<'a> {
 
 /// The table of pods.
 #[derive(Debug)]
-pub(crate) struct PodTable<'a>(&'a mut FxHashMap<PodUid, PodState>);
+pub(crate) struct Places<'a>(&'a mut PodTable);
 
 impl Cache {
-    /// Whether the pod is in the cache.
-    pub(crate) fn contains(&self, uid: &PodUid) -> bool {
-        self.pods.contains_key(uid)
+    /// Whether the pod has a place.
+    pub(crate) fn has_placed(&self, info: &PodInfo) -> bool {
+        self.pods.is_placed(info)
     }
 
     /// What assuming a pod on each of these rows, in order, changes: the nodes in at most so many
@@ -35,12 +34,12 @@ impl Cache {
         &mut self,
         rows: &[usize],
         parts: usize,
-    ) -> (impl Iterator<Item = NodePart<'_>>, PodTable<'_>) {
+    ) -> (impl Iterator<Item = NodePart<'_>>, Places<'_>) {
         let (nodes, generation) = self.snapshot.pods_to_come(rows);
         let size = nodes.len().div_ceil(parts).max(1);
         let chunks = nodes.chunks_mut(size).enumerate();
         let parts = chunks.map(move |(at, nodes)| NodePart { first: at * size, nodes, generation });
-        (parts, PodTable(&mut self.pods))
+        (parts, Places(&mut self.pods))
     }
 }
 
@@ -58,11 +57,10 @@ impl NodePart<'_> {
     }
 }
 
-impl PodTable<'_> {
+impl Places<'_> {
     /// Notes that the pod is assumed on the node of this name.
     pub(crate) fn add(&mut self, info: &Arc<PodInfo>, node: &Arc<str>) {
         let assumed = Some(Assumed { deadline: None });
-        let state = PodState { info: Arc::clone(info), node: Arc::clone(node), assumed };
-        self.0.insert(info.uid.clone(), state);
+        self.0.set(info, Place { node: Arc::clone(node), assumed });
     }
 }

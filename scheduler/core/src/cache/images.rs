@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{ContainerImage, Node};
 use rustc_hash::FxHashMap;
 
 /// One image over all nodes (`fwk.ImageStateSummary`).
@@ -42,8 +42,11 @@ impl ImageTable {
 
 /// Whether the two nodes report the same images.
 pub(super) fn same(old: Option<&Node>, new: Option<&Node>) -> bool {
-    let images = |node: Option<&Node>| node.and_then(|n| n.status.as_ref()?.images.clone());
-    images(old).unwrap_or_default() == images(new).unwrap_or_default()
+    fn images(node: Option<&Node>) -> &[ContainerImage] {
+        let status = node.and_then(|node| node.status.as_ref());
+        status.and_then(|status| status.images.as_deref()).unwrap_or_default()
+    }
+    images(old) == images(new)
 }
 
 /// Each name once, with the size of the first image that has it.

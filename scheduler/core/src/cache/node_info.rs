@@ -1,5 +1,7 @@
 //! One node, and what the pods on it take.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Taint};
@@ -7,13 +9,14 @@ use pintle_api::resources::{PODS, Resources};
 use rustc_hash::FxHashSet;
 
 use super::images;
+use super::node_object::NodeObject;
 use crate::pod::{HostPort, PodInfo, PodUid, not_negative};
 
 /// A node with the sums that plugins read (`framework.NodeInfo`).
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
     name: Arc<str>,
-    node: Arc<Node>,
+    object: NodeObject,
     pods: Vec<Arc<PodInfo>>,
     pods_with_affinity: Vec<Arc<PodInfo>>,
     requested: Resources,
@@ -33,7 +36,7 @@ impl NodeInfo {
     pub fn new(node: Arc<Node>) -> Self {
         let name = Arc::from(node.metadata.name.as_deref().unwrap_or_default());
         let mut info = Self::ghost(name);
-        info.set_node(node);
+        info.set_object(NodeObject::own(node));
         info
     }
 
@@ -41,7 +44,7 @@ impl NodeInfo {
     pub(super) fn ghost(name: Arc<str>) -> Self {
         Self {
             name,
-            node: Arc::default(),
+            object: NodeObject::default(),
             pods: Vec::new(),
             pods_with_affinity: Vec::new(),
             requested: Resources::default(),
@@ -61,9 +64,19 @@ impl NodeInfo {
         &self.name
     }
 
-    /// The object.
+    /// The object as far as it is the node's own: its name and labels. The rest may be missing;
+    /// [`NodeInfo::object`] has all.
     pub fn node(&self) -> &Arc<Node> {
-        &self.node
+        self.object.identity()
+    }
+
+    /// The object, put together again.
+    pub fn object(&self) -> Cow<'_, Node> {
+        self.object.whole()
+    }
+
+    pub(super) fn shared_object(&self) -> &NodeObject {
+        &self.object
     }
 
     /// The pods on it, assumed ones included, in no particular order.
@@ -131,12 +144,17 @@ impl NodeInfo {
     }
 
     /// The object changed; the pods stay.
-    pub fn set_node(&mut self, node: Arc<Node>) {
+    pub(super) fn set_object(&mut self, object: NodeObject) {
+        let node = object.rest();
         let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
         self.allocatable = not_negative(Resources::from_list(allocatable));
         self.allowed_pods = self.allocatable.scalar.remove(PODS).unwrap_or(0);
-        if !images::same(Some(&self.node), Some(&node)) {
-            let names = images::names(Some(&node)).map(|(name, _)| Box::from(name));
+        if self.allocatable.scalar.is_empty() {
+            // A map that had something keeps room for more.
+            self.allocatable.scalar = BTreeMap::default();
+        }
+        if !images::same(Some(self.object.rest()), Some(node)) {
+            let names = images::names(Some(node)).map(|(name, _)| Box::from(name));
             self.image_names = Arc::new(names.collect());
         }
         let spec = node.spec.as_ref();
@@ -145,7 +163,7 @@ impl NodeInfo {
         if *self.taints != *taints {
             self.taints = Arc::from(taints);
         }
-        self.node = node;
+        self.object = object;
     }
 
     /// Puts a pod on the node.

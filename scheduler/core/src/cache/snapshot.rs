@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Node;
 use rustc_hash::FxHashMap;
 
 use super::change_log::ChangeLog;
 use super::images::{self, ImageTable};
+use super::node_object::NodeObject;
 use super::nomination::Nominations;
 use super::pod_groups::PodGroups;
 use super::{ImageState, NodeInfo, Objects, WhatIf};
@@ -194,23 +194,21 @@ impl Snapshot {
         result
     }
 
-    pub(super) fn set_node(&mut self, node: Arc<Node>, ghost: Option<NodeInfo>) {
-        let name = node.metadata.name.as_deref().unwrap_or_default();
-        let old = self.get(name).map(|info| Arc::clone(info.node()));
-        if !images::same(old.as_deref(), Some(&node)) {
-            Arc::make_mut(&mut self.images).replace(old.as_deref(), Some(&node));
+    pub(super) fn set_node(&mut self, object: NodeObject, ghost: Option<NodeInfo>) {
+        let name = object.identity().metadata.name.clone().unwrap_or_default();
+        let old = self.get(&name).map(|info| info.shared_object().clone());
+        let old = old.as_ref().map(NodeObject::rest);
+        if !images::same(old, Some(object.rest())) {
+            Arc::make_mut(&mut self.images).replace(old, Some(object.rest()));
             self.log(ChangeLog::images_changed);
         }
-        if self.change(name, |info| info.set_node(Arc::clone(&node))) {
-            let at = self.by_name[name];
+        if let Some(at) = self.index_of(&name) {
+            self.change_at(at, |info| info.set_object(object));
             self.log(|changes| changes.object_changed(at));
             return;
         }
-        let mut info = match ghost {
-            Some(ghost) => ghost,
-            None => NodeInfo::new(Arc::clone(&node)),
-        };
-        info.set_node(node);
+        let mut info = ghost.unwrap_or_else(|| NodeInfo::ghost(name.into()));
+        info.set_object(object);
         self.generation += 1;
         info.set_generation(self.generation);
         self.pods_with_affinity += info.pods_with_affinity().len();
@@ -236,11 +234,12 @@ impl Snapshot {
             changes.images_changed();
         });
         self.generation += 1;
-        if !images::same(Some(info.node()), None) {
-            Arc::make_mut(&mut self.images).replace(Some(info.node()), None);
+        let gone = info.shared_object().rest();
+        if !images::same(Some(gone), None) {
+            Arc::make_mut(&mut self.images).replace(Some(gone), None);
         }
         let mut info = Arc::unwrap_or_clone(info);
-        info.set_node(Arc::default());
+        info.set_object(NodeObject::default());
         Some(info)
     }
 

@@ -104,7 +104,7 @@ impl Cluster {
     pub fn of(snapshot: &Snapshot, pod: &PodInfo) -> Self {
         let mut cluster = Self::default();
         for info in snapshot.nodes() {
-            cluster.set_node(Node::clone(info.node()));
+            cluster.set_node(info.object().into_owned());
             for pod in info.pods() {
                 let mut pod = pod.object();
                 pod.spec.get_or_insert_default().node_name = Some(info.name().to_string());

@@ -105,7 +105,7 @@ fn with_score<R>(
     act: impl FnOnce(&dyn NodeScore) -> R,
 ) -> Option<R> {
     let mut cache = Cache::default();
-    nodes.iter().for_each(|node| cache.set_node(node.node().clone()));
+    nodes.iter().for_each(|node| cache.set_node(Arc::new(node.object().into_owned())));
     let feasible: Vec<usize> = (0..nodes.len()).collect();
     match plugin.pre_score(pod, cache.snapshot(), &feasible) {
         PreScore::Skip => None,

@@ -61,6 +61,7 @@ fn uuid(text: &str) -> Option<Form> {
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 impl Hash for Form {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Self::Uuid(high, low) => {

@@ -65,7 +65,7 @@ impl Queue {
     /// These have their nodes.
     pub(crate) fn settle(&mut self, drawn: &[Drawn]) {
         for drawn in drawn {
-            self.waiting.settle(drawn.slot, &drawn.pod().info.uid);
+            self.waiting.settle(drawn.slot);
         }
     }
 }

@@ -22,18 +22,22 @@ pub(super) struct Slot(u32);
 /// All waiting pods.
 #[derive(Debug, Default)]
 pub(super) struct WaitingPods {
+    /// Also of pods that left by their slot and were not heard of since; another may be there now.
     by_uid: FxHashMap<PodUid, Slot>,
     slots: Vec<Option<Waiting>>,
     free: Vec<Slot>,
+    /// How many wait or are lent out.
+    count: usize,
 }
 
 impl WaitingPods {
     pub(super) fn contains(&self, uid: &PodUid) -> bool {
-        self.by_uid.contains_key(uid)
+        self.get(uid).is_some()
     }
 
     pub(super) fn get(&self, uid: &PodUid) -> Option<&Waiting> {
-        self.slots[self.by_uid.get(uid)?.0 as usize].as_ref()
+        let waiting = self.at(*self.by_uid.get(uid)?)?;
+        (waiting.pod.info.uid == *uid).then_some(waiting)
     }
 
     /// The pod must not be there yet.
@@ -51,23 +55,26 @@ impl WaitingPods {
             }
         };
         self.by_uid.insert(uid, slot);
+        self.count += 1;
         slot
     }
 
     pub(super) fn remove(&mut self, uid: &PodUid) -> Option<Waiting> {
         let slot = self.by_uid.remove(uid)?;
-        self.free(slot)
+        if self.at(slot)?.pod.info.uid == *uid { self.remove_at(slot) } else { None }
     }
 
+    /// Its identity stays in the table until the pod is heard of again, which is soon: it is seen bound
+    /// or gone, or comes back.
     pub(super) fn remove_at(&mut self, slot: Slot) -> Option<Waiting> {
-        let waiting = self.free(slot)?;
-        self.by_uid.remove(&waiting.pod.info.uid);
+        let waiting = self.slots[slot.0 as usize].take()?;
+        self.vacate(slot);
         Some(waiting)
     }
 
     /// The pod in this slot.
     pub(super) fn at(&self, slot: Slot) -> Option<&Waiting> {
-        self.slots[slot.0 as usize].as_ref()
+        self.slots.get(slot.0 as usize)?.as_ref()
     }
 
     /// Lends the pod out, to [`WaitingPods::put_back`] it or to [`WaitingPods::settle`] it.
@@ -81,20 +88,14 @@ impl WaitingPods {
     }
 
     /// The pod that was lent out does not come back.
-    pub(super) fn settle(&mut self, slot: Slot, uid: &PodUid) {
-        self.by_uid.remove(uid);
+    pub(super) fn settle(&mut self, slot: Slot) {
         self.vacate(slot);
-    }
-
-    fn free(&mut self, slot: Slot) -> Option<Waiting> {
-        let waiting = self.slots[slot.0 as usize].take()?;
-        self.vacate(slot);
-        Some(waiting)
     }
 
     fn vacate(&mut self, slot: Slot) {
         self.free.push(slot);
-        if self.by_uid.is_empty() {
+        self.count -= 1;
+        if self.count == 0 {
             // The next pods lie side by side again, whatever the order in which these left.
             self.slots.clear();
             self.free.clear();

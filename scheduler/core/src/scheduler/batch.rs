@@ -1,4 +1,4 @@
-//! Decisions with several threads.
+//! Many decisions in a row, with one thread or several.
 //!
 //! What must be done in order is little: taking pods from the queue, and deciding about each once the
 //! one before has its node. The rest is tables: who waits, who is where, what is being bound, what is
@@ -27,6 +27,11 @@ use crate::framework::{PluginName, Profile};
 use crate::pod::PodInfo;
 use crate::queue::Drawn;
 use crate::time::Time;
+
+/// So many attempts in a row are best for one thread: what they touch stays in its processor's caches,
+/// and what a pod needs of memory is fetched while others' is. Who asks waits for a tenth of a
+/// millisecond.
+pub const ATTEMPTS_OF_ONE: usize = 128;
 
 /// How batches are made, and their buffers.
 #[derive(Debug)]
@@ -77,7 +82,7 @@ impl Default for Batches {
     }
 }
 
-/// For fewer pods threads are not worth starting: that takes as long as some thirty decisions.
+/// For fewer pods a batch is not worth it: threads take as long to start as some thirty decisions.
 const SIZE_MIN: usize = 64;
 /// So many pods are decided about alone after a batch that was not worth it; twice as many after
 /// each that follows, so that trying costs nothing where no batch comes of it.
@@ -111,11 +116,11 @@ impl Scheduler {
         attempts: &mut Vec<Attempt>,
     ) {
         let before = attempts.len();
-        let is_alone = self.batches.workers == 1 || !self.decided.is_empty();
+        let has_decided = !self.decided.is_empty();
         let least = self.batches.size_min;
         if self.batches.rest > 0 {
             self.batches.rest -= 1;
-        } else if !is_alone && max >= least && self.queue.counts().active >= least {
+        } else if !has_decided && max >= least && self.queue.counts().active >= least {
             self.queue.flush(self.cache.snapshot(), now);
             self.run_batches(random, max, attempts);
             let batches = &mut self.batches;
@@ -155,7 +160,7 @@ impl Scheduler {
     fn draw_first(&mut self, max: usize) {
         let (cache, batches) = (&self.cache, &mut self.batches);
         let size = batches.size.min(max);
-        self.queue.draw(size, |pod| !cache.contains(&pod.info.uid), &mut batches.current);
+        self.queue.draw(size, |pod| !cache.has_placed(&pod.info), &mut batches.current);
     }
 
     /// Decides about the current batch and draws the next, of at most `left` pods.
@@ -176,10 +181,10 @@ impl Scheduler {
         let left = left.min((*size * 2).min(SIZE_MAX));
         let (cache, snapshot) = (&*cache, cache.snapshot());
         thread::scope(|scope| {
-            // Not before one batch of the run was whole.
-            if left > 0 && *size > *size_min && queue.counts().active > 0 {
+            // Not before one batch of the run was whole. One thread alone ends the run here.
+            if *workers > 1 && left > 0 && *size > *size_min && queue.counts().active > 0 {
                 scope.spawn(move || {
-                    queue.draw(left, |pod| !cache.contains(&pod.info.uid), next);
+                    queue.draw(left, |pod| !cache.has_placed(&pod.info), next);
                 });
             }
             let mut pods = current.iter().map(|drawn| &drawn.pod().info).take_while(is_of_batch);

@@ -2,11 +2,11 @@
 //!
 //! Mirrors what gang scheduling promises (KEP-4671) in the manner of upstream's later pod group
 //! cycle. When a member of a gang of which fewer than `minCount` pods have a node gets its turn, all
-//! waiting members are taken from the queue and decided on a copy of the cluster, one after the
-//! other, each seeing those before it. If with those that have a node already at least `minCount`
-//! have one then, all that have one are assumed and bound, and the others wait on their own.
-//! Otherwise nothing is assumed and every member waits. So a gang never holds half of what it needs,
-//! and two gangs cannot wait for each other.
+//! waiting members are taken from the queue and decided about one after the other, each assumed on
+//! its node before the next. If with those that have a node already at least `minCount` have one then,
+//! these are bound, and the others wait on their own. Otherwise all of them are forgotten again before
+//! anybody else looks, and every member waits. So a gang never holds half of what it needs, and two
+//! gangs cannot wait for each other.
 //!
 //! A binding that fails afterwards gives its pod's place back and is tried again; the others run on.
 //! No pods are evicted for a gang that does not fit.
@@ -19,17 +19,17 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::{Attempt, Binding, Outcome, Scheduler};
-use crate::cache::{Snapshot, WhatIf};
+use super::{Attempt, Outcome, Reserved, Scheduler};
+use crate::cache::WhatIf;
 use crate::diagnosis::Diagnosis;
-use crate::engine::{Draw, Engine};
-use crate::framework::{PluginName, PluginSet, Profile, Profiles, Step};
+use crate::engine::Draw;
+use crate::framework::{PluginName, PluginSet, Profile};
 use crate::plugins::Gang;
 use crate::queue::QueuedPod;
 use crate::time::Time;
 
-/// Where a pod goes and what it takes with it, or why nowhere.
-type Placement = Result<(usize, Vec<Step>), Box<Diagnosis>>;
+/// Where a pod is assumed and what it takes with it, or why nowhere.
+type Placement = Result<Reserved, Box<Diagnosis>>;
 
 impl Scheduler {
     /// The cluster as the next attempt finds it: without the pods that were decided together with
@@ -65,12 +65,11 @@ impl Scheduler {
             Err(message) => return Some(self.refuse_member(pod, message, now)),
         };
         let placed = self.placed(&gang);
-        if placed >= gang.min_count {
+        if placed >= gang.min_count || self.cache.pod(&pod.info.uid).is_some() {
             return None;
         }
         let members = self.pop_members(&gang, pod, now);
-        let snapshot = self.cache.snapshot();
-        let placements = place(self.engine.as_mut(), &self.profiles, snapshot, &members, random);
+        let placements = self.place(&members, random);
         let found = placed + placements.iter().filter(|placement| placement.is_ok()).count();
         if found >= gang.min_count {
             self.commit(members, placements, now, random);
@@ -97,7 +96,7 @@ impl Scheduler {
             let Some(other) = self.queue.pop_this(&uid, self.cache.snapshot(), now) else {
                 continue;
             };
-            if other.info.is_terminating() {
+            if other.info.is_terminating() || self.cache.pod(&uid).is_some() {
                 self.queue.done(&uid);
             } else {
                 members.push(other);
@@ -105,6 +104,33 @@ impl Scheduler {
         }
         members.sort_by_key(|pod| (Reverse(pod.info.priority), pod.first_active_at));
         members
+    }
+
+    /// Decides about one pod after the other, each with those before it on their nodes.
+    fn place(&mut self, members: &[QueuedPod], random: &mut dyn Rng) -> Vec<Placement> {
+        let profiles = Arc::clone(&self.profiles);
+        let mut placements = Vec::with_capacity(members.len());
+        for QueuedPod { info, .. } in members {
+            let Some(profile) = profiles.of(info) else {
+                placements.push(Err(Box::default()));
+                continue;
+            };
+            let snapshot = self.cache.snapshot();
+            let placement = match self.engine.decide(profile, snapshot, info, Draw::new(random)) {
+                Ok(row) => self.reserve(profile, info, row).map_err(|refusal| {
+                    Box::new(match refusal {
+                        Some((plugin, rejection)) => {
+                            let plugins = [plugin].into_iter().collect();
+                            Diagnosis::of_reservation(plugins, rejection)
+                        }
+                        None => Diagnosis::of_group("it has a node already".to_owned()),
+                    })
+                }),
+                Err(diagnosis) => Err(diagnosis),
+            };
+            placements.push(placement);
+        }
+        placements
     }
 
     /// Takes what was found, pod by pod.
@@ -118,7 +144,7 @@ impl Scheduler {
         let profiles = Arc::clone(&self.profiles);
         for (pod, placement) in members.into_iter().zip(placements) {
             let outcome = match (placement, profiles.of(&pod.info)) {
-                (Ok((node, steps)), _) => self.take(&pod, node, steps),
+                (Ok((node, steps)), _) => self.bind(&pod, node, steps),
                 (Err(diagnosis), Some(profile)) => {
                     self.refuse(profile, &pod, diagnosis, now, random.next_u64())
                 }
@@ -128,18 +154,7 @@ impl Scheduler {
         }
     }
 
-    fn take(&mut self, pod: &QueuedPod, node: usize, steps: Vec<Step>) -> Outcome {
-        let uid = &pod.info.uid;
-        self.queue.done(uid);
-        let Ok(node) = self.cache.assume_at(&pod.info, node) else { return Outcome::Skipped };
-        self.cache.assume_objects(&steps);
-        self.cache.end_nomination(uid);
-        let binding = Binding { pod: pod.clone(), steps: steps.clone() };
-        self.binding.insert(uid.clone(), binding);
-        Outcome::Bind { node, steps }
-    }
-
-    /// Puts all members back. Those that have no node wait for what may help them, and wake the
+    /// Gives back what was found and puts all members back. Those that have no node wait for what may help them, and wake the
     /// others; all back off as long as the one that was refused most often.
     fn turn_down(
         &mut self,
@@ -149,6 +164,12 @@ impl Scheduler {
         placements: Vec<Placement>,
         now: Time,
     ) {
+        for (pod, placement) in members.iter().zip(&placements).rev() {
+            if let Ok((_, steps)) = placement {
+                self.cache.forget_objects(steps);
+                let _ = self.cache.forget(&pod.info.uid);
+            }
+        }
         let refused = members.iter().map(|pod| pod.unschedulable_count).max().unwrap_or(0);
         for (mut pod, placement) in members.into_iter().zip(placements) {
             pod.unschedulable_count = refused;
@@ -175,45 +196,4 @@ impl Scheduler {
         let outcome = Outcome::unschedulable(diagnosis);
         Attempt { pod: pod.clone(), outcome }
     }
-}
-
-/// Decides one pod after the other, each on the cluster as those before it leave it. Nothing but
-/// the copy is changed.
-fn place(
-    engine: &mut dyn Engine,
-    profiles: &Profiles,
-    snapshot: &Snapshot,
-    members: &[QueuedPod],
-    random: &mut dyn Rng,
-) -> Vec<Placement> {
-    let mut cluster = snapshot.what_if();
-    let mut placements = Vec::with_capacity(members.len());
-    for QueuedPod { info, .. } in members {
-        let Some(profile) = profiles.of(info) else {
-            placements.push(Err(Box::default()));
-            continue;
-        };
-        let placement =
-            engine.decide(profile, &cluster, info, Draw::new(random)).and_then(|node| {
-                cluster.add(node, Arc::clone(info));
-                let mut steps = Vec::new();
-                for plugin in &profile.reserve {
-                    match plugin.reserve(info, &cluster, &cluster.nodes()[node]) {
-                        Ok(more) => {
-                            more.iter().for_each(|step| step.assume(cluster.objects_mut()));
-                            steps.extend(more);
-                        }
-                        Err(rejection) => {
-                            steps.iter().for_each(|step: &Step| step.forget(cluster.objects_mut()));
-                            cluster.remove(node, &info.uid);
-                            let plugins = [plugin.name()].into_iter().collect();
-                            return Err(Box::new(Diagnosis::of_reservation(plugins, rejection)));
-                        }
-                    }
-                }
-                Ok((node, steps))
-            });
-        placements.push(placement);
-    }
-    placements
 }

@@ -1,5 +1,5 @@
-//! Schedulers with several workers beside one that decides pod by pod: the same events, the same
-//! answers.
+//! Schedulers that decide in batches, with any number of workers, beside one that decides pod by pod:
+//! the same events, the same answers.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use proptest::collection::vec;
@@ -73,28 +73,30 @@ fn step() -> impl Strategy<Value = Step> {
 /// A scheduler, and what became of the pods.
 struct Side {
     scheduler: Scheduler,
+    pod_by_pod: bool,
     random: SmallRng,
     said: Vec<String>,
     bound: Vec<(Arc<Pod>, Arc<str>)>,
 }
 
 impl Side {
-    fn new(workers: usize, seed: u64) -> Self {
+    /// Pod by pod, or with so many workers.
+    fn new(workers: Option<usize>, seed: u64) -> Self {
         let profiles = Profiles::single(Profile::default_plugins("default-scheduler"));
         let engine = Indexed::default();
         let mut scheduler = Scheduler::new(Arc::new(profiles), Options::default(), engine);
-        scheduler.set_workers(workers);
+        scheduler.set_workers(workers.unwrap_or(1));
         scheduler.batches.size_min = 2;
         (scheduler.batches.rest_min, scheduler.batches.next_rest) = (1, 1);
         let random = SmallRng::seed_from_u64(seed);
-        Self { scheduler, random, said: Vec::new(), bound: Vec::new() }
+        let pod_by_pod = workers.is_none();
+        Self { scheduler, pod_by_pod, random, said: Vec::new(), bound: Vec::new() }
     }
 
     fn drain(&mut self, now: Time) {
-        let is_alone = self.scheduler.batches.workers == 1;
         loop {
             let mut attempts = Vec::new();
-            if is_alone {
+            if self.pod_by_pod {
                 attempts.extend(self.scheduler.schedule_next(now, &mut self.random));
             } else {
                 self.scheduler.schedule_many(now, &mut self.random, 37, &mut attempts);
@@ -143,13 +145,14 @@ impl Side {
         match step {
             Step::SetNode(node) => {
                 let name = node.metadata.name.as_deref().unwrap_or_default();
-                let old = scheduler.snapshot().get(name).map(|info| Arc::clone(info.node()));
+                let old = scheduler.snapshot().get(name);
+                let old = old.map(|info| Arc::new(info.object().into_owned()));
                 scheduler.node_changed(old.as_ref(), Some(node), now);
             }
             Step::RemoveNode(at) => {
                 let nodes = scheduler.snapshot().nodes();
                 let Some(at) = at.checked_rem(nodes.len()) else { return };
-                let node = Arc::clone(nodes[at].node());
+                let node = Arc::new(nodes[at].object().into_owned());
                 scheduler.node_changed(Some(&node), None, now);
             }
             Step::Create(template, count, differ) => {
@@ -221,10 +224,10 @@ proptest! {
         nodes in vec(node(), 0..30),
         templates in vec(template(), 1..4),
         steps in vec(step(), 1..25),
-        workers in 2..5_usize,
+        workers in 1..5_usize,
         seed in any::<u64>(),
     ) {
-        let (mut one, mut many) = (Side::new(1, seed), Side::new(workers, seed));
+        let (mut one, mut many) = (Side::new(None, seed), Side::new(Some(workers), seed));
         let steps = nodes.into_iter().map(Step::SetNode).chain(steps).chain([Step::Drain]);
         let (mut known, mut changed) = (Vec::new(), Vec::new());
         for (number, step) in steps.enumerate() {
@@ -247,7 +250,12 @@ proptest! {
 }
 
 /// So many pods on so many nodes with so many workers; where they came to be.
-fn placed(nodes: usize, pods: usize, differ: bool, workers: usize) -> (Vec<String>, BatchCounts) {
+fn placed(
+    nodes: usize,
+    pods: usize,
+    differ: bool,
+    workers: Option<usize>,
+) -> (Vec<String>, BatchCounts) {
     let mut side = Side::new(workers, 3);
     let now = Time::default();
     (0..nodes).for_each(|n| side.apply(&Step::SetNode(sized(n, 4, 110)), &[], n, now));
@@ -260,9 +268,9 @@ fn placed(nodes: usize, pods: usize, differ: bool, workers: usize) -> (Vec<Strin
 #[test]
 fn plain_pods_are_decided_in_batches() {
     for differ in [false, true] {
-        let (one, _) = placed(100, 900, differ, 1);
-        for workers in 2..5 {
-            let (many, counts) = placed(100, 900, differ, workers);
+        let (one, _) = placed(100, 900, differ, None);
+        for workers in 1..5 {
+            let (many, counts) = placed(100, 900, differ, Some(workers));
             assert_eq!(one, many);
             assert!(counts.decided >= 890, "{counts:?}");
         }
@@ -272,8 +280,8 @@ fn plain_pods_are_decided_in_batches() {
 /// With room for some of the pods alone, workers find all of it, and the pods that come first get it.
 #[test]
 fn a_full_cluster_is_filled_to_the_last_place() {
-    for workers in 1..5 {
-        let (said, _) = placed(10, 500, false, workers);
+    for workers in 0..5 {
+        let (said, _) = placed(10, 500, false, (workers > 0).then_some(workers));
         let binds = said.iter().take_while(|said| said.contains("Bind")).count();
         assert_eq!(binds, 400, "{workers} workers");
         assert_eq!(said.iter().filter(|said| said.contains("Bind")).count(), 400);

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::cache::Object;
 use crate::engine::Indexed;
+use crate::framework::Profiles;
 use crate::pod::PodUid;
 use crate::queue::{Counts, Options};
 
