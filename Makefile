@@ -21,6 +21,6 @@ lint: ## formatting and clippy alone
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: build ## the short set of benches; results go to bench/results/
+bench: build ## the short set of benches, with LARGE=1 also a million pods; results go to bench/results/
 	@scripts/setup bench
-	target/release/pintle bench all --out bench/results
+	target/release/pintle bench all --out bench/results $(if $(filter 1,$(LARGE)),--large)

@@ -31,6 +31,9 @@ pub(crate) enum Bench {
         /// Write the results below this directory, by date and host
         #[arg(long, default_value = "bench/results", value_name = "DIR")]
         out: PathBuf,
+        /// Also the workloads of a million pods and nodes, which take much memory and some minutes
+        #[arg(long)]
+        large: bool,
     },
     /// The Service dataplane against none and against kube-proxy's rules; needs root
     Dataplane(dataplane::Options),

@@ -29,7 +29,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let progress = ProgressBar::new_spinner();
     progress.enable_steady_tick(std::time::Duration::from_millis(100));
     let done = match &args.bench {
-        Bench::All { out } => all(&args, out, &progress).await,
+        Bench::All { out, large } => all(&args, out, *large, &progress).await,
         bench => one(&args, bench, &progress).await,
     };
     progress.finish_and_clear();
@@ -37,7 +37,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// The short set, each bench kept as it ends. One that fails does not keep the others from running.
-async fn all(args: &Args, out: &Path, progress: &ProgressBar) -> anyhow::Result<()> {
+async fn all(args: &Args, out: &Path, large: bool, progress: &ProgressBar) -> anyhow::Result<()> {
     let dir = out.join(format!("{}-{}", today(), Host::name()));
     let mut failed = Vec::new();
     for bench in short_set(progress) {
@@ -54,8 +54,8 @@ async fn all(args: &Args, out: &Path, progress: &ProgressBar) -> anyhow::Result<
     }
     let mut finished = Finished::default();
     let mut text = String::new();
-    for mode in [Mode::Engine, Mode::Api] {
-        let options = scheduler::Options::short(mode);
+    let short = [Mode::Engine, Mode::Api].map(scheduler::Options::short);
+    for options in short.into_iter().chain(large.then(scheduler::Options::large)) {
         let mut show = show_lines(args.output);
         let some = scheduler::run(&options, progress, |lines| {
             text += lines;

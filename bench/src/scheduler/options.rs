@@ -94,8 +94,15 @@ impl Options {
             alone: None,
         }
     }
+
+    /// The workloads with the label `large`, which take some minutes each.
+    pub(crate) fn large() -> Self {
+        let label = Some("large".to_owned());
+        Self { label, limit: LIMIT_OF_LARGE, ..Self::short(Mode::Engine) }
+    }
 }
 
 const CONFIG: &str = "bench/workloads/performance-config.yaml";
 const PATIENCE: u64 = 60;
 const LIMIT: u64 = 120;
+const LIMIT_OF_LARGE: u64 = 600;
