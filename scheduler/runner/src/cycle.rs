@@ -50,8 +50,10 @@ impl Cycle {
     pub(crate) async fn run(self: Arc<Self>, mut random: SmallRng, shutdown: CancellationToken) {
         let mut slice = Instant::now();
         let mut attempts = Vec::new();
+        // As many as there were pods for when that was last known.
+        let mut wanted = 1;
         loop {
-            let Some(permits) = self.permits(&shutdown).await else { return };
+            let Some(permits) = self.permits(wanted, &shutdown).await else { return };
             let started = self.shared.now();
             let (sample, next_flush) = {
                 let mut scheduler = self.shared.lock();
@@ -59,6 +61,7 @@ impl Cycle {
                 let sample = attempts.first().filter(|_| self.samples.is_due(started));
                 let sample =
                     sample.map(|it| (Arc::clone(&it.pod.info), scheduler.snapshot().clone()));
+                wanted = scheduler.counts().active.clamp(1, self.attempts_max);
                 (sample, scheduler.next_flush())
             };
             let took = self.shared.now().since(started);
@@ -103,14 +106,18 @@ impl Cycle {
         own.or_else(|| self.recorders.values().next()).expect("there is a profile")
     }
 
-    /// A permit for each attempt that may be made, and at least one.
-    async fn permits(&self, shutdown: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
+    /// A permit for each attempt that may be made: at most so many, and at least one.
+    async fn permits(
+        &self,
+        wanted: usize,
+        shutdown: &CancellationToken,
+    ) -> Option<Vec<OwnedSemaphorePermit>> {
         let first = tokio::select! {
             () = shutdown.cancelled() => None,
             permit = Arc::clone(&self.writes).acquire_owned() => permit.ok(),
         };
         let more = std::iter::repeat_with(|| Arc::clone(&self.writes).try_acquire_owned().ok());
-        let more = more.take(self.attempts_max - 1).map_while(|permit| permit);
+        let more = more.take(wanted.saturating_sub(1)).map_while(|permit| permit);
         Some(std::iter::once(first?).chain(more).collect())
     }
 
