@@ -8,6 +8,7 @@
 //! rounding is at least `1/(2b)` away from a tie, more than the error of the product. The fractions
 //! of NodeResourcesBalancedAllocation are divided as the plugin divides them.
 
+mod amounts;
 mod blocks;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,8 @@ use super::tournament::NONE;
 use crate::cache::{ChangeLog, NodeInfo, Snapshot};
 use crate::pod::PodInfo;
 
+pub(super) use amounts::Row;
+use amounts::{Amounts, View};
 pub(super) use blocks::{Blocks, Wanted};
 
 /// Amounts above this (16 TiB, or 16 billion cores) are left to the plugins.
@@ -119,83 +122,10 @@ impl Demand {
     }
 }
 
-/// One node's amounts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    cpu: f64,
-    memory: f64,
-    cpu_used: f64,
-    memory_used: f64,
-    cpu_nonzero: f64,
-    memory_nonzero: f64,
-    cpu_inverse: f64,
-    memory_inverse: f64,
-    free_storage: f64,
-    free_pods: f64,
-}
-
-impl Row {
-    /// `None` if the row is irregular.
-    #[expect(clippy::cast_precision_loss, reason = "amounts are small enough to be exact")]
-    pub(super) fn of(node: &NodeInfo) -> Option<Self> {
-        let (has, used, nonzero) = (node.allocatable(), node.requested(), node.requested_nonzero());
-        let free_storage = has.ephemeral_storage_bytes.saturating_sub(used.ephemeral_storage_bytes);
-        let pods = i64::try_from(node.pod_count()).unwrap_or(i64::MAX);
-        let free_pods = node.allowed_pods().saturating_sub(pods);
-        let amounts = has.milli_cpu
-            | has.memory_bytes
-            | used.milli_cpu
-            | used.memory_bytes
-            | nonzero.milli_cpu
-            | nonzero.memory_bytes;
-        // A negative amount has the highest bit set, and so has the union.
-        let is_regular = (0..AMOUNT_MAX).contains(&amounts)
-            && has.milli_cpu > 0
-            && has.memory_bytes > 0
-            && free_storage.unsigned_abs() < 1 << 52
-            && free_pods.unsigned_abs() < 1 << 52;
-        is_regular.then(|| Self {
-            cpu: has.milli_cpu as f64,
-            memory: has.memory_bytes as f64,
-            cpu_used: used.milli_cpu as f64,
-            memory_used: used.memory_bytes as f64,
-            cpu_nonzero: nonzero.milli_cpu as f64,
-            memory_nonzero: nonzero.memory_bytes as f64,
-            cpu_inverse: 1.0 / has.milli_cpu as f64,
-            memory_inverse: 1.0 / has.memory_bytes as f64,
-            free_storage: free_storage as f64,
-            free_pods: free_pods as f64,
-        })
-    }
-
-    /// A row on which nothing fits: the place of an irregular one.
-    const FULL: Self = Self {
-        cpu: 1.0,
-        memory: 1.0,
-        cpu_used: 0.0,
-        memory_used: 0.0,
-        cpu_nonzero: 0.0,
-        memory_nonzero: 0.0,
-        cpu_inverse: 1.0,
-        memory_inverse: 1.0,
-        free_storage: 0.0,
-        free_pods: 0.0,
-    };
-}
-
 /// All nodes' amounts, a column each.
 #[derive(Debug, Default)]
 pub(super) struct Columns {
-    cpu: Vec<f64>,
-    memory: Vec<f64>,
-    cpu_used: Vec<f64>,
-    memory_used: Vec<f64>,
-    cpu_nonzero: Vec<f64>,
-    memory_nonzero: Vec<f64>,
-    cpu_inverse: Vec<f64>,
-    memory_inverse: Vec<f64>,
-    free_storage: Vec<f64>,
-    free_pods: Vec<f64>,
+    amounts: Amounts,
     is_irregular: Vec<bool>,
     irregular_count: usize,
     /// Up to where [`ChangeLog::rows`] is taken over.
@@ -225,20 +155,7 @@ impl Columns {
             self.irregular_count -= usize::from(self.is_irregular[row]);
         }
         self.is_irregular.resize(rows, false);
-        for column in [
-            &mut self.cpu,
-            &mut self.memory,
-            &mut self.cpu_used,
-            &mut self.memory_used,
-            &mut self.cpu_nonzero,
-            &mut self.memory_nonzero,
-            &mut self.cpu_inverse,
-            &mut self.memory_inverse,
-            &mut self.free_storage,
-            &mut self.free_pods,
-        ] {
-            column.resize(rows, 0.0);
-        }
+        self.amounts.resize(rows);
     }
 
     fn set(&mut self, row: usize, node: &NodeInfo) {
@@ -247,17 +164,7 @@ impl Columns {
         self.irregular_count += usize::from(is_irregular);
         self.irregular_count -= usize::from(self.is_irregular[row]);
         self.is_irregular[row] = is_irregular;
-        let amounts = amounts.unwrap_or(Row::FULL);
-        self.cpu[row] = amounts.cpu;
-        self.memory[row] = amounts.memory;
-        self.cpu_used[row] = amounts.cpu_used;
-        self.memory_used[row] = amounts.memory_used;
-        self.cpu_nonzero[row] = amounts.cpu_nonzero;
-        self.memory_nonzero[row] = amounts.memory_nonzero;
-        self.cpu_inverse[row] = amounts.cpu_inverse;
-        self.memory_inverse[row] = amounts.memory_inverse;
-        self.free_storage[row] = amounts.free_storage;
-        self.free_pods[row] = amounts.free_pods;
+        self.amounts.set(row, &amounts.unwrap_or(Row::FULL));
     }
 
     /// How many rows are left to the plugins.
@@ -267,36 +174,8 @@ impl Columns {
 
     /// Becomes a copy in its own memory.
     pub(super) fn copy_from(&mut self, other: &Self) {
-        // Every field is named: a new column has to be thought of.
-        let Self {
-            cpu,
-            memory,
-            cpu_used,
-            memory_used,
-            cpu_nonzero,
-            memory_nonzero,
-            cpu_inverse,
-            memory_inverse,
-            free_storage,
-            free_pods,
-            is_irregular,
-            irregular_count,
-            cursor,
-        } = self;
-        for (column, other) in [
-            (cpu, &other.cpu),
-            (memory, &other.memory),
-            (cpu_used, &other.cpu_used),
-            (memory_used, &other.memory_used),
-            (cpu_nonzero, &other.cpu_nonzero),
-            (memory_nonzero, &other.memory_nonzero),
-            (cpu_inverse, &other.cpu_inverse),
-            (memory_inverse, &other.memory_inverse),
-            (free_storage, &other.free_storage),
-            (free_pods, &other.free_pods),
-        ] {
-            column.clone_from(other);
-        }
+        let Self { amounts, is_irregular, irregular_count, cursor } = self;
+        amounts.copy_from(&other.amounts);
         is_irregular.clone_from(&other.is_irregular);
         (*irregular_count, *cursor) = (other.irregular_count, other.cursor);
     }
@@ -304,38 +183,28 @@ impl Columns {
     /// One regular node's amounts.
     #[inline]
     pub(super) fn row(&self, row: usize) -> Row {
-        Row {
-            cpu: self.cpu[row],
-            memory: self.memory[row],
-            cpu_used: self.cpu_used[row],
-            memory_used: self.memory_used[row],
-            cpu_nonzero: self.cpu_nonzero[row],
-            memory_nonzero: self.memory_nonzero[row],
-            cpu_inverse: self.cpu_inverse[row],
-            memory_inverse: self.memory_inverse[row],
-            free_storage: self.free_storage[row],
-            free_pods: self.free_pods[row],
-        }
+        self.amounts.get(row)
     }
 
     /// Puts a pod on a regular node ahead of the change log; false if the row is no longer exact.
     #[expect(clippy::cast_precision_loss, reason = "a power of two")]
     pub(super) fn place(&mut self, row: usize, demand: &Demand) -> bool {
+        let amounts = &mut self.amounts;
         let columns = [
-            (&mut self.cpu_used, demand.cpu),
-            (&mut self.memory_used, demand.memory),
-            (&mut self.cpu_nonzero, demand.cpu_nonzero),
-            (&mut self.memory_nonzero, demand.memory_nonzero),
+            (&mut amounts.cpu_used, demand.cpu),
+            (&mut amounts.memory_used, demand.memory),
+            (&mut amounts.cpu_nonzero, demand.cpu_nonzero),
+            (&mut amounts.memory_nonzero, demand.memory_nonzero),
         ];
         let mut is_exact = true;
         for (column, amount) in columns {
             column[row] += amount;
             is_exact &= column[row] < AMOUNT_MAX as f64;
         }
-        self.free_storage[row] -= demand.storage;
-        self.free_pods[row] -= 1.0;
+        amounts.free_storage[row] -= demand.storage;
+        amounts.free_pods[row] -= 1.0;
         let least = -((1_i64 << 52) as f64);
-        is_exact && self.free_storage[row] > least && self.free_pods[row] > least
+        is_exact && amounts.free_storage[row] > least && amounts.free_pods[row] > least
     }
 
     /// The next so many changes of the log are what [`Columns::place`] did; if not `are_exact`, it is
@@ -358,32 +227,18 @@ impl Columns {
     /// The score of every regular node added to `base`; [`NONE`] where that is [`NONE`] or the pod
     /// does not fit. Irregular rows get a value of no meaning.
     pub(super) fn score_all(&self, demand: &Demand, base: &[i32], out: &mut [i32]) {
-        let rows = out.len();
-        let base = &base[..rows];
-        let (cpu, memory) = (&self.cpu[..rows], &self.memory[..rows]);
-        let (cpu_used, memory_used) = (&self.cpu_used[..rows], &self.memory_used[..rows]);
-        let cpu_nonzero = &self.cpu_nonzero[..rows];
-        let memory_nonzero = &self.memory_nonzero[..rows];
-        let cpu_inverse = &self.cpu_inverse[..rows];
-        let memory_inverse = &self.memory_inverse[..rows];
-        let (free_storage, free_pods) = (&self.free_storage[..rows], &self.free_pods[..rows]);
-        let demand = *demand;
-        for row in 0..rows {
-            let amounts = Row {
-                cpu: cpu[row],
-                memory: memory[row],
-                cpu_used: cpu_used[row],
-                memory_used: memory_used[row],
-                cpu_nonzero: cpu_nonzero[row],
-                memory_nonzero: memory_nonzero[row],
-                cpu_inverse: cpu_inverse[row],
-                memory_inverse: memory_inverse[row],
-                free_storage: free_storage[row],
-                free_pods: free_pods[row],
-            };
-            let value = demand.value(&amounts);
-            out[row] = sum(base[row], integer(value));
-        }
+        score(&self.amounts.from(0, out.len()), demand, base, out);
+    }
+}
+
+/// The score of every row of the view added to `base`, as [`Columns::score_all`] has it.
+#[inline(always)]
+fn score(view: &View<'_>, demand: &Demand, base: &[i32], out: &mut [i32]) {
+    let rows = out.len();
+    let base = &base[..rows];
+    let demand = *demand;
+    for row in 0..rows {
+        out[row] = sum(base[row], integer(demand.value(&view.row(row))));
     }
 }
 
@@ -402,6 +257,12 @@ fn exact(amount: i64) -> Option<f64> {
 #[inline(always)]
 fn least(a: f64, b: f64) -> f64 {
     if a < b { a } else { b }
+}
+
+/// The larger; neither is NaN.
+#[inline(always)]
+fn most(a: f64, b: f64) -> f64 {
+    if a > b { a } else { b }
 }
 
 /// To the nearest integer, for values well below 2^51.

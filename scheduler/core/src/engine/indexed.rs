@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::class::{Class, Sources};
 use super::columns::{Blocks, Columns, Demand, Wanted};
-use super::fixed::{Fixed, Raws};
+use super::fixed::Fixed;
 use super::local::Local;
 use super::overlay::{Answers, Overlay, Query};
 use super::partition::{Partition, Sources as Parts, Terms};
@@ -339,16 +339,14 @@ impl Indexed {
         let fixed = self.fixed_of(place.plan, pod);
         let fixed = &mut self.fixed[fixed];
         fixed.catch_up(&self.plans[place.plan], snapshot, changes).ok()?;
-        if fixed.raws.iter().any(Raws::matters) {
-            return None;
-        }
+        let wanted = Wanted::new(&demand, fixed)?;
         self.columns.catch_up(snapshot, changes);
         if !self.columns.is_regular() {
             return None;
         }
         self.blocks.catch_up(&self.columns, changes);
-        let wanted = Wanted { demand: &demand, base: &fixed.base, base_max: fixed.highest };
-        self.blocks.find(wanted, &self.columns, draw)
+        let highest = self.blocks.highest(wanted)?;
+        self.blocks.choose(wanted, &self.columns, highest, draw)
     }
 
     /// Starts anew if the changes are another cache's.

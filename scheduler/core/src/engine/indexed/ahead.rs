@@ -15,7 +15,7 @@ use std::thread;
 use rand::Rng;
 
 use super::super::class::{Class, Sources};
-use super::super::columns::{Columns, Demand};
+use super::super::columns::{Blocks, Columns, Demand, Wanted};
 use super::super::fixed::Fixed;
 use super::super::plan::Plan;
 use super::super::workers::{Claims, RowsTaken};
@@ -48,11 +48,20 @@ struct Turn {
     fill: Option<u32>,
 }
 
-/// Pods of one class in a batch.
+/// Pods that are decided about alike.
 #[derive(Clone, Copy, Debug)]
 struct Kind {
-    class: usize,
+    way: Way,
     demand: Demand,
+}
+
+/// How a node is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// From this class.
+    Class(usize),
+    /// By a search from the columns, with this fixed part.
+    Search(usize),
 }
 
 /// Whose class a fill is, and before which turn it is wanted.
@@ -100,15 +109,21 @@ impl Ahead {
         self.fills.clear();
     }
 
-    /// Notes that the class has a turn; returns its kind.
-    fn kind(&mut self, class: usize, demand: Demand) -> u32 {
-        if let Some(last) = self.kinds.last()
-            && last.class == class
-        {
-            return self.kinds.len() as u32 - 1;
+    /// A pod's turn.
+    fn push(&mut self, way: Way, demand: Demand, fill: Option<u32>) {
+        let is_of_last = |last: &Kind| matches!(way, Way::Class(_)) && last.way == way;
+        if !self.kinds.last().is_some_and(is_of_last) {
+            self.kinds.push(Kind { way, demand });
         }
-        self.kinds.push(Kind { class, demand });
-        self.kinds.len() as u32 - 1
+        self.turns.push(Turn { kind: self.kinds.len() as u32 - 1, fill });
+    }
+
+    /// The fixed parts that searches read.
+    fn searched(&self) -> impl Iterator<Item = usize> {
+        self.kinds.iter().filter_map(|kind| match kind.way {
+            Way::Class(_) => None,
+            Way::Search(fixed) => Some(fixed),
+        })
     }
 }
 
@@ -139,10 +154,18 @@ impl Indexed {
         }
         let start = changes.rows.end();
         let decided_before = out.len();
+        if self.ahead.searched().next().is_some() {
+            self.blocks.catch_up(&self.columns, changes);
+        }
         self.take_turns(plan, start, helpers, random, out);
-        self.counts.indexed += (out.len() - decided_before) as u64;
-        // From here on any class may be given up.
+        let turns = &self.ahead.turns[..out.len() - decided_before];
+        self.counts.indexed += turns.len() as u64;
+        let is_search =
+            |turn: &&Turn| matches!(self.ahead.kinds[turn.kind as usize].way, Way::Search(_));
+        self.counts.searched += turns.iter().filter(is_search).count() as u64;
+        // From here on any class and any fixed part may be given up.
         self.ahead.batch += 1;
+        self.ahead.searched().for_each(|fixed| self.fixed[fixed].users -= 1);
     }
 
     /// Notes the pod's turn; `None` if it ends the batch.
@@ -159,6 +182,12 @@ impl Indexed {
             }
         }
         let known = self.by_signature[plan].get(&pod.signature).copied();
+        if known.is_none()
+            && self.is_searched_for(pod)
+            && self.prepare_search(plan, snapshot, pod).is_some()
+        {
+            return Some(());
+        }
         let (class, is_new) = match known {
             Some(class) if self.ahead.holds(class) => (class, false),
             Some(class) => {
@@ -190,6 +219,29 @@ impl Indexed {
         Some(())
     }
 
+    /// Whether the pod is the first of its signature, so that no class is made for it.
+    fn is_searched_for(&mut self, pod: &PodInfo) -> bool {
+        !pod.signature.asks.named_nodes && self.is_first(pod)
+    }
+
+    /// Notes the turn of a pod that no class is made for; `None` if there must be one.
+    fn prepare_search(
+        &mut self,
+        plan: usize,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+    ) -> Option<()> {
+        let demand = Demand::new(self.plans[plan].arithmetic?, pod)?;
+        let at = self.fixed_of(plan, pod);
+        let fixed = &mut self.fixed[at];
+        fixed.catch_up(&self.plans[plan], snapshot, snapshot.changes()?).ok()?;
+        Wanted::new(&demand, fixed)?;
+        // It is not given up before the batch is over.
+        fixed.users += 1;
+        self.ahead.push(Way::Search(at), demand, None);
+        Some(())
+    }
+
     /// The class and what it is built on take over what changed.
     fn catch_up(&mut self, class: usize, snapshot: &Snapshot) -> Option<()> {
         let changes = snapshot.changes()?;
@@ -207,13 +259,12 @@ impl Indexed {
             ahead.used_by.resize(class + 1, 0);
         }
         ahead.used_by[class] = ahead.batch;
-        let kind = ahead.kind(class, demand);
         let fill = is_new.then_some(ahead.fills.len() as u32);
         if is_new {
             ahead.fills.push(FillAt { class, turn: ahead.turns.len() });
             ahead.claims.push(self.classes[class].detach());
         }
-        ahead.turns.push(Turn { kind, fill });
+        ahead.push(Way::Class(class), demand, fill);
     }
 
     /// Turn after turn, with helpers if there is something to fill.
@@ -225,7 +276,8 @@ impl Indexed {
         random: &mut dyn Rng,
         out: &mut Vec<usize>,
     ) {
-        let Self { plans, fixed, classes, columns, ahead, .. } = self;
+        let Self { plans, fixed, classes, columns, blocks, ahead, .. } = self;
+        let searches = ahead.searched().next().is_some();
         let helpers = helpers.min(ahead.fills.len().saturating_sub(1));
         ahead.taken.restart(ahead.turns.len());
         if ahead.replicas.len() < helpers {
@@ -254,12 +306,43 @@ impl Indexed {
             }
             // Also if this thread panics: the scope waits for the helpers, and they for the end.
             let _end = Raised(&is_over);
-            shared.decide(classes, columns, random, out)
+            let mut amounts = Amounts { columns, blocks: searches.then_some(&mut *blocks) };
+            shared.decide(classes, &mut amounts, random, out)
         });
         columns.skip(ahead.taken.length(), is_exact);
+        if searches {
+            blocks.skip(ahead.taken.length(), is_exact);
+        }
         for (fill, class) in ahead.claims.end() {
             classes[ahead.fills[fill].class] = class;
         }
+    }
+}
+
+/// What the decider keeps ahead of the cache.
+struct Amounts<'a> {
+    columns: &'a mut Columns,
+    /// If some pod of the batch is searched for.
+    blocks: Option<&'a mut Blocks>,
+}
+
+impl Amounts<'_> {
+    /// A node without a class; `None` if none will do.
+    fn search(&mut self, demand: &Demand, fixed: &Fixed, random: &mut dyn Rng) -> Option<usize> {
+        let blocks = self.blocks.as_mut()?;
+        let wanted = Wanted::new(demand, fixed)?;
+        let highest = blocks.highest(wanted)?;
+        blocks.choose(wanted, self.columns, highest, Draw::new(random))
+    }
+
+    /// False if the columns are not exact any more.
+    #[inline]
+    fn place(&mut self, row: usize, demand: &Demand) -> bool {
+        let is_exact = self.columns.place(row, demand);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.changed(row, self.columns);
+        }
+        is_exact
     }
 }
 
@@ -269,20 +352,26 @@ impl Shared<'_> {
     fn decide(
         &self,
         classes: &mut [Class],
-        columns: &mut Columns,
+        amounts: &mut Amounts<'_>,
         random: &mut dyn Rng,
         out: &mut Vec<usize>,
     ) -> bool {
         for (at, turn) in self.turns.iter().enumerate() {
-            let Kind { class, demand } = &self.kinds[turn.kind as usize];
-            let class = &mut classes[*class];
-            if let Some(fill) = turn.fill {
-                *class = self.obtain(fill as usize, at, columns);
-            }
-            let Some(row) = self.choose(class, at, columns, random) else { return true };
+            let Kind { way, demand } = &self.kinds[turn.kind as usize];
+            let row = match *way {
+                Way::Class(class) => {
+                    let class = &mut classes[class];
+                    if let Some(fill) = turn.fill {
+                        *class = self.obtain(fill as usize, at, amounts.columns);
+                    }
+                    self.choose(class, at, amounts.columns, random)
+                }
+                Way::Search(fixed) => amounts.search(demand, &self.fixed[fixed], random),
+            };
+            let Some(row) = row else { return true };
             out.push(row);
             self.taken.push(row);
-            if !columns.place(row, demand) {
+            if !amounts.place(row, demand) {
                 return false;
             }
         }
