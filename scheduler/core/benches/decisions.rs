@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use pintle_scheduler_core::cache::Object;
 use pintle_scheduler_core::engine::Indexed;
 use pintle_scheduler_core::framework::{Profile, Profiles};
 use pintle_scheduler_core::queue::Options;
@@ -108,5 +109,61 @@ fn every_pod_different(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, basic, every_pod_different);
+/// Evictions take time: preemptors come to a full cluster and are nominated, one after the other, and
+/// none of their victims goes meanwhile. A Service makes PodTopologySpread ask about every pod.
+fn all_nominated(c: &mut Criterion) {
+    let mut group = c.benchmark_group("all nominated");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(PREEMPTORS));
+    group.bench_function("5000-nodes/5000-preemptors", |bencher| {
+        bencher.iter_custom(|rounds| (0..rounds).map(|_| nominate_all(full_cluster())).sum());
+    });
+    group.finish();
+}
+
+const PREEMPTORS: u64 = 5_000;
+
+/// 5,000 nodes with 4 pods each, and preemptors that take the place of 3.
+fn full_cluster() -> Scheduler {
+    let requests = json!({"cpu": "900m", "memory": "500Mi"});
+    let mut scheduler = cluster(5_000, (0..20_000).map(|number| pod(number, &requests)));
+    let service = json!({"metadata": {"name": "kubernetes", "namespace": "default"}});
+    let now = Time::from_millis(1);
+    scheduler.object_changed(Object::Service(None, Some(object(service))), now);
+    let mut random = SmallRng::seed_from_u64(1);
+    while let Some(attempt) = scheduler.schedule_next(now, &mut random) {
+        let Outcome::Bind { node, .. } = attempt.outcome else { unreachable!("there is room") };
+        let old = Arc::new(attempt.pod.info.object());
+        let mut new = Pod::clone(&old);
+        new.spec.get_or_insert_default().node_name = Some(node.to_string());
+        scheduler.pod_changed(Some(&old), Some(&Arc::new(new)), now);
+    }
+    let requests = json!({"cpu": "3000m", "memory": "500Mi"});
+    for number in 0..PREEMPTORS as usize {
+        let mut pod = Pod::clone(&pod(20_000 + number, &requests));
+        pod.spec.get_or_insert_default().priority = Some(10);
+        scheduler.pod_changed(None, Some(&Arc::new(pod)), now);
+    }
+    scheduler
+}
+
+/// Every preemptor gets its turn; how long that took.
+fn nominate_all(mut scheduler: Scheduler) -> Duration {
+    let mut random = SmallRng::seed_from_u64(1);
+    let now = Time::from_millis(2);
+    let start = cpu_time();
+    for _ in 0..PREEMPTORS {
+        let attempt = scheduler.schedule_next(now, &mut random).expect("a pod waits");
+        let Outcome::Unschedulable { preemption: Some(preemption), .. } = &attempt.outcome else {
+            unreachable!("there is somebody to evict")
+        };
+        assert_eq!(preemption.victims.len(), 3);
+        assert!(preemption.outranked.is_empty());
+    }
+    let took = cpu_time().saturating_sub(start);
+    drop(scheduler);
+    took
+}
+
+criterion_group!(benches, basic, every_pod_different, all_nominated);
 criterion_main!(benches);

@@ -36,6 +36,7 @@ use crate::pod::PodInfo;
 use crate::preemption::CandidateSearch;
 
 pub(crate) use local::{Local, nominated_from};
+pub(crate) use workers::{End, together};
 
 pub use choice::Draw;
 pub use indexed::{IndexCounts, Indexed};

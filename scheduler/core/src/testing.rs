@@ -59,6 +59,11 @@ pub(crate) fn other() -> impl Strategy<Value = Object> {
     prop_oneof![1 => owner::object(), 3 => device::object(), 3 => volume::object()]
 }
 
+/// A change of a namespace, Service or ReplicaSet.
+pub(crate) fn owner() -> impl Strategy<Value = Object> {
+    owner::object()
+}
+
 /// The pod bound to a node.
 pub(crate) fn bound(pod: &Pod, node: &str) -> Arc<PodInfo> {
     let mut pod = pod.clone();

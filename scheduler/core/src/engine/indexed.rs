@@ -26,7 +26,7 @@ use super::{Batch, Draw, Engine, Scan};
 use crate::cache::{CacheId, ChangeLog, Snapshot};
 use crate::counters::{Appraisal, Counters, Inquiry};
 use crate::diagnosis::{Diagnosis, Refusals};
-use crate::framework::{Plugin, PostFilterContext, PreemptionCandidate, Profile};
+use crate::framework::{PostFilterContext, PreemptionCandidate, Profile};
 use crate::pod::PodInfo;
 use crate::preemption::{CandidateSearch, DryRun, Ranking};
 use ahead::Ahead;
@@ -154,13 +154,27 @@ impl Indexed {
         &mut self,
         profile: &Profile,
         snapshot: &'a Snapshot,
-        pod: &PodInfo,
+        pod: &Arc<PodInfo>,
     ) -> Option<(usize, &'a ChangeLog)> {
         let changes = snapshot.changes()?;
         self.follow(changes);
         let at = self.plan(profile);
-        let plan = &self.plans[at];
-        (plan.covers(pod, snapshot) && plan.wide(pod, snapshot).is_empty()).then_some((at, changes))
+        let is_local = self.plans[at].covers(pod, snapshot) && self.is_local(at, pod, snapshot);
+        is_local.then_some((at, changes))
+    }
+
+    /// Whether only plugins that look at one node at a time have something to say of the pod. That
+    /// others may have is not enough to the contrary: in a cluster with Services, pods of none of them
+    /// are asked about as well.
+    fn is_local(&mut self, plan: usize, pod: &Arc<PodInfo>, snapshot: &Snapshot) -> bool {
+        let wide = self.plans[plan].wide(pod, snapshot);
+        if wide.is_empty() {
+            return true;
+        }
+        let asked = self.plans[plan].asked(plan, &wide);
+        let counters = &mut self.scan.counters;
+        let inquiry = asked.and_then(|asked| counters.inquiry(&asked, pod, snapshot));
+        inquiry.is_some_and(|inquiry| inquiry.is_empty())
     }
 
     /// Why no node will have the pod; `None` if the index does not hold the answer.
@@ -203,19 +217,24 @@ impl Indexed {
         let at = self.class_in(place, pod, snapshot)?;
         let class = &self.classes[at];
         let plan = &self.plans[class.plan];
-        let wide = wide(plan, class, pod, snapshot)?;
+        let wide = plan.wide(pod, snapshot);
+        let counters = &mut self.scan.counters;
+        let inquiry = match wide.as_slice() {
+            [] => None,
+            wide => Some(counters.inquiry(&plan.asked(class.plan, wide)?, pod, snapshot)?),
+        };
+        let inquiry = inquiry.filter(|inquiry| !inquiry.is_empty());
+        if inquiry.is_some() && !is_alone(class, pod, snapshot) {
+            // It is also said beside nominated pods, which the counters do not know.
+            return None;
+        }
         if snapshot.nomination_of(&pod.uid).is_some()
             && let Some((row, Ok(()))) =
                 Local::new(profile, pod, snapshot)?.check_nominated(snapshot, pod)
         {
             return Some(row);
         }
-        let counters = &mut self.scan.counters;
-        let inquiry = match wide.as_slice() {
-            [] => None,
-            wide => Some(counters.inquiry(&plan.asked(class.plan, wide)?, pod, snapshot)?),
-        };
-        let Some(inquiry) = inquiry.filter(|inquiry| !inquiry.is_empty()) else {
+        let Some(inquiry) = inquiry else {
             return class.choose(draw);
         };
         if let Some(partition) =
@@ -227,7 +246,7 @@ impl Indexed {
             self.counts.grouped += 1;
             return Some(row);
         }
-        let answers = Answers::new(counters, &wide, plan.scores(), pod, snapshot)?;
+        let answers = Answers::new(counters, &wide, plan, pod, snapshot)?;
         let query = Query { answers: &answers, class, plan, pod, snapshot };
         let row = self.overlay.decide(query, counters, draw)?;
         self.counts.overlaid += 1;
@@ -246,9 +265,12 @@ impl Indexed {
         let Some(at) = self.class_at(profile, snapshot, pod) else { return [None, None] };
         let class = &self.classes[at];
         let plan = &self.plans[class.plan];
-        let Some(wide) = wide(plan, class, pod, snapshot) else { return [None, None] };
+        let wide = plan.wide(pod, snapshot);
+        if !wide.is_empty() && !is_alone(class, pod, snapshot) {
+            return [None, None];
+        }
         let counters = &mut self.scan.counters;
-        let overlaid = Answers::new(counters, &wide, plan.scores(), pod, snapshot);
+        let overlaid = Answers::new(counters, &wide, plan, pod, snapshot);
         let overlaid = overlaid.and_then(|answers| {
             let query = Query { answers: &answers, class, plan, pod, snapshot };
             self.overlay.best(query, counters).map(<[usize]>::to_vec)
@@ -330,12 +352,11 @@ impl Indexed {
         draw: Draw,
     ) -> Option<usize> {
         let changes = snapshot.changes()?;
-        let plan = &self.plans[place.plan];
         let is_alone = place.yields_from.is_none() && snapshot.nomination_of(&pod.uid).is_none();
-        if !is_alone || !plan.wide(pod, snapshot).is_empty() {
+        if !is_alone || !self.is_local(place.plan, pod, snapshot) {
             return None;
         }
-        let demand = Demand::new(plan.arithmetic?, pod)?;
+        let demand = Demand::new(self.plans[place.plan].arithmetic?, pod)?;
         let fixed = self.fixed_of(place.plan, pod);
         let fixed = &mut self.fixed[fixed];
         fixed.catch_up(&self.plans[place.plan], snapshot, changes).ok()?;
@@ -451,17 +472,9 @@ impl Indexed {
     }
 }
 
-/// The plugins of wider view that have something to say of the pod; `None` if they say it also of
-/// nominated pods, which the counters do not know.
-fn wide<'a>(
-    plan: &'a Plan,
-    class: &Class,
-    pod: &PodInfo,
-    snapshot: &Snapshot,
-) -> Option<Vec<&'a dyn Plugin>> {
-    let wide = plan.wide(pod, snapshot);
-    let is_alone = class.yields_from.is_none() && snapshot.nomination_of(&pod.uid).is_none();
-    (is_alone || wide.is_empty()).then_some(wide)
+/// Whether no nominated pod matters to the pod, nor is it nominated itself.
+fn is_alone(class: &Class, pod: &PodInfo, snapshot: &Snapshot) -> bool {
+    class.yields_from.is_none() && snapshot.nomination_of(&pod.uid).is_none()
 }
 
 /// The class's partition for the inquiry, up to date; `None` if there is none that is of use.

@@ -47,19 +47,19 @@ impl<'a> Answers<'a> {
     pub(super) fn new(
         counters: &mut Counters,
         plugins: &[&dyn Plugin],
-        scores: &'a [Weighted],
+        plan: &'a Plan,
         pod: &PodInfo,
         snapshot: &Snapshot,
     ) -> Option<Self> {
         let mut answers = Self { filters: Vec::new(), scores: Vec::new() };
-        for plugin in plugins {
+        for plugin in plugins.iter().filter(|plugin| plan.filters(plugin.name())) {
             match counters.pre_filter(*plugin, pod, snapshot)? {
                 PreFilter::Skip => {}
                 PreFilter::Filter { nodes: None, filter } => answers.filters.push(filter),
                 PreFilter::Filter { .. } | PreFilter::Reject(_) => return None,
             }
         }
-        for weighted in scores {
+        for weighted in plan.scores() {
             let is_asked = plugins.iter().any(|plugin| plugin.name() == weighted.plugin.name());
             if !is_asked {
                 continue;

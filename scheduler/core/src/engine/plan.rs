@@ -139,7 +139,7 @@ impl Plan {
         let mut asked = Asked { plan: number, ..Asked::default() };
         for plugin in wide {
             let name = plugin.name();
-            let filters = self.filter.iter().any(|plugin| plugin.name() == name);
+            let filters = self.filters(name);
             let weight = self.weight(name);
             let any = plugin.as_any()?;
             if let Some(plugin) = any.downcast_ref() {
@@ -163,6 +163,11 @@ impl Plan {
     fn weight(&self, name: PluginName) -> i64 {
         let weighted = self.score.iter().find(|weighted| weighted.plugin.name() == name);
         weighted.map_or(0, |weighted| weighted.weight)
+    }
+
+    /// Whether the profile has the plugin filter.
+    pub(super) fn filters(&self, name: PluginName) -> bool {
+        self.filter.iter().any(|plugin| plugin.name() == name)
     }
 
     /// The plugins that score, as the profile has them.

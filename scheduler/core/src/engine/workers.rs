@@ -1,13 +1,15 @@
-//! What the workers of a batch share without waiting for each other: which rows were taken so far,
-//! and who fills which class.
+//! How the workers of a batch begin and end, and what they share without waiting for each other: which
+//! rows were taken so far, and who fills which class.
 //!
-//! Both are modelled in `tests/models.rs`, where every order of their steps is tried.
+//! What they share is modelled in `tests/models.rs`, where every order of their steps is tried.
 
 mod claims;
 mod rows_taken;
+mod together;
 
 pub(super) use claims::Claims;
 pub(super) use rows_taken::RowsTaken;
+pub(crate) use together::{End, together};
 
 /// What the models replace.
 mod sync {

@@ -16,13 +16,12 @@
 mod tests;
 
 use std::sync::Arc;
-use std::thread;
 
 use crossbeam::queue::SegQueue;
 use rand::Rng;
 
 use super::{Attempt, Binding, Outcome, Scheduler};
-use crate::engine::Batch;
+use crate::engine::{Batch, End, together};
 use crate::framework::{PluginName, Profile};
 use crate::pod::PodInfo;
 use crate::queue::Drawn;
@@ -180,13 +179,12 @@ impl Scheduler {
         };
         let left = left.min((*size * 2).min(SIZE_MAX));
         let (cache, snapshot) = (&*cache, cache.snapshot());
-        thread::scope(|scope| {
-            // Not before one batch of the run was whole. One thread alone ends the run here.
-            if *workers > 1 && left > 0 && *size > *size_min && queue.counts().active > 0 {
-                scope.spawn(move || {
-                    queue.draw(left, |pod| !cache.has_placed(&pod.info), next);
-                });
-            }
+        // Not before one batch of the run was whole. One thread alone ends the run here.
+        let draws = *workers > 1 && left > 0 && *size > *size_min && queue.counts().active > 0;
+        let draw = draws.then_some(|_: &End| {
+            queue.draw(left, |pod| !cache.has_placed(&pod.info), next);
+        });
+        together(draw.into_iter(), |_| {
             let mut pods = current.iter().map(|drawn| &drawn.pod().info).take_while(is_of_batch);
             let batch = Batch { profile, snapshot, pods: &mut pods, helpers: *workers - 1 };
             engine.decide_batch(batch, random, rows);
@@ -233,17 +231,12 @@ impl Scheduler {
 
 /// Does the tasks with so many threads.
 fn run(tasks: &SegQueue<Task<'_>>, workers: usize) {
-    let work = || {
+    let work = |_: &End| {
         while let Some(task) = tasks.pop() {
             task();
         }
     };
-    thread::scope(|scope| {
-        for _ in 1..workers {
-            scope.spawn(work);
-        }
-        work();
-    });
+    together(std::iter::repeat_n(work, workers - 1), work);
 }
 
 /// Whether the profile's Reserve plugins have nothing to reserve for pods without volumes and claims.

@@ -9,8 +9,6 @@
 //! and takes those rows over as any class does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 
 use rand::Rng;
 
@@ -18,7 +16,7 @@ use super::super::class::{Class, Sources};
 use super::super::columns::{Blocks, Columns, Demand, Wanted};
 use super::super::fixed::Fixed;
 use super::super::plan::Plan;
-use super::super::workers::{Claims, RowsTaken};
+use super::super::workers::{Claims, End, RowsTaken, together};
 use super::Indexed;
 use crate::cache::Snapshot;
 use crate::engine::{Batch, Draw};
@@ -84,9 +82,6 @@ struct Shared<'a> {
     start: u64,
     /// How far behind its turn a class may be filled.
     window: usize,
-    is_over: &'a AtomicBool,
-    /// A helper has panicked.
-    has_failed: &'a AtomicBool,
 }
 
 /// A class is filled at most this many turns early for each thread: every turn costs it a patch
@@ -283,7 +278,6 @@ impl Indexed {
         if ahead.replicas.len() < helpers {
             ahead.replicas.resize_with(helpers, Columns::default);
         }
-        let (is_over, has_failed) = (AtomicBool::new(false), AtomicBool::new(false));
         let shared = Shared {
             plan: &plans[plan],
             fixed,
@@ -294,20 +288,14 @@ impl Indexed {
             taken: &ahead.taken,
             start,
             window: WINDOW * (helpers + 1),
-            is_over: &is_over,
-            has_failed: &has_failed,
         };
         let replicas = &mut ahead.replicas[..helpers];
-        let is_exact = thread::scope(|scope| {
-            for replica in replicas {
-                replica.copy_from(columns);
-                let shared = &shared;
-                scope.spawn(move || shared.help(replica));
-            }
-            // Also if this thread panics: the scope waits for the helpers, and they for the end.
-            let _end = Raised(&is_over);
+        replicas.iter_mut().for_each(|replica| replica.copy_from(columns));
+        let shared = &shared;
+        let helpers = replicas.iter_mut().map(|replica| move |end: &End| shared.help(replica, end));
+        let is_exact = together(helpers, |end| {
             let mut amounts = Amounts { columns, blocks: searches.then_some(&mut *blocks) };
-            shared.decide(classes, &mut amounts, random, out)
+            shared.decide(classes, &mut amounts, (random, out), end)
         });
         columns.skip(ahead.taken.length(), is_exact);
         if searches {
@@ -353,8 +341,8 @@ impl Shared<'_> {
         &self,
         classes: &mut [Class],
         amounts: &mut Amounts<'_>,
-        random: &mut dyn Rng,
-        out: &mut Vec<usize>,
+        (random, out): (&mut dyn Rng, &mut Vec<usize>),
+        end: &End,
     ) -> bool {
         for (at, turn) in self.turns.iter().enumerate() {
             let Kind { way, demand } = &self.kinds[turn.kind as usize];
@@ -362,7 +350,7 @@ impl Shared<'_> {
                 Way::Class(class) => {
                     let class = &mut classes[class];
                     if let Some(fill) = turn.fill {
-                        *class = self.obtain(fill as usize, at, amounts.columns);
+                        *class = self.obtain(fill as usize, at, amounts.columns, end);
                     }
                     self.choose(class, at, amounts.columns, random)
                 }
@@ -398,7 +386,7 @@ impl Shared<'_> {
 
     /// The filled class that this turn needs: from a helper, or filled here. While a helper is at it,
     /// those of later turns are filled.
-    fn obtain(&self, fill: usize, at: usize, columns: &Columns) -> Class {
+    fn obtain(&self, fill: usize, at: usize, columns: &Columns, end: &End) -> Class {
         let (mut later, mut spins) = (fill + 1, 0);
         loop {
             if let Some(class) = self.claims.take(fill) {
@@ -416,23 +404,22 @@ impl Shared<'_> {
                 later += 1;
             } else {
                 // What it had claimed will never be finished.
-                assert!(!self.has_failed.load(Ordering::Acquire), "a worker has panicked");
-                pause(&mut spins);
+                assert!(!end.is_reached(), "a worker has panicked");
+                End::pause(&mut spins);
             }
         }
     }
 
     /// Fills classes, each when its turn is near, until none is left or the batch is over.
-    fn help(&self, columns: &mut Columns) {
-        let _failure = RaisedByPanic(self.has_failed);
+    fn help(&self, columns: &mut Columns, end: &End) {
         let mut known = 0;
         for (at, fill) in self.fills.iter().enumerate() {
             let mut spins = 0;
             while fill.turn > self.taken.length() + self.window {
-                if self.is_over.load(Ordering::Acquire) {
+                if end.is_reached() {
                     return;
                 }
-                pause(&mut spins);
+                End::pause(&mut spins);
             }
             let Some(mut class) = self.claims.claim(at) else { continue };
             let length = self.taken.length();
@@ -459,35 +446,6 @@ impl Shared<'_> {
         let sources = (self.plan, &self.fixed[class.fixed]);
         let _ = class.fill(sources, columns, self.start + turns as u64);
     }
-}
-
-/// A flag that is raised when this goes.
-struct Raised<'a>(&'a AtomicBool);
-
-impl Drop for Raised<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-/// A flag that is raised if the thread panics.
-struct RaisedByPanic<'a>(&'a AtomicBool);
-
-impl Drop for RaisedByPanic<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.store(true, Ordering::Release);
-        }
-    }
-}
-
-/// Spins before the processor is given to another thread.
-const SPINS: u32 = 64;
-
-/// Waits a moment for another thread.
-fn pause(spins: &mut u32) {
-    *spins += 1;
-    if *spins < SPINS { std::hint::spin_loop() } else { thread::yield_now() }
 }
 
 /// Whether the pod takes of its node what its signature says.

@@ -10,7 +10,8 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::*;
-use crate::cache::Cache;
+use crate::cache::{Cache, Object};
+use crate::framework::PluginName;
 use crate::pod::Templates;
 use crate::reference::{self, Evaluation, NodeVerdict};
 use crate::testing;
@@ -21,6 +22,7 @@ use crate::testing;
 enum Step {
     SetNode(Arc<Node>),
     RemoveNode(usize),
+    SetObject(Object),
     Schedule(usize),
     DeletePod(usize),
     Forget(usize),
@@ -42,6 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => node().prop_map(Step::SetNode),
         1 => any::<usize>().prop_map(Step::RemoveNode),
+        1 => testing::owner().prop_map(Step::SetObject),
         12 => any::<usize>().prop_map(Step::Schedule),
         3 => any::<usize>().prop_map(Step::DeletePod),
         1 => any::<usize>().prop_map(Step::Forget),
@@ -137,7 +140,13 @@ fn plain<'a>(
 
 /// What became of a history: how many decisions the index made.
 fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) -> IndexCounts {
-    let profile = Profile::default_plugins("default-scheduler");
+    let mut profile = Profile::default_plugins("default-scheduler");
+    if seed.is_multiple_of(4) {
+        // Then they only score.
+        let is_wide =
+            |name| matches!(name, PluginName::InterPodAffinity | PluginName::PodTopologySpread);
+        profile.filter.retain(|plugin| !is_wide(plugin.name()));
+    }
     let mut random = SmallRng::seed_from_u64(seed);
     let (mut cache, mut engine) = (Cache::default(), Indexed::default());
     let mut pods: Vec<Arc<PodInfo>> = Vec::new();
@@ -146,6 +155,7 @@ fn run(nodes: Vec<Arc<Node>>, templates: &[Pod], steps: Vec<Step>, seed: u64) ->
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::SetNode(node) => cache.set_node(node),
+            Step::SetObject(object) => cache.apply(&object),
             Step::RemoveNode(at) => {
                 let nodes = cache.snapshot().nodes().len();
                 if nodes == 0 {

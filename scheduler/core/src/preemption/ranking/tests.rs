@@ -25,6 +25,7 @@ enum Step {
     /// One of the preemptors that come again and again.
     NominatePreemptor(usize, usize),
     EndNomination(u8),
+    SetObject(Object),
     SetBudget(u8, &'static str, i32),
     /// A preemptor comes: which, and how many candidates are enough.
     Preempt(usize, usize, u64),
@@ -45,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (pod("w", 4), any::<usize>()).prop_map(|(pod, at)| Step::Nominate(pod, at)),
         1 => (any::<usize>(), any::<usize>()).prop_map(|(pod, at)| Step::NominatePreemptor(pod, at)),
         1 => (0..4_u8).prop_map(Step::EndNomination),
+        1 => testing::owner().prop_map(Step::SetObject),
         1 => (0..3_u8, app, 0..3).prop_map(|(n, app, allowed)| Step::SetBudget(n, app, allowed)),
         12 => (any::<usize>(), 0..6_usize, any::<u64>())
             .prop_map(|(pod, enough, random)| Step::Preempt(pod, enough, random)),
@@ -162,6 +164,7 @@ impl World {
                 let info = PodInfo::new(Arc::new(serde_json::from_value(object).unwrap()));
                 self.cache.end_nomination(&info.uid);
             }
+            Step::SetObject(object) => self.cache.apply(&object),
             Step::SetBudget(name, app, allowed) => self.cache.apply(&budget(name, app, allowed)),
             Step::Preempt(pod, enough, random) => {
                 self.preempt(&self.preemptor(pod), enough, random);
