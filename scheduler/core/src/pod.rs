@@ -12,9 +12,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Toleration};
-use pintle_api::resources::{Resources, placed_pod_requests_nonzero};
+use pintle_api::resources::Resources;
 
-use likeness::{Likeness, kept_status};
+use likeness::{Likeness, is_resized, kept_status};
 
 pub use affinity::{AffinityTerm, AffinityTerms, WeightedTerm};
 pub(crate) use likeness::DISRUPTION_TARGET;
@@ -82,7 +82,7 @@ pub struct PodInfo {
     status: Option<Box<PodStatus>>,
     affinity: Option<Arc<AffinityTerms>>,
     /// `None` if it is what `requests_nonzero` is.
-    placed_nonzero: Option<Box<Resources>>,
+    placed_nonzero: Option<Arc<Resources>>,
     is_terminating: bool,
     /// Whether `uid` is its `metadata.uid`.
     has_uid: bool,
@@ -100,33 +100,52 @@ impl Deref for PodInfo {
 impl PodInfo {
     /// Works out what scheduling needs of the pod. Negative requests count as zero.
     pub fn new(pod: Arc<Pod>) -> Self {
+        let own = Likeness::of(pod);
+        let pod = Arc::clone(&own.pod);
+        Self::with(&pod, own)
+    }
+
+    /// As [`PodInfo::new`], sharing what known pods that are alike have. The object is not kept. The
+    /// template of a pod on a node is the one of such pods without a node.
+    pub fn shared(pod: Arc<Pod>, templates: &mut Templates) -> Self {
+        if pod.metadata.deletion_timestamp.is_some() {
+            let mut info = Self::new(pod);
+            info.template = templates.known.share(info.template);
+            return info;
+        }
+        let Templates { known, likenesses } = templates;
+        let mut likeness = likenesses.share(&pod, |pod| {
+            let own = Likeness::of(pod);
+            Likeness { template: known.share(own.template), ..own }
+        });
+        if is_resized(&pod) {
+            let Likeness { template, placed_nonzero, .. } = Likeness::of(Arc::clone(&pod));
+            let template = known.share(template);
+            likeness = Likeness { template, placed_nonzero, ..likeness };
+        }
+        Self::with(&pod, likeness)
+    }
+
+    fn with(pod: &Pod, likeness: Likeness) -> Self {
         let boxed = |text: &Option<String>| text.as_deref().map(Box::from);
         let start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        let Likeness { pod: kept, template, affinity, placed_nonzero } = likeness;
         Self {
-            uid: PodUid::of(&pod),
+            uid: PodUid::of(pod),
             has_uid: pod.metadata.uid.as_ref().is_some_and(|uid| !uid.is_empty()),
             name: pod.metadata.name.as_deref().unwrap_or_default().into(),
             resource_version: boxed(&pod.metadata.resource_version),
             node_name: pod.spec.as_ref().and_then(|spec| boxed(&spec.node_name)),
             start_seconds: start.map_or(i64::MAX, |start| start.0.as_second()),
-            status: kept_status(&pod),
+            status: kept_status(pod),
             priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
-            template: Arc::new(Template::new(&pod)),
-            affinity: AffinityTerms::of(&pod).map(Arc::from),
-            placed_nonzero: placed_pod_requests_nonzero(&pod).map(not_negative).map(Box::new),
             is_terminating: pod.metadata.deletion_timestamp.is_some(),
             number: None,
-            pod,
+            template,
+            affinity,
+            placed_nonzero,
+            pod: kept,
         }
-    }
-
-    /// As [`PodInfo::new`], sharing what known pods that are alike have. The object is not kept.
-    pub fn shared(pod: Arc<Pod>, templates: &mut Templates) -> Self {
-        let mut info = Self::new(pod);
-        info.template = templates.share(info.template);
-        let likeness = Likeness { pod: info.pod, affinity: info.affinity };
-        Likeness { pod: info.pod, affinity: info.affinity } = templates.likenesses.share(likeness);
-        info
     }
 
     /// The object, put together again. Of a shared pod's status and metadata what decisions and

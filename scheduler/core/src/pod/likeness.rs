@@ -9,15 +9,31 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use pintle_api::resources::{Resources, placed_pod_requests_nonzero};
 use rustc_hash::{FxHashMap, FxHasher};
 
-use super::AffinityTerms;
+use super::{AffinityTerms, Template, not_negative};
 
 /// What pods that are alike share.
 #[derive(Clone, Debug)]
 pub(super) struct Likeness {
     pub(super) pod: Arc<Pod>,
+    pub(super) template: Arc<Template>,
     pub(super) affinity: Option<Arc<AffinityTerms>>,
+    /// `None` if it is what the template's `requests_nonzero` is.
+    pub(super) placed_nonzero: Option<Arc<Resources>>,
+}
+
+impl Likeness {
+    /// Works out what scheduling needs of the pod.
+    pub(super) fn of(pod: Arc<Pod>) -> Self {
+        Self {
+            template: Arc::new(Template::new(&pod)),
+            affinity: AffinityTerms::of(&pod).map(Arc::from),
+            placed_nonzero: placed_pod_requests_nonzero(&pod).map(not_negative).map(Arc::new),
+            pod,
+        }
+    }
 }
 
 /// The known likenesses, by a hash of some of what they are about.
@@ -35,19 +51,16 @@ const SAME_HASH_MAX: usize = 4;
 const LIKENESSES_MAX: usize = 1 << 16;
 
 impl Likenesses {
-    /// What the pod shares with those like it.
-    pub(super) fn share(&mut self, own: Likeness) -> Likeness {
-        if own.pod.metadata.deletion_timestamp.is_some() {
-            return own;
-        }
+    /// What the pod shares with those like it; `make` works it out if there is none before it.
+    pub(super) fn share(&mut self, pod: &Pod, make: impl FnOnce(Arc<Pod>) -> Likeness) -> Likeness {
         if self.count >= LIKENESSES_MAX {
             *self = Self::default();
         }
-        let known = self.by_hash.entry(hash(&own.pod)).or_default();
-        if let Some(likeness) = known.iter().find(|known| is_alike(&known.pod, &own.pod)) {
+        let known = self.by_hash.entry(hash(pod)).or_default();
+        if let Some(likeness) = known.iter().find(|known| is_alike(&known.pod, pod)) {
             return likeness.clone();
         }
-        let likeness = Likeness { pod: Arc::new(without_identity(&own.pod)), ..own };
+        let likeness = make(Arc::new(without_identity(pod)));
         if known.len() == SAME_HASH_MAX {
             known.remove(0);
             self.count -= 1;
@@ -129,6 +142,21 @@ fn is_spec_alike(a: &PodSpec, b: &PodSpec) -> bool {
     )
 }
 
+/// Whether the pod's status says of its requests something else than its spec does: a container is
+/// being resized.
+pub(super) fn is_resized(pod: &Pod) -> bool {
+    let (Some(spec), Some(status)) = (&pod.spec, &pod.status) else { return false };
+    let statuses = status.container_statuses.iter().chain(&status.init_container_statuses);
+    statuses.flatten().any(|status| {
+        let Some(actuated) = &status.resources else { return false };
+        let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let container = containers.find(|container| container.name == status.name);
+        let asked = container.and_then(|c| c.resources.as_ref()?.requests.as_ref());
+        let allocated = status.allocated_resources.as_ref();
+        actuated.requests.as_ref() != asked || allocated.is_some_and(|some| Some(some) != asked)
+    })
+}
+
 /// What is read again of the status of a pod: of one without a node everything, if it says anything;
 /// of one with a node which claims were made for it, and whether it is to be disrupted.
 pub(super) fn kept_status(pod: &Pod) -> Option<Box<PodStatus>> {
@@ -164,26 +192,63 @@ mod tests {
     use crate::pod::{PodInfo, Templates};
     use crate::testing;
 
+    /// What a container's status says that it has of CPU; nothing, or what it asks for.
+    fn resized() -> impl Strategy<Value = Option<String>> {
+        prop_oneof![
+            2 => Just(None),
+            1 => Just(Some(String::new())),
+            1 => (1..9_u32).prop_map(|cpu| Some(cpu.to_string())),
+        ]
+    }
+
+    fn resize(pod: &mut Pod, cpu: &str) {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let statuses = containers.map(|container| {
+            let asked = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+            let mut has = serde_json::json!(asked.cloned().unwrap_or_default());
+            if !cpu.is_empty() {
+                has["cpu"] = cpu.into();
+            }
+            serde_json::json!({"name": container.name, "image": "", "imageID": "", "ready": true,
+                "restartCount": 0, "resources": {"requests": has}, "allocatedResources": has})
+        });
+        let statuses: Vec<_> = statuses.collect();
+        let statuses = serde_json::from_value(statuses.into()).unwrap();
+        pod.status.get_or_insert_default().container_statuses = Some(statuses);
+    }
+
     proptest! {
         #[test]
         fn a_shared_pod_is_the_pod(
             pods in proptest::collection::vec((0..4, testing::pod("p".to_owned())), 1..6),
-            repeated in proptest::collection::vec((0..6_usize, 0..3_u8), 1..20),
+            repeated in proptest::collection::vec((0..6_usize, 0..3_u8, resized()), 1..20),
         ) {
             let mut templates = Templates::default();
-            for (number, (at, node)) in repeated.into_iter().enumerate() {
+            for (number, (at, node, resized)) in repeated.into_iter().enumerate() {
                 let mut pod = pods[at % pods.len()].1.clone();
                 pod.metadata.name = Some(format!("p{number}"));
                 pod.metadata.uid = Some(format!("{number:08x}-0000-4000-8000-000000000000"));
                 pod.metadata.resource_version = Some(number.to_string());
                 pod.spec.get_or_insert_default().node_name = (node > 0).then(|| format!("n{node}"));
+                if let Some(cpu) = &resized {
+                    resize(&mut pod, cpu);
+                }
                 let pod = Arc::new(pod);
                 let (own, shared) =
                     (PodInfo::new(Arc::clone(&pod)), PodInfo::shared(Arc::clone(&pod), &mut templates));
-                prop_assert_eq!(&shared.object(), &*pod);
-                prop_assert_eq!(own.object(), shared.object());
+                if resized.is_none() {
+                    prop_assert_eq!(&shared.object(), &*pod);
+                    prop_assert_eq!(own.object(), shared.object());
+                }
                 prop_assert_eq!(&own.uid, &shared.uid);
-                prop_assert_eq!(&own.template, &shared.template);
+                if node == 0 {
+                    prop_assert_eq!(&own.template, &shared.template);
+                }
+                prop_assert_eq!(&own.requests, &shared.requests);
+                prop_assert_eq!(&own.requests_nonzero, &shared.requests_nonzero);
+                prop_assert_eq!(own.placed_nonzero(), shared.placed_nonzero());
+                prop_assert_eq!(&own.host_ports, &shared.host_ports);
+                prop_assert_eq!(own.scheduler_name(), shared.scheduler_name());
                 prop_assert_eq!(own.name(), shared.name());
                 prop_assert_eq!(own.node_name(), shared.node_name());
                 prop_assert_eq!(own.object_uid(), shared.object_uid());
@@ -210,8 +275,7 @@ mod tests {
         let mut likenesses = Likenesses::default();
         for number in 0..100 {
             let pod = serde_json::json!({"metadata": {"annotations": {"a": number.to_string()}}});
-            let pod = Arc::new(serde_json::from_value(pod).unwrap());
-            likenesses.share(Likeness { pod, affinity: None });
+            likenesses.share(&serde_json::from_value(pod).unwrap(), Likeness::of);
         }
         assert_eq!((likenesses.count, likenesses.by_hash.len()), (SAME_HASH_MAX, 1));
     }

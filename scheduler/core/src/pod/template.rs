@@ -64,27 +64,31 @@ impl Template {
 /// What known pods have in common.
 #[derive(Debug, Default)]
 pub struct Templates {
-    templates: FxHashSet<Arc<Template>>,
+    pub(super) known: KnownTemplates,
     pub(super) likenesses: Likenesses,
 }
+
+/// The templates of all of them.
+#[derive(Debug, Default)]
+pub(super) struct KnownTemplates(FxHashSet<Arc<Template>>);
 
 /// With more templates than this, those that no pod has any more are forgotten, and if that does not
 /// help, all: pods that are there keep theirs.
 const TEMPLATES_MAX: usize = 1 << 16;
 
-impl Templates {
+impl KnownTemplates {
     /// The one that is equal to `template` and known, from now on `template` itself if there is none.
     pub(super) fn share(&mut self, template: Arc<Template>) -> Arc<Template> {
-        if let Some(known) = self.templates.get(&template) {
+        if let Some(known) = self.0.get(&template) {
             return Arc::clone(known);
         }
-        if self.templates.len() >= TEMPLATES_MAX {
-            self.templates.retain(|template| Arc::strong_count(template) > 1);
-            if self.templates.len() > TEMPLATES_MAX / 2 {
-                self.templates.clear();
+        if self.0.len() >= TEMPLATES_MAX {
+            self.0.retain(|template| Arc::strong_count(template) > 1);
+            if self.0.len() > TEMPLATES_MAX / 2 {
+                self.0.clear();
             }
         }
-        self.templates.insert(Arc::clone(&template));
+        self.0.insert(Arc::clone(&template));
         template
     }
 }
