@@ -70,7 +70,9 @@ async fn demo(args: &Args) -> anyhow::Result<()> {
     if let Err(error) = outcome {
         steps.fail();
         let log = cluster.log_tail();
-        cluster.stop().await.context("stop the cluster after a failure")?;
+        let stopped = cluster.stop().await.context("stop the cluster after a failure");
+        cluster.remove_remains().await.context("clean up after a failure")?;
+        stopped?;
         before.compare(&Footprint::take()?).context("clean up after a failure")?;
         return Err(error.context(format!("the end of the cluster's log:\n{log}")));
     }

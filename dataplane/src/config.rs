@@ -29,6 +29,8 @@ pub struct Config {
     pub node_ip: Option<IpAddr>,
     /// How it is told which clients are the cluster's pods.
     pub local_detector: LocalDetector,
+    /// Whether that is by the node's podCIDRs, which may change.
+    pub follows_pod_cidrs: bool,
     /// Whether all packets to cluster IPs from outside are masqueraded.
     pub masquerade_all: bool,
     /// Whether packets are translated on the node's links, for clients that are not on the node. If
@@ -93,6 +95,7 @@ impl Config {
             localhost_node_ports: true,
             node_ip: None,
             local_detector: LocalDetector::None,
+            follows_pod_cidrs: false,
             masquerade_all: false,
             translates_packets: false,
             express: Express::Off,

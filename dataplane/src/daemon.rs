@@ -156,6 +156,8 @@ async fn serve_node(
         dataplane,
         namespace: config.node_namespace.clone(),
         detector: config.local_detector,
+        follows_pod_cidrs: config.follows_pod_cidrs,
+        masquerade_all: config.masquerade_all,
         translates_packets: config.translates_packets,
     };
     let engine = Engine::new(tables, planner);

@@ -61,6 +61,8 @@ pub struct Flows {
     pub tracked: HashMap<Tuple, Tracked>,
     /// TCP sockets' translations, by their cookie.
     pub tcp: BTreeMap<u64, Translation>,
+    /// Connected UDP sockets' translations, likewise.
+    pub connected: BTreeMap<u64, Translation>,
     /// Older translations of datagram sockets.
     pub datagrams: HashMap<Flow, Endpoint>,
     /// Which backends clients come back to.

@@ -13,6 +13,8 @@ use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, PostPa
 use kube::{Api, Client, ResourceExt as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pintle_dataplane::Pins;
+use pintle_node::{ClusterId, cgroup};
 use serde::Deserialize as _;
 use tempfile::TempDir;
 
@@ -21,6 +23,8 @@ pub(crate) struct Cluster {
     pintle: PathBuf,
     data: Option<TempDir>,
     data_dir: PathBuf,
+    /// What the cluster derives its id from: the path without symbolic links.
+    identity: String,
     child: Option<Child>,
 }
 
@@ -30,7 +34,8 @@ impl Cluster {
             .with_context(|| format!("find {} (run `make build`)", pintle.display()))?;
         let data = tempfile::Builder::new().prefix("pintle-demo-").tempdir()?;
         let data_dir = data.path().to_path_buf();
-        Ok(Self { pintle, data: Some(data), data_dir, child: None })
+        let identity = fs::canonicalize(&data_dir)?.to_string_lossy().into_owned();
+        Ok(Self { pintle, data: Some(data), data_dir, identity, child: None })
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -115,6 +120,16 @@ impl Cluster {
             data.close().context("remove the data directory")?;
         }
         Ok(())
+    }
+
+    /// Remove what the cluster has left on the machine, as it would itself at its next start: it may have
+    /// been killed.
+    pub(crate) async fn remove_remains(&self) -> anyhow::Result<()> {
+        let id = ClusterId::derive(&self.identity);
+        let pins = Pins::remove_cluster(id.as_str()).context("remove the pinned maps and links");
+        let cgroups = cgroup::remove_cluster(&id).await.context("remove the cgroups").map(drop);
+        let networks = pintle_node::cleanup(&id).await.context("remove the nodes' network");
+        pins.and(cgroups).and(networks.map(drop))
     }
 
     /// Leave everything running and say how to reach and how to stop it.

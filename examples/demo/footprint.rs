@@ -24,14 +24,15 @@ impl Footprint {
         add("network namespace", Path::new("/run/netns"))?;
         add("link", Path::new("/sys/class/net"))?;
         add("pinned BPF object", Path::new("/sys/fs/bpf"))?;
+        add("pinned tables", Path::new("/sys/fs/bpf/pintle"))?;
         for mount in cgroup2_mounts()? {
             add("cgroup", &mount.join("pintle"))?;
         }
         let routes = fs::read_to_string("/proc/net/route").context("read the routes")?;
         names.extend(routes.lines().skip(1).map(|route| format!("route {route}")));
         for pid in list(Path::new("/proc"))?.iter().filter(|name| name.parse::<u32>().is_ok()) {
-            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() == "pintle" {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            if is_pintle(&stat) {
                 names.insert(format!("process {pid}"));
             }
         }
@@ -47,6 +48,13 @@ impl Footprint {
         }
         Ok(())
     }
+}
+
+/// Whether a process, by its `stat`, is a pintle that runs. One that has ended may wait for its parent's
+/// parent to notice.
+fn is_pintle(stat: &str) -> bool {
+    let words = stat.split_once(" (").and_then(|(_, rest)| rest.rsplit_once(") "));
+    words.is_some_and(|(name, rest)| name == "pintle" && !rest.starts_with(['Z', 'X']))
 }
 
 fn list(dir: &Path) -> io::Result<Vec<String>> {

@@ -64,6 +64,7 @@ async fn serve(args: ProxyRunArgs, checked: CheckedConfiguration) -> anyhow::Res
         localhost_node_ports: checked.localhost_node_ports(),
         node_ip: checked.node_ip(),
         local_detector,
+        follows_pod_cidrs: matches!(checked.local_detection(), LocalDetection::NodeCidr),
         masquerade_all: checked.masquerade_all(),
         translates_packets: true,
         pins: Some(Pins::of(PINS_OF_THIS_MACHINE, &node_name)),

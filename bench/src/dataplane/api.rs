@@ -12,7 +12,7 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::client::Body;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::cluster::Cluster;
 
@@ -69,21 +69,16 @@ impl Api {
             "nodes" => ("v1", "NodeList"),
             _ => return respond(StatusCode::NOT_FOUND, stream::empty().boxed()),
         };
-        let items: Vec<Value> = (first..end).map(|index| self.object(&kind, index)).collect();
-        let list = json!({
-            "apiVersion": api_version, "kind": list_kind, "metadata": metadata, "items": items,
+        let head = format!(
+            r#"{{"apiVersion":"{api_version}","kind":"{list_kind}","metadata":{metadata},"items":["#
+        );
+        let cluster = self.cluster;
+        let items = (first..end).map(move |index| {
+            let comma = if index == first { "" } else { "," };
+            Bytes::from(format!("{comma}{}", object(cluster, &kind, index)))
         });
-        let bytes = Bytes::from(list.to_string());
-        respond(StatusCode::OK, stream::iter([bytes]).boxed())
-    }
-
-    fn object(&self, kind: &str, index: usize) -> Value {
-        // The types of the API can be written as JSON.
-        let object = match kind {
-            "services" => serde_json::to_value(self.cluster.service(index)),
-            _ => serde_json::to_value(self.cluster.slice(index)),
-        };
-        object.unwrap_or_default()
+        let whole = [Bytes::from(head)].into_iter().chain(items).chain([Bytes::from("]}")]);
+        respond(StatusCode::OK, stream::iter(whole).boxed())
     }
 
     /// Nothing happens but to EndpointSlices, and to those in the first watch of them.
@@ -108,6 +103,15 @@ impl SliceEvents {
     pub(super) fn send(&self, event: Bytes) {
         let _ = self.0.unbounded_send(event);
     }
+}
+
+fn object(cluster: Cluster, kind: &str, index: usize) -> String {
+    // The types of the API can be written as JSON.
+    let object = match kind {
+        "services" => serde_json::to_string(&cluster.service(index)),
+        _ => serde_json::to_string(&cluster.slice(index)),
+    };
+    object.unwrap_or_default()
 }
 
 fn respond(status: StatusCode, body: BoxStream<'static, Bytes>) -> Answer {

@@ -147,7 +147,8 @@ impl<T: Tables> Follower<T> {
             Changes::default()
         } else {
             let services = self.inbox.take_changes();
-            Changes { services, node: self.node_ports.take_news() }
+            let pod_cidrs = self.inbox.take_pod_cidrs();
+            Changes { services, node: self.node_ports.take_news(), pod_cidrs }
         };
         let new_ports = self.served.change(&changes.services);
         let start = Instant::now();

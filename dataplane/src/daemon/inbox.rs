@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::jiff::Timestamp;
@@ -27,6 +28,8 @@ pub(super) struct Inbox {
     slices: Listing,
     /// Whether the node was looked for.
     node_known: bool,
+    /// Its podCIDRs, if they have changed since they were taken.
+    pod_cidrs: Option<Vec<IpNet>>,
 }
 
 /// One kind's list.
@@ -59,6 +62,7 @@ impl Inbox {
             services,
             slices,
             node_known: false,
+            pod_cidrs: None,
         }
     }
 
@@ -76,7 +80,7 @@ impl Inbox {
     /// then on when there are changes.
     pub(super) fn has_work(&self) -> bool {
         let known = self.services.complete && self.slices.complete && self.node_known;
-        known && (!self.applied || self.catalog.has_changes())
+        known && (!self.applied || self.catalog.has_changes() || self.pod_cidrs.is_some())
     }
 
     /// Whether changes were taken before.
@@ -87,6 +91,11 @@ impl Inbox {
     pub(super) fn take_changes(&mut self) -> Vec<(ServiceName, DesiredService)> {
         self.applied = true;
         self.catalog.take_changes()
+    }
+
+    /// The node's podCIDRs, if they may be news.
+    pub(super) fn take_pod_cidrs(&mut self) -> Option<Vec<IpNet>> {
+        self.pod_cidrs.take()
     }
 
     pub(super) fn service(&mut self, event: watcher::Result<Event<Service>>, metrics: &Metrics) {
@@ -142,6 +151,9 @@ impl Inbox {
                 let mut spec = NodeSpec::from_object(&node);
                 if let Some(ip) = self.node_ip {
                     spec.addresses.insert(0, ip);
+                }
+                if spec.pod_cidrs != self.catalog.node().pod_cidrs {
+                    self.pod_cidrs = Some(spec.pod_cidrs.clone());
                 }
                 self.catalog.set_node(spec);
             }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::kernel_release::{self, Feature};
 use super::node::NodeNews;
 use crate::Limits;
@@ -14,6 +16,8 @@ pub(super) trait Tables: Send + 'static {
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError>;
     /// See [`Dataplane::set_links`]. What cannot be served is logged.
     fn set_links(&mut self, _links: &[Link]) {}
+    /// The node's podCIDRs are these. What cannot be told the programs is logged.
+    fn set_pod_cidrs(&mut self, _cidrs: &[IpNet]) {}
     /// See [`Dataplane::grow`].
     fn grow(&mut self, limits: Limits) -> Result<(), LoadError>;
     /// See [`Dataplane::became_whole`]. Called after every update.
@@ -25,6 +29,9 @@ pub(super) struct NodeTables {
     pub(super) dataplane: Dataplane,
     pub(super) namespace: NodeNamespace,
     pub(super) detector: LocalDetector,
+    /// Whether it is the node's podCIDRs.
+    pub(super) follows_pod_cidrs: bool,
+    pub(super) masquerade_all: bool,
     /// Whether packets are translated on the node's links.
     pub(super) translates_packets: bool,
 }
@@ -48,6 +55,24 @@ impl Tables for NodeTables {
                 return;
             }
             tracing::warn!(%error, source, "clients from outside by this link are not served");
+        }
+    }
+
+    fn set_pod_cidrs(&mut self, cidrs: &[IpNet]) {
+        let detector = LocalDetector::Cidrs(cidrs.to_vec());
+        // Where they are taken from a node it is not one without pods: kube-proxy ends then, and waits.
+        if !self.follows_pod_cidrs || cidrs.is_empty() || detector == self.detector {
+            return;
+        }
+        match self.dataplane.set_local(&detector, self.masquerade_all) {
+            Ok(()) => {
+                tracing::info!(?cidrs, "the node's podCIDRs have changed");
+                self.detector = detector;
+            }
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, source, ?cidrs, "pods are told by the old podCIDRs");
+            }
         }
     }
 
@@ -80,6 +105,8 @@ pub(super) struct Changes {
     pub(super) services: Vec<(ServiceName, DesiredService)>,
     /// The node's own addresses and links, if they may be news.
     pub(super) node: Option<NodeNews>,
+    /// The node's podCIDRs, likewise.
+    pub(super) pod_cidrs: Option<Vec<IpNet>>,
 }
 
 /// What an update came to.
@@ -131,6 +158,9 @@ impl<T: Tables> Engine<T> {
             self.take_on(ops);
             self.tables.set_links(&links);
         }
+        if let Some(cidrs) = changes.pod_cidrs {
+            self.tables.set_pod_cidrs(&cidrs);
+        }
         self.apply()?;
         self.tables.became_whole();
         Ok(Synced {
@@ -143,7 +173,10 @@ impl<T: Tables> Engine<T> {
 
     /// Whether an update is over so soon that to wake another thread for it would take longer.
     pub(super) fn is_short(&self, changes: &Changes) -> bool {
-        changes.node.is_none() && !self.is_behind() && self.planner.is_short(&changes.services)
+        changes.node.is_none()
+            && changes.pod_cidrs.is_none()
+            && !self.is_behind()
+            && self.planner.is_short(&changes.services)
     }
 
     /// Where claims wait for room that there will not be by itself, have larger maps. Returns whether

@@ -41,8 +41,8 @@ pub struct ConnectionRow {
     pub port_name: String,
 }
 
-/// One row a connection. Datagram sockets keep their translation with themselves; of those the ones
-/// are seen here that have used more than one backend.
+/// One row a connection. Datagram sockets that are not connected keep their translation with themselves;
+/// of those the ones are seen here that have used more than one backend.
 #[must_use]
 pub fn connections(tables: &Tables, flows: &Flows, sockets: &Sockets) -> Vec<ConnectionRow> {
     let packets = flows.tracked.iter().filter_map(|entry| packet(tables, flows, entry));
@@ -50,11 +50,16 @@ pub fn connections(tables: &Tables, flows: &Flows, sockets: &Sockets) -> Vec<Con
         .tcp
         .iter()
         .map(|(cookie, translation)| socket(tables, sockets, *cookie, *translation, protocol::TCP));
+    let connected = flows
+        .connected
+        .iter()
+        .map(|(cookie, translation)| socket(tables, sockets, *cookie, *translation, protocol::UDP));
     let datagrams = flows.datagrams.iter().map(|(flow, service)| {
         let translation = Translation { backend: flow.backend, service: *service };
         socket(tables, sockets, flow.socket, translation, protocol::UDP)
     });
-    let mut rows: Vec<ConnectionRow> = packets.chain(tcp).chain(datagrams).collect();
+    let mut rows: Vec<ConnectionRow> =
+        packets.chain(tcp).chain(connected).chain(datagrams).collect();
     rows.sort_unstable();
     rows
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aya::maps::MapError;
+use aya::maps::lpm_trie::Key;
 use pintle_ebpf_common::{
     Address, Endpoint, Frontend, ServiceLabel, Slot, SlotRun, SourceRange, protocol,
 };
@@ -53,12 +54,8 @@ pub(super) fn read(dataplane: &Dataplane) -> Result<Inventory, MapError> {
         }
     }
     for entry in &dataplane.source_ranges {
-        let (key, _) = entry?;
-        let SourceRange { ranges_be, address_be } = key.data();
-        let bits = key.prefix_len().saturating_sub(SourceRange::BITS);
-        let address = Address::from_words(address_be);
-        let cidr = SourceCidr { address, bits: bits.try_into().unwrap_or(128) };
-        found.ranges.entry(u32::from_be(ranges_be)).or_default().push(cidr);
+        let (ranges, cidr) = source_range(entry?.0);
+        found.ranges.entry(ranges).or_default().push(cidr);
     }
     // The cluster's own, which are no Service's.
     found.ranges.remove(&SourceRange::LOCAL);
@@ -68,6 +65,25 @@ pub(super) fn read(dataplane: &Dataplane) -> Result<Inventory, MapError> {
         found.node_addresses.insert(address, flags);
     }
     Ok(found)
+}
+
+/// The ranges of the cluster's own clients.
+pub(super) fn local_ranges(dataplane: &Dataplane) -> Result<Vec<SourceCidr>, MapError> {
+    let mut found = Vec::new();
+    for entry in &dataplane.source_ranges {
+        let (ranges, cidr) = source_range(entry?.0);
+        if ranges == SourceRange::LOCAL {
+            found.push(cidr);
+        }
+    }
+    Ok(found)
+}
+
+fn source_range(key: Key<SourceRange>) -> (u32, SourceCidr) {
+    let SourceRange { ranges_be, address_be } = key.data();
+    let bits = key.prefix_len().saturating_sub(SourceRange::BITS);
+    let address = Address::from_words(address_be);
+    (u32::from_be(ranges_be), SourceCidr { address, bits: bits.try_into().unwrap_or(128) })
 }
 
 fn backends(dataplane: &Dataplane, frontend: &Frontend, run: SlotRun) -> Option<Arc<[Endpoint]>> {

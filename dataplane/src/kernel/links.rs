@@ -11,6 +11,7 @@ use pintle_ebpf_common::{Address, Device, SourceRange, device, setting};
 
 use super::error::LoadError;
 use super::grow::update_link;
+use super::inventory;
 use super::load::Dataplane;
 use super::namespace::{Link, NamespaceError, NodeNamespace};
 use super::programs::ForPackets;
@@ -220,7 +221,8 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Tell the programs how they can tell the cluster's own clients.
+    /// Tell the programs how they can tell the cluster's own clients. What they were told before, be it
+    /// by an earlier process, does not count any more.
     pub fn set_local(
         &mut self,
         detector: &LocalDetector,
@@ -234,9 +236,13 @@ impl Dataplane {
         if masquerade_all {
             bits |= setting::MASQUERADE_ALL;
         }
-        let cidrs = detector.cidrs().into_iter();
-        let ops: Vec<MapOp> =
-            cidrs.map(|cidr| MapOp::PutSourceRange { ranges: SourceRange::LOCAL, cidr }).collect();
+        let (ranges, wanted) = (SourceRange::LOCAL, detector.cidrs());
+        let known = inventory::local_ranges(self).map_err(failed)?;
+        let new = wanted.iter().filter(|cidr| !known.contains(cidr));
+        let gone = known.iter().filter(|cidr| !wanted.contains(cidr));
+        let mut ops: Vec<MapOp> =
+            new.map(|cidr| MapOp::PutSourceRange { ranges, cidr: *cidr }).collect();
+        ops.extend(gone.map(|cidr| MapOp::RemoveSourceRange { ranges, cidr: *cidr }));
         self.apply(&ops).map_err(|error| failed(error.source))?;
         self.current.flags &= !(setting::DETECTS_LOCAL | setting::MASQUERADE_ALL);
         self.current.flags |= bits;

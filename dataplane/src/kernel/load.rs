@@ -1,6 +1,8 @@
 //! Load and attach.
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -267,9 +269,20 @@ impl Dataplane {
 }
 
 /// Make the maps, or open those that are pinned already where `pin` says.
+///
+/// The loader reads the kernel's types, though these programs refer to none of them: 22 MiB for a moment. On
+/// a thread of its own, since with the thread an allocator gives up what it keeps for it.
 pub(super) fn open(
     limits: Limits,
-    pin: Option<&dyn Fn(&str) -> PathBuf>,
+    pin: Option<&(dyn Fn(&str) -> PathBuf + Sync)>,
+) -> Result<Ebpf, LoadError> {
+    let opened = thread::scope(|scope| scope.spawn(|| open_here(limits, pin)).join());
+    opened.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+fn open_here(
+    limits: Limits,
+    pin: Option<&(dyn Fn(&str) -> PathBuf + Sync)>,
 ) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
     for (map, entries) in sizes(limits) {

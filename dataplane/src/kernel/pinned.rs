@@ -102,6 +102,7 @@ impl PinnedMaps {
         Ok(Flows {
             tracked: self.hash::<Tuple, Tracked, HashMap<_, _>>("TRACKED")?,
             tcp: self.hash::<u64, Translation, _>("TCP_PEERS")?,
+            connected: self.hash::<u64, Translation, _>("UDP_CONNECTED")?,
             datagrams: self.hash::<Flow, Endpoint, HashMap<_, _>>("FLOWS")?,
             affinity: self.hash::<AffinityKey, Affinity, HashMap<_, _>>("AFFINITY")?,
         })

@@ -65,6 +65,12 @@ impl Pins {
         Ok(nodes)
     }
 
+    /// Remove those of all nodes of `cluster`, as [`Pins::remove`] does.
+    pub fn remove_cluster(cluster: &str) -> Result<(), PinsError> {
+        let nodes = Self::try_list()?.into_iter().filter(|pins| pins.names().0 == cluster);
+        nodes.map(|pins| pins.remove()).fold(Ok(()), Result::and)
+    }
+
     /// The directory of the node.
     #[must_use]
     pub fn path(&self) -> &Path {

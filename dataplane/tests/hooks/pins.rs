@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintle_dataplane::plan::{DesiredPort, DesiredService, Planner, Protocol, ServiceName};
-use pintle_dataplane::{Dataplane, Limits, Pins};
+use pintle_dataplane::plan::{
+    DesiredPort, DesiredService, LocalDetector, Planner, Protocol, ServiceName, ip_addr,
+};
+use pintle_dataplane::{Dataplane, Limits, PinnedMaps, Pins};
 
 use crate::agent::Agent;
 use crate::backend::Backend;
@@ -117,6 +119,34 @@ fn a_cgroup_that_was_made_anew_gets_links_of_its_own() {
     let mut agent = Agent::start(new.path());
     assert!(agent.ask(format!("tcp {}", service(1, 80))).starts_with(&backend.name()));
     drop(agent);
+}
+
+/// The cluster's own clients are those that were named last, whoever named others before.
+#[test]
+#[ignore = "needs root"]
+fn ranges_of_pods_that_are_no_more_do_not_count() {
+    let pinned = Pinned::new("ranges");
+    let ranges = |cidrs: &[&str]| {
+        LocalDetector::Cidrs(cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect())
+    };
+    let found = || {
+        let tables = PinnedMaps::open(&pinned.pins).unwrap().tables().unwrap();
+        let cidrs = tables.source_ranges.iter().map(|entry| (ip_addr(entry.address), entry.bits));
+        let mut texts: Vec<String> =
+            cidrs.map(|(ip, bits)| format!("{ip}/{}", bits - 96)).collect();
+        texts.sort();
+        texts
+    };
+    let (mut dataplane, _) = pinned.load(Limits::default());
+    dataplane.set_local(&ranges(&["10.244.1.0/24", "10.244.7.0/24"]), false).unwrap();
+    assert_eq!(found(), ["10.244.1.0/24", "10.244.7.0/24"]);
+    dataplane.set_local(&ranges(&["10.244.2.0/24", "10.244.7.0/24"]), false).unwrap();
+    assert_eq!(found(), ["10.244.2.0/24", "10.244.7.0/24"]);
+    drop(dataplane);
+    let (mut dataplane, mut planner) = pinned.load(Limits::default());
+    dataplane.set_local(&ranges(&["10.244.3.0/24"]), false).unwrap();
+    dataplane.apply(&planner.plan(0, []).ops).unwrap();
+    assert_eq!(found(), ["10.244.3.0/24"]);
 }
 
 /// While connections are made, processes take over from each other without an end.

@@ -1,12 +1,14 @@
-//! What kube-proxy has left in the packet filters: its iptables chains and its nftables table.
+//! What kube-proxy has left in the kernel: its iptables chains, its nftables table, and what its mode
+//! IPVS makes.
 //!
-//! Mirrors `CleanupLeftovers` of `pkg/proxy/iptables` and `pkg/proxy/nftables`. What to remove is
+//! Mirrors `CleanupLeftovers` of `pkg/proxy/iptables`, `pkg/proxy/nftables` and `pkg/proxy/ipvs`. What to remove is
 //! worked out of what `iptables-save` prints; the filters' own tools carry it out. Chains of the
 //! kubelet and of others stay, and so does a chain of kube-proxy that a chain of others jumps to.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Say what is there, or remove it. A tool that is missing has no rules to show.
@@ -37,6 +39,38 @@ pub(super) fn look(clear: bool) {
             );
         } else if output("nft", &["delete", "table", family, "kube-proxy"]).is_some() {
             tracing::info!(family, "removed kube-proxy's nftables table");
+        }
+    }
+    look_for_ipvs(clear);
+}
+
+/// The virtual servers answer at the addresses of a link of kube-proxy's. As its own clean-up does, all
+/// virtual servers go, and its sets of addresses, which the chains have named.
+fn look_for_ipvs(clear: bool) {
+    let sets = output("ipset", &["list", "-name"]).unwrap_or_default();
+    let sets: Vec<&str> = sets.lines().filter(|name| name.starts_with("KUBE-")).collect();
+    let link = Path::new("/sys/class/net").join(IPVS_LINK).exists();
+    if !link && sets.is_empty() {
+        return;
+    }
+    if !clear {
+        let sets = sets.len();
+        tracing::warn!(
+            link,
+            sets,
+            "kube-proxy's IPVS servers are still there: --clear-kube-proxy-rules removes them"
+        );
+        return;
+    }
+    if link {
+        // Without the addresses nothing comes to the servers, whether or not there is the tool.
+        let gone = output("ip", &["link", "delete", IPVS_LINK]).is_some();
+        let cleared = output("ipvsadm", &["--clear"]).is_some();
+        tracing::info!(gone, cleared, link = IPVS_LINK, "removed kube-proxy's IPVS servers");
+    }
+    for set in sets {
+        if output("ipset", &["destroy", set]).is_some() {
+            tracing::info!(set, "removed kube-proxy's set of addresses");
         }
     }
 }
@@ -164,6 +198,9 @@ fn nftables_families(tables: &str) -> Vec<&'static str> {
     };
     ["ip", "ip6"].into_iter().filter(|family| has(family)).collect()
 }
+
+/// What `pkg/proxy/ipvs` calls its dummy link (`defaultDummyDevice`).
+const IPVS_LINK: &str = "kube-ipvs0";
 
 /// Of either back end, if both are installed.
 const IPTABLES: [&str; 4] = ["iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy"];

@@ -45,9 +45,11 @@ impl Nodes {
     /// Remove what was made. The parts must have stopped.
     pub(crate) async fn remove(self) -> anyhow::Result<()> {
         let Self::Process { id, network } = self else { return Ok(()) };
+        // Each node's part removes its own, unless it failed or was not waited for.
+        let pins = Pins::remove_cluster(id.as_str()).context("remove the pinned maps and links");
         let cgroups = cgroup::remove_cluster(&id).await.map(drop).context("remove the cgroups");
         let networks = network.teardown().await.context("remove the nodes' network");
-        cgroups.and(networks)
+        pins.and(cgroups).and(networks)
     }
 }
 
@@ -93,6 +95,7 @@ async fn start_processes(
     let id = ClusterId::derive(&data_dir.to_string_lossy());
     // What a killed predecessor left: first its processes, then the namespaces they were in.
     cgroup::remove_cluster(&id).await.context("remove the cgroups of an earlier run")?;
+    Pins::remove_cluster(id.as_str()).context("remove the pinned maps of an earlier run")?;
     let network = ClusterNetworkConfig { id: id.clone(), nodes: args.nodes as usize, subnet: None };
     let network = ClusterNetwork::create(network).await.context("make the nodes' network")?;
     let nodes = Nodes::Process { id: id.clone(), network };
