@@ -146,7 +146,7 @@ async fn serve_node(
     let (dataplane, planner) = loading
         .await
         .map_err(|source| Error::Panicked { node: node.clone(), source })?
-        .map_err(|source| not_loaded(&node, source))?;
+        .map_err(|source| not_loaded(&node, kernel_release::running(), source))?;
     for cost in dataplane.programs() {
         tracing::debug!(node, program = cost.name, ?cost, "attached");
     }
@@ -187,8 +187,8 @@ async fn serve_node(
 }
 
 /// Why the programs were not loaded, and what to do if it is for the kernel's age.
-fn not_loaded(node: &str, source: LoadError) -> Error {
-    let (node, release) = (node.to_owned(), kernel_release::running());
+fn not_loaded(node: &str, release: String, source: LoadError) -> Error {
+    let node = node.to_owned();
     let is_refusal = matches!(source, LoadError::Program { .. } | LoadError::Attach { .. });
     if is_refusal && kernel_release::SET_RETVAL.is_missing(&release) {
         let Feature { name: feature, instead, .. } = kernel_release::SET_RETVAL;
@@ -239,4 +239,28 @@ fn load(config: &Config) -> Result<(Dataplane, Planner), LoadError> {
 fn selecting(absent: &[&str]) -> watcher::Config {
     let terms: Vec<String> = absent.iter().map(|label| format!("!{label}")).collect();
     watcher::Config::default().labels(&terms.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::programs::ProgramError;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_named_with_what_to_do() {
+        let refused = || {
+            let source = ProgramError::UnexpectedProgramType;
+            LoadError::Program { program: "pintle_connect4", source }
+        };
+        let said = |release: &str| not_loaded("n", release.to_owned(), refused()).to_string();
+        assert_eq!(
+            said("5.15.0-91-generic"),
+            "node n: the kernel, 5.15.0-91-generic, has no bpf_set_retval (kernel 5.18): keep \
+             kube-proxy on this node"
+        );
+        assert_eq!(said("6.6.0"), "start the dataplane of node n", "refused for another reason");
+        let other = not_loaded("n", "5.15.0".to_owned(), LoadError::Object("map SLOTS"));
+        assert_eq!(other.to_string(), "start the dataplane of node n");
+    }
 }

@@ -85,6 +85,8 @@ pub(super) fn ask(world: &World, cluster: Cluster, changes: usize) -> anyhow::Re
 
 /// The process itself.
 pub(crate) async fn run(agent: Agent) -> anyhow::Result<()> {
+    // As `pintle proxy` does.
+    nix::sys::prctl::set_thp_disable(true).context("ask for no huge pages")?;
     let cluster = Cluster { services: agent.services, endpoints: agent.endpoints };
     let pins = Pins::of(PINS, &agent.node);
     let config = Config {
@@ -111,8 +113,14 @@ pub(crate) async fn run(agent: Agent) -> anyhow::Result<()> {
     }
     let ready_seconds = start.elapsed().as_secs_f64();
     let path = pins.path().to_owned();
-    let changing =
-        tokio::task::spawn_blocking(move || change(&path, cluster, agent.changes, &events));
+    let changing = tokio::task::spawn_blocking(move || {
+        observe()?;
+        let change_us = change(&path, cluster, 0..agent.changes, &events)?;
+        // An allocator gives back what has been free for a second when it is asked for something then.
+        std::thread::sleep(SETTLING);
+        change(&path, cluster, agent.changes..agent.changes + 100, &events)?;
+        anyhow::Ok(change_us)
+    });
     let change_us = changing.await??;
     let [memory_user, memory_anonymous] = resident()?;
     let memory_maps = maps()?;
@@ -127,16 +135,15 @@ pub(crate) async fn run(agent: Agent) -> anyhow::Result<()> {
 fn change(
     pins: &std::path::Path,
     cluster: Cluster,
-    changes: usize,
+    turns: std::ops::Range<usize>,
     events: &SliceEvents,
 ) -> anyhow::Result<Vec<f64>> {
-    observe()?;
     let layout = std::fs::read_dir(pins)?.next().context("the daemon has pinned nothing")??;
     let data = MapData::from_pin(layout.path().join("FRONTENDS"))?;
     let frontends: HashMap<_, FrontendKey, Frontend> = Map::HashMap(data).try_into()?;
     let table = |key: &FrontendKey| frontends.get(key, 0).map(|frontend| frontend.table);
-    let mut samples = Vec::with_capacity(changes);
-    for turn in 0..changes {
+    let mut samples = Vec::with_capacity(turns.len());
+    for turn in turns {
         // Coprime to the usual numbers of Services: all over the tables.
         let service = turn * STRIDE % cluster.services;
         let key = frontend_key(cluster.cluster_ip(service).into(), Protocol::Tcp);
@@ -202,4 +209,5 @@ fn maps() -> anyhow::Result<u64> {
 const PINS: &str = "bench";
 const STRIDE: usize = 7919;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+const SETTLING: Duration = Duration::from_millis(1500);
 const REST: Duration = Duration::from_micros(300);
