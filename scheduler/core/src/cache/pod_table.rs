@@ -151,3 +151,48 @@ fn free_number(free: &mut Vec<PodNumber>, entries: &mut Vec<Option<Known>>) -> P
         PodNumber::new(entries.len() - 1)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(name: &str) -> PodInfo {
+        let pod = json!({"metadata": {"name": name, "uid": name}});
+        PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap()))
+    }
+
+    fn place(node: &str) -> Place {
+        Place { node: node.into(), assumed: None }
+    }
+
+    #[test]
+    fn a_number_of_another_table_is_not_believed() {
+        let (mut table, mut other) = (PodTable::default(), PodTable::default());
+        let (a, b) = (table.admit(pod("a")), other.admit(pod("b")));
+        assert_eq!(a.number(), b.number());
+        assert!(table.set(&b, place("n")).is_none());
+        assert!(table.is_placed(&b) && !table.is_placed(&a));
+        assert!(table.get(&a.uid).is_none());
+        assert_eq!(table.placed().map(|(info, _)| info.name()).collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    fn a_pod_keeps_its_number_until_it_is_gone() {
+        let mut table = PodTable::default();
+        let (first, _) = (table.admit(pod("a")), table.admit(pod("b")));
+        table.set(&first, place("n"));
+        let again = table.admit(pod("a"));
+        assert_eq!(again.number(), first.number());
+        assert!(Arc::ptr_eq(table.get(&first.uid).unwrap().0, &first), "as it is on its node");
+        assert_eq!(&*table.displace(&first.uid).unwrap().node, "n");
+        assert_eq!(table.placed_count(), 0);
+        assert!(table.set(&again, place("m")).is_none());
+        assert_eq!(&*table.remove(&first.uid).unwrap().node, "m");
+        assert_eq!(table.placed_count(), 0);
+        let next = table.admit(pod("c"));
+        assert_eq!(next.number(), first.number(), "it is free again");
+        assert!(!table.is_placed(&first), "what had it before is not found by it");
+    }
+}

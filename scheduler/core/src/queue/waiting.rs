@@ -102,3 +102,48 @@ impl WaitingPods {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::framework::PluginSet;
+    use crate::pod::PodInfo;
+    use crate::time::Time;
+
+    fn waiting(name: &str) -> Waiting {
+        let pod = json!({"metadata": {"name": name, "uid": name}});
+        let pod = QueuedPod {
+            info: Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap()))),
+            queued_at: Time::default(),
+            first_active_at: None,
+            attempts: 0,
+            unschedulable_count: 0,
+            consecutive_errors: 0,
+            refused_by: PluginSet::default(),
+            gated_by: None,
+            sequence: 0,
+        };
+        Waiting { pod, place: Place::Active }
+    }
+
+    #[test]
+    fn who_left_by_a_slot_is_not_found_and_does_not_take_another_along() {
+        let mut pods = WaitingPods::default();
+        let (a, b) = (waiting("a"), waiting("b"));
+        let (a_uid, b_uid) = (a.pod.info.uid.clone(), b.pod.info.uid.clone());
+        let slot = pods.insert(a);
+        pods.insert(waiting("c"));
+        assert!(pods.remove_at(slot).is_some());
+        assert!(!pods.contains(&a_uid));
+        assert_eq!(pods.insert(b), slot);
+        assert!(!pods.contains(&a_uid) && pods.contains(&b_uid));
+        assert!(pods.remove(&a_uid).is_none());
+        assert!(pods.contains(&b_uid));
+        assert!(pods.remove(&b_uid).is_some());
+        assert!(!pods.by_uid.contains_key(&a_uid), "it was heard of again");
+    }
+}
