@@ -3,10 +3,9 @@
 //! What decides about pod after pod is what decides about one ([`super::Indexed`]), in the same order
 //! and with the same draws, only that it reads the nodes' amounts from the columns, where it puts the
 //! pods itself, instead of from the snapshot. The answers are those of deciding and assuming one by
-//! one. What can be done out of order is done by helpers meanwhile: filling the classes of pods unlike
-//! those before, which is all but everything where every pod is different. A helper has columns of its
-//! own, which follow the rows taken; the class it fills is that many pods behind when its turn comes,
-//! and takes those rows over as any class does.
+//! one. The first pod of a signature is searched for; for the second a class is made, which helpers
+//! can fill meanwhile. A helper has columns of its own, which follow the rows taken; the class it fills
+//! is that many pods behind when its turn comes, and takes those rows over as any class does.
 
 use std::sync::Arc;
 
