@@ -42,7 +42,8 @@ pub struct Indexed {
     blocks: Blocks,
     overlay: Overlay,
     fixed: Vec<Fixed>,
-    fixed_by_bytes: FxHashMap<(usize, Box<[u8]>), usize>,
+    /// By plan; looked up without memory of its own for a pod.
+    fixed_by_bytes: Vec<FxHashMap<Box<[u8]>, usize>>,
     classes: Vec<Class>,
     by_signature: Vec<FxHashMap<Arc<Signature>, usize>>,
     /// The same of classes that yield to nominated pods: by plan and from which priority on.
@@ -384,6 +385,7 @@ impl Indexed {
         }
         self.plans.push(Plan::new(profile));
         self.by_signature.push(FxHashMap::default());
+        self.fixed_by_bytes.push(FxHashMap::default());
         self.plans.len() - 1
     }
 
@@ -447,8 +449,8 @@ impl Indexed {
     }
 
     fn fixed_of(&mut self, plan: usize, pod: &Arc<PodInfo>) -> usize {
-        let key = (plan, Box::from(pod.signature.fixed()));
-        if let Some(&at) = self.fixed_by_bytes.get(&key) {
+        let bytes = pod.signature.fixed();
+        if let Some(&at) = self.fixed_by_bytes[plan].get(bytes) {
             return at;
         }
         let is_full = self.fixed.len() > self.classes.len() + UNUSED_MAX;
@@ -458,7 +460,8 @@ impl Indexed {
         let at = match unused {
             Some(at) => {
                 self.fixed_hand = at + 1;
-                self.fixed_by_bytes.retain(|_, other| *other != at);
+                let known = self.fixed_by_bytes.iter_mut();
+                known.for_each(|known| known.retain(|_, other| *other != at));
                 self.fixed[at] = Fixed::new(pod);
                 at
             }
@@ -467,7 +470,7 @@ impl Indexed {
                 self.fixed.len() - 1
             }
         };
-        self.fixed_by_bytes.insert(key, at);
+        self.fixed_by_bytes[plan].insert(Box::from(bytes), at);
         at
     }
 }
