@@ -9,6 +9,8 @@ mod agent;
 mod api;
 mod client;
 mod cluster;
+mod express;
+mod feature;
 mod figures;
 mod iptables;
 mod mode;

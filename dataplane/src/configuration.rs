@@ -17,6 +17,7 @@ use pintle_api::duration::GoDuration;
 use pintle_api::field::{Errors, Path};
 use serde_json::Value;
 
+use crate::kernel::Express;
 use crate::plan::NodePortAddress;
 
 #[cfg(test)]
@@ -210,6 +211,16 @@ impl CheckedConfiguration {
         }
     }
 
+    /// Whether packets that turn back may do so before the kernel makes anything of them.
+    #[must_use]
+    pub fn express(&self) -> Express {
+        match self.configuration.pintle.node_port_acceleration.as_str() {
+            "Native" => Express::Native,
+            "BestEffort" => Express::Generic,
+            _ => Express::Off,
+        }
+    }
+
     /// The least time between two updates of the tables.
     #[must_use]
     pub fn min_sync_period(&self) -> Duration {
@@ -291,6 +302,12 @@ fn check_sections(it: &KubeProxyConfiguration, errors: &mut Errors) {
     if !modes.contains(&it.mode.as_str()) {
         let detail = "must be iptables, ipvs, nftables or blank (all mean the same programs here)";
         errors.invalid(&Path::new("mode"), it.mode.as_str(), detail);
+    }
+    let acceleration = it.pintle.node_port_acceleration.as_str();
+    if !["", "Disabled", "Native", "BestEffort"].contains(&acceleration) {
+        let section = Path::new("pintle");
+        let path = section.child("nodePortAcceleration");
+        errors.invalid(&path, acceleration, "must be Disabled, Native or BestEffort");
     }
     let (section, sync, min_sync) = it.periods();
     let section = Path::new(section);

@@ -68,6 +68,7 @@ async fn serve(args: ProxyRunArgs, checked: CheckedConfiguration) -> anyhow::Res
         follows_pod_cidrs: matches!(checked.local_detection(), LocalDetection::NodeCidr),
         masquerade_all: checked.masquerade_all(),
         translates_packets: true,
+        express: checked.express(),
         pins: Some(Pins::of(PINS_OF_THIS_MACHINE, &node_name)),
         keep_pins: true,
         health_timeout: checked.health_timeout(),

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use super::agent;
 use super::cluster::Cluster;
+use super::express;
 use super::netfilter::{self, Kind, Netfilter};
 use super::packet;
 use super::pintle::Pintle;
@@ -58,8 +59,11 @@ impl Mode {
     /// What keeps this machine from measuring it, in a line.
     pub(super) fn missing(self) -> Option<String> {
         match self {
-            Self::Direct | Self::Pintle | Self::PintleSockets | Self::PintleTc => None,
-            Self::PintleXdp => Some("the programs for XDP are not in this build".to_owned()),
+            Self::Direct
+            | Self::Pintle
+            | Self::PintleSockets
+            | Self::PintleTc
+            | Self::PintleXdp => None,
             Self::Iptables => netfilter::missing(netfilter::IPTABLES, "iptables"),
             Self::Nftables => netfilter::missing(netfilter::NFT, "nftables"),
         }
@@ -155,6 +159,15 @@ impl Proxy {
                 let [translated, other] = packet::nanoseconds(&pintle.dataplane)?;
                 outcomes.push(of("packet_ns", "ns", translated));
                 outcomes.push(of("packet_of_no_service_ns", "ns", other));
+            }
+            Self::Pintle(_) if mode == Mode::PintleXdp => {
+                let figures = express::measure(world)?;
+                outcomes.extend([
+                    of("packet_ns", "ns", figures.packet_ns),
+                    of("packet_of_no_service_ns", "ns", figures.packet_of_no_service_ns),
+                    of("packets_per_second", "1/s", figures.packets_per_second),
+                    of("packets_per_second_tc", "1/s", figures.packets_per_second_tc),
+                ]);
             }
             Self::Direct | Self::Pintle(_) => {}
         }

@@ -59,6 +59,24 @@ fn packet(to: SocketAddrV4) -> Vec<u8> {
     [vec![2; 12], vec![8, 0], ip, tcp].concat()
 }
 
+/// A datagram of 18 bytes, from its Ethernet header on.
+pub(super) fn udp(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+    let mut ip = vec![0x45, 0, 0, 46, 0, 7, 0, 0, 64, 17, 0, 0];
+    ip.extend(from.ip().octets());
+    ip.extend(to.ip().octets());
+    let sum = checksum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    let mut udp = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    udp.extend([0, 26, 0, 0]);
+    udp.extend([b'r'; 18]);
+    let mut pseudo = [from.ip().octets(), to.ip().octets()].concat();
+    pseudo.extend([0, 17, 0, 26]);
+    pseudo.extend(&udp);
+    let sum = checksum(&pseudo);
+    udp[6..8].copy_from_slice(&sum.to_be_bytes());
+    [vec![2; 12], vec![8, 0], ip, udp].concat()
+}
+
 /// RFC 1071.
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));

@@ -6,7 +6,7 @@ use pintle_dataplane::plan::{
     Catalog, DesiredService, LocalDetector, NodeSpec, Planner, ServiceName, ServiceSpec, SliceSpec,
     node_port_addresses,
 };
-use pintle_dataplane::{Dataplane, Limits, NodeNamespace};
+use pintle_dataplane::{Dataplane, Express, Limits, NodeNamespace};
 
 use anyhow::{Context as _, ensure};
 use pintle_node::cgroup::Cgroup;
@@ -41,6 +41,9 @@ impl Pintle {
         dataplane.set_node_namespace(&namespace)?;
         dataplane.set_local(&detector, false)?;
         let links = namespace.links()?;
+        if mode == Mode::PintleXdp {
+            dataplane.set_express(Express::Native);
+        }
         if mode.serves_outside() {
             dataplane.set_links(&namespace, &detector, &links)?;
         }

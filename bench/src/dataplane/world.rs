@@ -122,7 +122,7 @@ pub(super) fn sweep() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ip(arguments: &str) -> anyhow::Result<()> {
+pub(super) fn ip(arguments: &str) -> anyhow::Result<()> {
     let output = Command::new("ip")
         .args(arguments.split_whitespace())
         .stdin(Stdio::null())

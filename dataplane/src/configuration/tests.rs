@@ -188,12 +188,27 @@ featureGates: {KubeProxyDrainingTerminatingNodes: true}
 }
 
 #[test]
+fn packets_pass_the_kernel_unless_it_says_otherwise() {
+    assert_eq!(checked("").express(), Express::Off);
+    for (value, express) in
+        [("Disabled", Express::Off), ("Native", Express::Native), ("BestEffort", Express::Generic)]
+    {
+        let body = format!("pintle: {{nodePortAcceleration: {value}}}");
+        assert_eq!(checked(&body).express(), express);
+    }
+}
+
+#[test]
 fn each_refusal_names_the_field() {
     for (body, words) in [
         ("nodePortAddress: [primary]", "unknown field \"nodePortAddress\""),
         ("iptables: {masquerade: true}", "unknown field \"iptables.masquerade\""),
         ("mode: iptables\nmode: ipvs", "mode"),
         ("iptables: {masqueradeBit: fourteen}", "masqueradeBit"),
+        (
+            "pintle: {nodePortAcceleration: Fast}",
+            "pintle.nodePortAcceleration: Invalid value: \"Fast\"",
+        ),
         ("mode: userspace", "mode: Invalid value: \"userspace\": must be iptables, ipvs"),
         ("iptables: {masqueradeBit: 32}", "iptables.masqueradeBit: Invalid value: 32: must be wi"),
         ("iptables: {syncPeriod: -1s}", "iptables.syncPeriod: Invalid value: \"-1s\": must be gr"),

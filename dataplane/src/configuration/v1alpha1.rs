@@ -70,6 +70,18 @@ pub struct KubeProxyConfiguration {
     pub port_range: String,
     /// Of Windows.
     pub windows_run_as_service: bool,
+    /// What kube-proxy has not.
+    pub pintle: PintleConfiguration,
+}
+
+/// `pintle`, which kube-proxy's type does not have.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PintleConfiguration {
+    /// Whether packets that turn back on the link that they came in by do so before the kernel makes
+    /// anything of them: `Disabled`, the default; `Native`, where the link's driver can; `BestEffort`,
+    /// elsewhere by the kernel's imitation of a driver.
+    pub node_port_acceleration: String,
 }
 
 /// `clientConnection`.

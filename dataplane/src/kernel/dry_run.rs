@@ -85,7 +85,7 @@ impl Dataplane {
         let result = namespace.run(run).map_err(|error| failed(io::Error::other(error)))?;
         let syscall::TestRun { verdict, packet, duration_ns } = result.map_err(failed)?;
         let dropped = if hook == PacketHook::Express { XDP_DROP } else { TC_DROP };
-        let sent_back = hook == PacketHook::Express && verdict == XDP_TX;
+        let sent_back = hook == PacketHook::Express && verdict == XDP_REDIRECT;
         let passed = verdict != dropped && !sent_back;
         let duration = Duration::from_nanos(duration_ns.into());
         Ok(DryRun { passed, sent_back, packet, duration })
@@ -105,5 +105,5 @@ fn context(hook: PacketHook, length: u32, link: u32) -> Vec<u8> {
 // uapi/linux/pkt_cls.h, uapi/linux/bpf.h
 const TC_DROP: u32 = 2;
 const XDP_DROP: u32 = 1;
-const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
 const CHECKSUM_COMPLETE: u32 = 1 << 2;

@@ -16,7 +16,7 @@ use super::load::Dataplane;
 use super::namespace::{Link, NamespaceError, NodeNamespace};
 use super::programs::ForPackets;
 use super::syscall::{self, Hook};
-use super::xdp::{self, Express};
+use super::xdp::{self, Express, Mode};
 use crate::plan::{LocalDetector, MapOp, address};
 
 /// The programs, and where they are attached.
@@ -66,9 +66,9 @@ impl Attachments {
         Self { programs, express, pins, attached: BTreeMap::new(), known: BTreeMap::new() }
     }
 
-    /// Attach to a link that is new. Runs in the node's network namespace. Whether packets can turn
-    /// back on it before the kernel sees them.
-    fn attach(&mut self, namespace: &NodeNamespace, link: &Link) -> Result<bool, LinkError> {
+    /// Attach to a link that is new. Runs in the node's network namespace. Says which of the flags
+    /// [`TURNING_BACK`] the link has now.
+    fn attach(&mut self, namespace: &NodeNamespace, link: &Link) -> Result<u32, LinkError> {
         let failed = |source| LinkError::Attach { link: link.name.clone(), source };
         let programs = self.programs.try_clone().map_err(failed)?;
         let (index, name, express) = (link.index, link.name.clone(), self.express);
@@ -91,10 +91,14 @@ impl Attachments {
         };
         let attached: io::Result<_> = namespace.run(attach).map_err(LinkError::Namespace)?;
         let (mut attachments, express) = attached.map_err(failed)?;
-        let turns_back = express.is_some();
-        attachments.extend(express);
+        let flags = match express {
+            None => 0,
+            Some((_, Mode::Native)) => device::TURNS_BACK | device::MAKES_SUMS,
+            Some((_, Mode::Generic)) => device::TURNS_BACK,
+        };
+        attachments.extend(express.map(|(attachment, _)| attachment));
         self.attached.insert(link.index, attachments);
-        Ok(turns_back)
+        Ok(flags)
     }
 
     /// Let all attachments run these programs.
@@ -196,15 +200,13 @@ impl Dataplane {
         link: &Link,
     ) -> Result<(), LinkError> {
         let known = self.attachments.known.get(&link.index);
-        let turns_back = known.map_or(0, |device| device.flags & device::TURNS_BACK);
+        let turns_back = known.map_or(0, |device| device.flags & TURNING_BACK);
         let mut device = describe(detector, link);
         device.flags |= turns_back;
         self.put_device(link, device)?;
         if !self.attachments.attached.contains_key(&link.index) {
-            if self.attachments.attach(namespace, link)? {
-                device.flags |= device::TURNS_BACK;
-                self.put_device(link, device)?;
-            }
+            device.flags |= self.attachments.attach(namespace, link)?;
+            self.put_device(link, device)?;
             tracing::info!(link = link.name, "packets of the link are translated");
         }
         Ok(())
@@ -249,6 +251,9 @@ impl Dataplane {
         self.settings.set(0, self.current, 0).map_err(failed)
     }
 }
+
+/// The flags of a link that a program before the kernel is on.
+const TURNING_BACK: u32 = device::TURNS_BACK | device::MAKES_SUMS;
 
 fn describe(detector: &LocalDetector, link: &Link) -> Device {
     let first = |v4| {

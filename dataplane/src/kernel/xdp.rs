@@ -37,7 +37,7 @@ pub(super) fn attach(
     link: (u32, &str),
     express: Express,
     pin: Option<&Path>,
-) -> Option<OwnedFd> {
+) -> Option<(OwnedFd, Mode)> {
     let (index, name) = link;
     let mut reasons = Vec::new();
     for mode in [Mode::Native, Mode::Generic] {
@@ -48,7 +48,7 @@ pub(super) fn attach(
             Ok(attached) => {
                 let before = reasons.join(", ");
                 tracing::info!(link = name, ?mode, before, "packets turn back before the kernel");
-                return Some(attached);
+                return Some((attached, mode));
             }
             Err(error) => reasons.push(format!("{mode:?}: {error}")),
         }

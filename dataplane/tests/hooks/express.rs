@@ -7,7 +7,8 @@
 //! ```
 #![expect(unsafe_code, reason = "there is no other way to a link's features")]
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use aya::maps::{HashMap, Map, MapData};
 use nix::libc;
 use pintle_dataplane::plan::{
     DesiredPort, DesiredService, LocalDetector, NodeSpec, Planner, Protocol, ServiceName, endpoint,
-    node_port_addresses,
+    frontend_key, node_port_addresses,
 };
 use pintle_dataplane::{Dataplane, DryRun, Express, Limits, NodeNamespace, PacketHook, Pins};
 use pintle_ebpf_common::{Tracked, Tuple, flag, hook};
@@ -43,17 +44,18 @@ const ADDRESSES: [[&str; 3]; 2] = [
 ];
 
 impl World {
-    fn new(name: &str, express: Express) -> Self {
+    /// The other end of the node's link takes packets from a program, and leaves checksums to a device
+    /// (that there is none of) or not.
+    fn new(name: &str, express: Express, leaves_sums: bool) -> Self {
         let make =
             |what| NetNs::create(&format!("pintle-x{}-{name}-{what}", std::process::id())).unwrap();
         let (outside, node) = (make("outside"), make("node"));
         let script = LAYOUT.replace("OUTSIDE", outside.name()).replace("NODE", node.name());
         assert!(Command::new("sh").args(["-ec", &script]).status().unwrap().success());
         outside
-            .run_in(|| {
-                // Take packets of a program, and leave no checksum to a device that there is none of.
-                set_feature("eth0", ETHTOOL_SGRO, true);
-                set_feature("eth0", ETHTOOL_STXCSUM, false);
+            .run_in(move || {
+                set_feature("eth0", ETHTOOL_SGRO, express != Express::Generic);
+                set_feature("eth0", ETHTOOL_STXCSUM, leaves_sums);
             })
             .unwrap();
         let cgroup = Cgroup::new();
@@ -109,25 +111,30 @@ fn any_of(addr: SocketAddr) -> SocketAddr {
 #[ignore = "needs root"]
 fn a_packet_turns_back_as_it_would_leave_by_the_kernel() {
     for [client, node, backend] in ADDRESSES.map(|addrs| addrs.map(addr)) {
-        let mut world = World::new("verdict", Express::Native);
+        let mut world = World::new("verdict", Express::Native, false);
         world.publish(any_of(node), flag::NODE_PORT, Protocol::Udp, backend);
         let sent = packet(UDP, client, node, b"payload");
-        let untouched = world.run(PacketHook::Express, &sent, 1);
-        assert!(untouched.passed && untouched.packet == sent, "not known yet");
+        let first = world.run(PacketHook::Express, &sent, 1);
+        assert!(first.sent_back);
+        assert_eq!(first.packet[..12], BACKEND_AND_NODE, "hardware addresses");
+
+        // The kernel's way goes by the same entries.
         let routed = world.run(PacketHook::Ingress, &sent, 1).packet;
         assert_eq!(routed, packet(UDP, client, backend, b"payload"));
-        let untouched = world.run(PacketHook::Express, &sent, 1);
-        assert!(untouched.passed && untouched.packet == sent, "not masqueraded yet");
         let left = world.run(PacketHook::Egress, &routed, 1).packet;
-
-        let express = world.run(PacketHook::Express, &sent, 1);
-        assert!(express.sent_back);
-        assert_eq!(express.packet[..12], BACKEND_AND_NODE, "hardware addresses");
         let mut expected = left.clone();
         expected[..12].copy_from_slice(&BACKEND_AND_NODE);
         hop(&mut expected);
-        assert_eq!(express.packet, expected);
-        assert_eq!(world.turned_back(), 1);
+        assert_eq!(first.packet, expected);
+        assert_eq!(world.run(PacketHook::Express, &sent, 1).packet, expected);
+        assert_eq!(world.turned_back(), 2);
+        assert_eq!(world.connections(node), 1);
+
+        // So does what is left to a device.
+        let unfinished = leave_sum(&sent, client, node);
+        assert_eq!(world.run(PacketHook::Express, &unfinished, 1).packet, expected);
+        assert_eq!(world.run(PacketHook::Ingress, &sent, 1).packet, routed, "not begun twice");
+        assert_eq!(world.connections(node), 1);
 
         // The last hop, a packet that is too long, a fragment, one that is cut short: the kernel's.
         let mut last = sent.clone();
@@ -148,6 +155,48 @@ fn a_packet_turns_back_as_it_would_leave_by_the_kernel() {
     }
 }
 
+/// A packet whose checksum the kernel leaves to a device: in its place is the pseudo-header's sum.
+fn leave_sum(packet: &[u8], from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let transport = if from.is_ipv4() { 34 } else { 54 };
+    let length = packet.len() - transport;
+    let pseudo = crate::packet::pseudo(UDP, from.ip(), to.ip(), length);
+    let sum = !crate::packet::checksum(&[&pseudo]);
+    let mut packet = packet.to_vec();
+    packet[transport + 6..transport + 8].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+/// Every checksum that a packet can have, the one that is the pseudo-header's sum by chance among them.
+#[test]
+#[ignore = "needs root"]
+fn a_packet_with_any_checksum_turns_back_with_a_right_one() {
+    for [client, node, backend] in ADDRESSES.map(|addrs| addrs.map(addr)) {
+        let mut world = World::new("sums", Express::Native, false);
+        world.publish(any_of(node), flag::NODE_PORT, Protocol::Udp, backend);
+        let transport = if client.is_ipv4() { 34 } else { 54 };
+        let mut by_chance = 0;
+        for number in 0..=u16::MAX {
+            let sent = packet(UDP, client, node, &number.to_be_bytes());
+            by_chance += u32::from(leave_sum(&sent, client, node) == sent);
+            let turned = world.run(PacketHook::Express, &sent, 1);
+            if !turned.sent_back {
+                // It is the kernel's turn to keep the entries.
+                world.keep_entries(&sent);
+                continue;
+            }
+            let segment = &turned.packet[transport..];
+            if sent[transport + 6..transport + 8] == [0, 0] {
+                assert_eq!(segment[6..8], [0, 0], "UDP has none, and gets none");
+                continue;
+            }
+            let node = SocketAddr::new(node.ip(), 0);
+            let pseudo = crate::packet::pseudo(UDP, node.ip(), backend.ip(), segment.len());
+            assert_eq!(crate::packet::checksum(&[&pseudo, segment]), 0, "{number}");
+        }
+        assert!(by_chance > 0);
+    }
+}
+
 /// Count a hop as a router does.
 fn hop(packet: &mut [u8]) {
     if packet[12..14] == [0x86, 0xdd] {
@@ -160,35 +209,147 @@ fn hop(packet: &mut [u8]) {
     packet[24..26].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Datagrams of many lengths and a connection with much to say, both ways. Returns how many packets turned
+/// back.
+fn talk(express: Express, leaves_sums: bool, family: usize) -> u64 {
+    println!("{express:?}, checksums left to a device: {leaves_sums}, family {family}");
+    let mut world = World::new("talk", express, leaves_sums);
+    let [_, node, backend] = ADDRESSES[family].map(addr);
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        world.publish(any_of(node), flag::NODE_PORT, protocol, backend);
+        let (client, server) = (world.outside.clone(), world.outside.clone());
+        server
+            .run_in(move || match protocol {
+                Protocol::Udp => echo_datagrams(UdpSocket::bind(backend).unwrap()),
+                _ => echo_streams(TcpListener::bind(backend).unwrap()),
+            })
+            .unwrap();
+        client
+            .run_in(move || match protocol {
+                Protocol::Udp => send_datagrams(node),
+                _ => send_stream(node),
+            })
+            .unwrap();
+    }
+    world.turned_back()
+}
+
+fn echo_datagrams(server: UdpSocket) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        for _ in 0..DATAGRAMS {
+            let (length, peer) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(&buffer[..length], peer).unwrap();
+        }
+    });
+}
+
+fn send_datagrams(to: SocketAddr) {
+    let any = if to.is_ipv4() { addr("0.0.0.0:0") } else { addr("[::]:0") };
+    let socket = UdpSocket::bind(any).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket.connect(to).unwrap();
+    for length in (0..DATAGRAMS).map(|number| number * 7) {
+        let sent: Vec<u8> = (0..length).map(|byte| (byte * 31) as u8).collect();
+        socket.send(&sent).unwrap();
+        let mut buffer = [0; 2048];
+        let received = socket.recv(&mut buffer).unwrap();
+        assert!(buffer[..received] == sent, "{length} bytes");
+    }
+}
+
+fn echo_streams(listener: TcpListener) {
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut back = stream.try_clone().unwrap();
+        std::io::copy(&mut stream, &mut back).unwrap();
+    });
+}
+
+fn send_stream(to: SocketAddr) {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let sent: Vec<u8> = (0..400_001_u32).map(|byte| ((byte * 31) >> 3) as u8).collect();
+    let mut writer = stream.try_clone().unwrap();
+    let written = sent.clone();
+    let writer = std::thread::spawn(move || {
+        writer.write_all(&written).unwrap();
+        writer.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).unwrap();
+    writer.join().unwrap();
+    assert!(received == sent, "{} bytes", received.len());
+}
+
+/// Up to 1,400 bytes.
+const DATAGRAMS: usize = 200;
+
+#[test]
+#[ignore = "needs root"]
+fn sockets_of_other_namespaces_are_served_whoever_makes_their_checksums() {
+    for leaves_sums in [false, true] {
+        for family in [0, 1] {
+            let turned_back = talk(Express::Native, leaves_sums, family);
+            // 200 datagrams there and back, and 400,001 bytes in packets of 1,500.
+            assert!(turned_back > 2 * 200 + 2 * 270, "{leaves_sums} {family}: {turned_back}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_kernels_imitation_serves_them_too() {
+    for leaves_sums in [false, true] {
+        let turned_back = talk(Express::Generic, leaves_sums, 0);
+        // What is left to a device is the kernel's.
+        assert!(leaves_sums || turned_back > 2 * 200, "{turned_back}");
+    }
+}
+
+/// A link has one program before the kernel. Where there is one of somebody else's, it stays.
+#[test]
+#[ignore = "needs root"]
+fn where_others_have_a_program_before_the_kernel_it_stays() {
+    let foreign = World::new("foreign", Express::Native, false);
+    let cgroup = Cgroup::new();
+    let (mut dataplane, mut planner) = (
+        Dataplane::load(cgroup.path(), Limits::default()).unwrap(),
+        Planner::new(Limits::default()),
+    );
+    let namespace = NodeNamespace::Named(foreign.node.clone());
+    dataplane.set_express(Express::Generic);
+    let links = namespace.links().unwrap();
+    dataplane.set_links(&namespace, &LocalDetector::None, &links).unwrap();
+    let ips: Vec<IpAddr> = links.iter().flat_map(|link| &link.addresses).copied().collect();
+    let addresses = node_port_addresses(&[], &NodeSpec::default(), &ips);
+    dataplane.apply(&planner.plan_node_addresses(addresses).ops).unwrap();
+    let [client, node, backend] = ADDRESSES[0].map(addr);
+    let mut port = DesiredPort::new(any_of(node), Protocol::Udp, &[backend]);
+    port.frontends[0].flags = flag::NODE_PORT | flag::MASQUERADE;
+    let service = DesiredService { created_ms: 0, ports: vec![Arc::new(port)] };
+    let plan = planner.plan(0, [(ServiceName::new("test", "web"), service)]);
+    dataplane.apply(&plan.ops).unwrap();
+
+    let sent = packet(UDP, client, node, b"payload");
+    assert!(foreign.run(PacketHook::Express, &sent, 1).passed, "theirs knows nothing of it");
+    let server = foreign.outside.clone();
+    server.run_in(move || echo_datagrams(UdpSocket::bind(backend).unwrap())).unwrap();
+    foreign.outside.run_in(move || send_datagrams(node)).unwrap();
+    assert_eq!(dataplane.events().unwrap().turned_back, 0);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_link_without_a_driver_that_can_is_the_kernels() {
-    let mut world = World::new("none", Express::Off);
-    let [_, node, backend] = ADDRESSES[0].map(addr);
-    world.publish(any_of(node), flag::NODE_PORT, Protocol::Udp, backend);
-    let server = world.outside.run_in(move || UdpSocket::bind(backend)).unwrap().unwrap();
-    let thread = std::thread::spawn(move || {
-        let mut buffer = [0; 64];
-        let (length, peer) = server.recv_from(&mut buffer).unwrap();
-        server.send_to(&buffer[..length], peer).unwrap();
-    });
-    let asked = move || {
-        let socket = UdpSocket::bind(addr("0.0.0.0:0")).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        socket.connect(node).unwrap();
-        socket.send(b"hello").unwrap();
-        socket.recv(&mut [0; 64]).unwrap()
-    };
-    assert_eq!(world.outside.run_in(asked).unwrap(), 5);
-    thread.join().unwrap();
-    assert_eq!(world.turned_back(), 0);
+    assert_eq!(talk(Express::Off, true, 0), 0);
 }
 
 #[test]
 #[ignore = "needs root"]
 fn what_turning_back_costs() {
     for [client, _, backend] in ADDRESSES.map(|addrs| addrs.map(addr)) {
-        let mut world = World::new("cost", Express::Native);
+        let mut world = World::new("cost", Express::Native, false);
         // A connection that is translated to itself, so that each turn finds it.
         world.publish(backend, flag::LOAD_BALANCER, Protocol::Udp, backend);
         let mut sent = packet(UDP, client, backend, b"payload");
@@ -210,6 +371,19 @@ fn what_turning_back_costs() {
 }
 
 impl World {
+    /// What the kernel does with a packet that a program leaves to it.
+    fn keep_entries(&self, packet: &[u8]) {
+        let routed = self.run(PacketHook::Ingress, packet, 1).packet;
+        self.run(PacketHook::Egress, &routed, 1);
+    }
+
+    /// Connections counted for the node port.
+    fn connections(&self, node: SocketAddr) -> u64 {
+        let key = frontend_key(any_of(node), Protocol::Udp);
+        let (.., counter) = self.planner.published().find(|(_, one, _)| *one == key).unwrap();
+        self.dataplane.connections(counter).unwrap()
+    }
+
     /// Let a masqueraded connection keep its client's address and port.
     fn keep(&self, client: SocketAddr, backend: SocketAddr) {
         let path = std::fs::read_dir(self.pins.path()).unwrap().next().unwrap().unwrap().path();

@@ -28,7 +28,7 @@ struct World {
     pod: NetNs,
     dataplane: Dataplane,
     planner: Planner,
-    _cgroup: Cgroup,
+    cgroup: Cgroup,
 }
 
 const CLIENT: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
@@ -59,47 +59,62 @@ impl World {
         }
 
         let cgroup = Cgroup::new();
-        let mut dataplane = Dataplane::load(cgroup.path(), Limits::default())
-            .unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
-        let namespace = NodeNamespace::Named(node.clone());
-        let detector = LocalDetector::Cidrs(vec!["10.244.0.0/16".parse().unwrap()]);
-        dataplane.set_node_namespace(&namespace).unwrap();
-        dataplane.set_local(&detector, false).unwrap();
-        let links = namespace.links().unwrap();
-        dataplane.set_links(&namespace, &detector, &links).unwrap();
-        let mut planner = Planner::new(Limits::default());
-        let ips: Vec<IpAddr> = links.iter().flat_map(|link| &link.addresses).copied().collect();
-        let addresses = node_port_addresses(&[], &NodeSpec::default(), &ips);
-        dataplane.apply(&planner.plan_node_addresses(addresses).ops).unwrap();
-        Self { client, node, pod, dataplane, planner, _cgroup: cgroup }
+        let (dataplane, planner) = load(&cgroup, &node);
+        Self { client, node, pod, dataplane, planner, cgroup }
     }
 
     /// Publish one address of a Service whose endpoints are these.
     fn publish(&mut self, address: Published, cluster: &[SocketAddr], local: &[SocketAddr]) {
-        let of = |to: &[SocketAddr]| DesiredPort::new(address.addr, address.protocol, to).cluster;
-        let frontend = DesiredFrontend {
-            key: frontend_key(address.addr, address.protocol),
-            internal: Policy::Cluster,
-            external: address.policy,
-            checks_source: !address.ranges.is_empty(),
-            flags: address.flags,
-        };
-        let port = DesiredPort {
-            cluster: of(cluster),
-            local: of(local),
-            source_ranges: address.ranges.into(),
-            frontends: vec![frontend],
-            ..DesiredPort::new(address.addr, address.protocol, &[])
-        };
-        let service = DesiredService { created_ms: 0, ports: vec![Arc::new(port)] };
-        let plan = self.planner.plan(0, [(ServiceName::new("test", "web"), service)]);
-        self.dataplane.apply(&plan.ops).unwrap();
+        publish((&mut self.dataplane, &mut self.planner), address, cluster, local);
     }
 
     /// What the pod's server tells a client outside: the client's address as it sees it.
     fn ask(&self, to: SocketAddr) -> Result<String, std::io::ErrorKind> {
         self.client.run_in(move || ask(to)).unwrap()
     }
+}
+
+/// A dataplane on all links of the node.
+fn load(cgroup: &Cgroup, node: &NetNs) -> (Dataplane, Planner) {
+    let mut dataplane = Dataplane::load(cgroup.path(), Limits::default())
+        .unwrap_or_else(|error| panic!("{error}: {:?}", std::error::Error::source(&error)));
+    let namespace = NodeNamespace::Named(node.clone());
+    let detector = LocalDetector::Cidrs(vec!["10.244.0.0/16".parse().unwrap()]);
+    dataplane.set_node_namespace(&namespace).unwrap();
+    dataplane.set_local(&detector, false).unwrap();
+    let links = namespace.links().unwrap();
+    dataplane.set_links(&namespace, &detector, &links).unwrap();
+    let mut planner = Planner::new(Limits::default());
+    let ips: Vec<IpAddr> = links.iter().flat_map(|link| &link.addresses).copied().collect();
+    let addresses = node_port_addresses(&[], &NodeSpec::default(), &ips);
+    dataplane.apply(&planner.plan_node_addresses(addresses).ops).unwrap();
+    (dataplane, planner)
+}
+
+fn publish(
+    (dataplane, planner): (&mut Dataplane, &mut Planner),
+    address: Published,
+    cluster: &[SocketAddr],
+    local: &[SocketAddr],
+) {
+    let of = |to: &[SocketAddr]| DesiredPort::new(address.addr, address.protocol, to).cluster;
+    let frontend = DesiredFrontend {
+        key: frontend_key(address.addr, address.protocol),
+        internal: Policy::Cluster,
+        external: address.policy,
+        checks_source: !address.ranges.is_empty(),
+        flags: address.flags,
+    };
+    let port = DesiredPort {
+        cluster: of(cluster),
+        local: of(local),
+        source_ranges: address.ranges.into(),
+        frontends: vec![frontend],
+        ..DesiredPort::new(address.addr, address.protocol, &[])
+    };
+    let service = DesiredService { created_ms: 0, ports: vec![Arc::new(port)] };
+    let plan = planner.plan(0, [(ServiceName::new("test", "web"), service)]);
+    dataplane.apply(&plan.ops).unwrap();
 }
 
 struct Published {
@@ -334,6 +349,32 @@ fn connections_go_on_when_the_filter_is_made_anew() {
         world.dataplane.apply(&world.planner.plan(0, [gone]).ops).unwrap();
         world.dataplane.rebuild_filter().unwrap();
         assert!(connections.iter().all(echoes));
+    }
+}
+
+/// Programs of others on the same links: here another instance's, which knows nothing of the first.
+#[test]
+#[ignore = "needs root"]
+fn programs_on_the_same_links_leave_each_other_alone() {
+    for family in [0, 1] {
+        let mut world = World::new();
+        let (ours, theirs) = (at(NODE[family], 30_080), at(OUTER[family], 80));
+        let backends = [at(POD[family], 8080), at(POD[family], 8081)];
+        for backend in backends {
+            serve(&world.pod, backend, 2, 50_000);
+        }
+        world.publish(Published::node_port(family, Policy::Cluster), &backends[..1], &[]);
+        let (mut foreign, mut planner) = load(&world.cgroup, &world.node);
+        let anyone = Published { ranges: Vec::new(), ..Published::load_balancer(family, "::/0") };
+        publish((&mut foreign, &mut planner), anyone, &backends[1..], &[]);
+        let answer = GATEWAY[family].repeat(50_000);
+        for to in [ours, theirs] {
+            assert_eq!(world.ask(to).as_ref(), Ok(&answer), "{to}");
+        }
+        // Whoever leaves takes nothing of the other's along.
+        drop(foreign);
+        assert_eq!(world.ask(ours).as_ref(), Ok(&answer));
+        assert!(world.ask(theirs).is_err());
     }
 }
 

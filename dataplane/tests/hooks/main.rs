@@ -11,6 +11,7 @@ mod daemon;
 mod express;
 mod fixture;
 mod flow_end;
+mod foreign;
 mod forward;
 mod grow;
 mod ipv6;

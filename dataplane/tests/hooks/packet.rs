@@ -54,7 +54,7 @@ pub(crate) fn ip(protocol: u8, from: IpAddr, to: IpAddr, payload: &[u8]) -> Vec<
     packet
 }
 
-fn pseudo(protocol: u8, from: IpAddr, to: IpAddr, length: usize) -> Vec<u8> {
+pub(crate) fn pseudo(protocol: u8, from: IpAddr, to: IpAddr, length: usize) -> Vec<u8> {
     let octets = |ip| match ip {
         IpAddr::V4(ip) => Ipv4Addr::octets(&ip).to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),

@@ -7,8 +7,8 @@ use crate::cgroup::Cgroup;
 /// Instructions that the verifier may follow, by program: half as many again as when they were last
 /// looked at. `docs/dataplane.md` says how to read them.
 const INSTRUCTIONS_MAX: [(&str, u32); 14] = [
-    ("pintle_express", 19_900),
-    ("pintle_ingress", 272_400),
+    ("pintle_express", 131_300),
+    ("pintle_ingress", 245_100),
     ("pintle_egress", 11_100),
     ("pintle_release", 27),
     ("pintle_recvmsg4", 245),

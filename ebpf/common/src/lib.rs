@@ -105,9 +105,6 @@ pub mod tracked {
     pub const PENDING: u32 = 2;
     /// Only if they leave by the link that they came in by.
     pub const IF_TURNING_BACK: u32 = 4;
-    /// The checksums of those of the two directions' packets that come in were found right, so they are
-    /// not left to a device: the packets may leave without the kernel's help.
-    pub const CHECKED: u32 = 8;
 }
 
 /// Where a packet is seen.
@@ -126,6 +123,8 @@ pub mod device {
     pub const LOCAL: u32 = 1;
     /// Packets that turn back need not pass the kernel: its driver sends what a program hands it.
     pub const TURNS_BACK: u32 = 2;
+    /// Of these it knows nothing but their bytes, so a checksum that was left to a device has to be made.
+    pub const MAKES_SUMS: u32 = 4;
 }
 
 /// What the map of the node's addresses says of one.

@@ -9,7 +9,7 @@ use core::ptr::addr_of;
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_jiffies64};
-use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_ebpf::programs::TcContext;
 use pintle_ebpf_common::{
     Address, Endpoint, FrontendKey, Scope, Settings, SourceRange, Tracked, Tuple, device, event,
     flag, hook, seal, setting, tracked,
@@ -21,8 +21,7 @@ use crate::lookup::{self, Answer, Client};
 use crate::maps::{DEVICES, SOURCE_RANGES, TRACKED, WORK};
 use crate::packet::{self, Packet};
 use crate::quote;
-use crate::route;
-use crate::view::{View, is_checked};
+use crate::view::View;
 
 /// What the programs work with beside the packet: more than the stack of a program has room for. Each
 /// CPU has its own, and a program for packets is not interrupted by another.
@@ -30,14 +29,14 @@ use crate::view::{View, is_checked};
 #[derive(Clone, Copy)]
 pub struct Work {
     /// The packet's addresses and ports.
-    from: Tuple,
+    pub from: Tuple,
     /// What they become.
-    to: Tuple,
+    pub to: Tuple,
     /// An entry of the connection's, and where it stands.
-    entry: Tracked,
-    key: Tuple,
+    pub entry: Tracked,
+    pub key: Tuple,
     /// What else there is to know of the packet.
-    packet: Packet,
+    pub packet: Packet,
 }
 
 /// A packet that comes in.
@@ -53,12 +52,16 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     let known = find(work);
     // A client may open a new connection from the port of an old one.
     if known && (work.entry.flags & tracked::REPLY != 0 || !packet.is_syn(ctx)) {
-        keep_pair(Some(ctx), work);
+        keep_pair(work);
     } else {
-        match begin(ctx, &packet, work, known) {
-            Begun::Tracked => {}
-            Begun::Drop => return DROP,
-            Begun::NotService => return NEXT,
+        match choose(ctx, &packet, work, known) {
+            Choice::Before => keep_pair(work),
+            Choice::Backend { service, masquerade } => {
+                track(work, service, masquerade);
+                count::connection(service);
+            }
+            Choice::Drop { reason, service } => return drop(ctx, work, reason, service),
+            Choice::NotService => return NEXT,
         }
     }
     if work.entry.flags & tracked::REPLY == 0 {
@@ -84,11 +87,11 @@ pub fn egress(ctx: &TcContext) -> i32 {
         if work.entry.flags & tracked::IF_TURNING_BACK != 0 && !turns_back(ctx) {
             return NEXT;
         }
-        if !masquerade(ctx, &packet, work) {
+        if !masquerade(ctx.link(), &packet, work) {
             return drop(ctx, work, event::DROPPED_NO_PORT, work.entry.service);
         }
     } else {
-        keep_pair(None, work);
+        keep_pair(work);
     }
     if work.entry.flags & tracked::REPLY != 0 {
         count::packet_from(work.entry.service, ctx.length());
@@ -96,64 +99,16 @@ pub fn egress(ctx: &TcContext) -> i32 {
     if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { drop_unfit(ctx, work) }
 }
 
-/// A packet that comes in by a link whose driver asks a program before it makes a packet for the
-/// kernel of it: one of a known connection that leaves by the same link is translated in both steps at
-/// once and sent back. All else is the kernel's, and then [`ingress`]'s and [`egress`]'s: new
-/// connections, errors, fragments, packets that are too long or at their last hop, and those whose way
-/// the kernel does not know yet.
+/// This CPU's own.
 #[inline(always)]
-pub fn express(ctx: &XdpContext) -> u32 {
-    turn_back(ctx).unwrap_or(XDP_PASS)
-}
-
-#[inline(always)]
-fn turn_back(ctx: &XdpContext) -> Option<u32> {
-    if !filter::may_come_in(ctx) {
-        return None;
-    }
-    let work = work()?;
-    work.from.hook = hook::INGRESS;
-    let mut packet = packet::parse(ctx, &mut work.from)?;
-    if !packet.is_whole() || packet.is_syn(ctx) || !find(work) {
-        return None;
-    }
-    let Tracked { flags, service, paired_ticks, .. } = work.entry;
-    if flags & tracked::CHECKED == 0 || is_stale(paired_ticks) {
-        return None;
-    }
-    // Where it is to be routed to, then what it is to leave as.
-    work.key = Tuple { hook: hook::EGRESS, ..work.to };
-    // SAFETY: as in `find`.
-    let entry = unsafe { TRACKED.get(&work.key) }?;
-    if entry.flags & tracked::PENDING != 0 || is_stale(entry.paired_ticks) {
-        return None;
-    }
-    work.to = entry.to;
-    let length = ctx.length();
-    let hop = route::back(ctx, packet.is_v4(), &work.key, length)?;
-    packet.hop(ctx)?;
-    // Fails before it has changed anything, since the packet is no shorter than was read of it.
-    packet.rewrite(ctx, &work.from, &work.to)?;
-    packet.write_hop(ctx)?;
-    View::store(ctx, 0, &hop)?;
-    count::event(event::TURNED_BACK);
-    if flags & tracked::REPLY == 0 {
-        count::packet_to(service, length);
-    } else {
-        count::packet_from(service, length);
-    }
-    Some(XDP_TX)
-}
-
-#[inline(always)]
-fn work() -> Option<&'static mut Work> {
+pub fn work() -> Option<&'static mut Work> {
     // SAFETY: this CPU's own, see `Work`.
     unsafe { WORK.get_ptr_mut(0)?.as_mut() }
 }
 
 /// Find the connection of the packet.
 #[inline(always)]
-fn find(work: &mut Work) -> bool {
+pub fn find(work: &mut Work) -> bool {
     // SAFETY: copied at once; an entry that is evicted meanwhile would have to be given to another
     // connection of this very moment to be misread, and then one packet is lost.
     let Some(entry) = (unsafe { TRACKED.get(&work.from) }) else { return false };
@@ -195,18 +150,28 @@ fn drop(ctx: &TcContext, work: &Work, reason: u32, service: u32) -> i32 {
     DROP
 }
 
-enum Begun {
-    Tracked,
-    Drop,
+/// What is to become of the first packet of a connection, or of one whose connection is forgotten.
+pub enum Choice {
+    /// It goes to the backend that [`Work::to`] names.
+    Backend {
+        service: u32,
+        masquerade: bool,
+    },
+    /// It is one that is known, sent again.
+    Before,
+    Drop {
+        reason: u32,
+        service: u32,
+    },
     NotService,
 }
 
-/// The first packet of a connection, or one whose connection is forgotten.
+/// Choose a backend for a packet. `known`: its connection has one already, which it keeps if it may.
 #[inline(always)]
-fn begin(ctx: &TcContext, packet: &Packet, work: &mut Work, known: bool) -> Begun {
-    let Some(settings) = lookup::settings() else { return Begun::NotService };
+pub fn choose(view: &impl View, packet: &Packet, work: &mut Work, known: bool) -> Choice {
+    let Some(settings) = lookup::settings() else { return Choice::NotService };
     let source = work.from.source;
-    let is_local = is_local(ctx, settings, source);
+    let is_local = is_local(view, settings, source);
     let scope = if is_local { Scope::Internal } else { Scope::External };
     let client = Outside { source, port_be: work.from.source_port_be, scope };
     let Tuple { destination, destination_port_be, protocol, .. } = work.from;
@@ -214,31 +179,27 @@ fn begin(ctx: &TcContext, packet: &Packet, work: &mut Work, known: bool) -> Begu
     let (backend, service, flags) = match lookup::resolve(&client, key) {
         Answer::Backend { endpoint, service, flags, ranges } => {
             if ranges != 0 && !is_in(ranges, source) {
-                drop(ctx, work, event::DROPPED_SOURCE, service);
-                return Begun::Drop;
+                return Choice::Drop { reason: event::DROPPED_SOURCE, service };
             }
             (endpoint, service, flags)
         }
         // Nobody listens at the node's own address, so the kernel itself rejects the packet.
         Answer::NoBackend { drop: false, flags, .. } if flags & flag::NODE_PORT != 0 => {
-            return Begun::NotService;
+            return Choice::NotService;
         }
         Answer::NoBackend { service, .. } => {
-            drop(ctx, work, event::DROPPED_NO_BACKEND, service);
-            return Begun::Drop;
+            return Choice::Drop { reason: event::DROPPED_NO_BACKEND, service };
         }
-        Answer::NotService => return Begun::NotService,
+        Answer::NotService => return Choice::NotService,
     };
     if packet.keeps_ports() && backend.port_be != destination_port_be {
-        drop(ctx, work, event::DROPPED_UNFIT, service);
-        return Begun::Drop;
+        return Choice::Drop { reason: event::DROPPED_UNFIT, service };
     }
     if known {
         // A packet that opens a connection and is sent again: to the same backend as before.
         let before = Endpoint::new(work.to.destination, work.to.destination_port_be);
         if lookup::is_backend(&client, key, before) {
-            keep_pair(Some(ctx), work);
-            return Begun::Tracked;
+            return Choice::Before;
         }
     }
     work.to =
@@ -246,20 +207,17 @@ fn begin(ctx: &TcContext, packet: &Packet, work: &mut Work, known: bool) -> Begu
     let masquerade = flags & flag::MASQUERADE != 0
         || flags & flag::CLUSTER_IP != 0 && !is_local && settings.flags & MASQUERADES != 0
         || source == backend.address;
-    track(ctx, work, service, masquerade);
-    count::connection(service);
-    Begun::Tracked
+    Choice::Backend { service, masquerade }
 }
 
-/// Note a new connection.
+/// Note a new connection, from and to where [`Work`] says.
 #[inline(always)]
-fn track(ctx: &TcContext, work: &mut Work, service: u32, masquerade: bool) {
+pub fn track(work: &mut Work, service: u32, masquerade: bool) {
     filter::note_pair(work.to.source, work.to.destination);
-    let checked = if is_checked(ctx) { tracked::CHECKED } else { 0 };
-    work.entry = Tracked { to: work.to, paired_ticks: ticks(), flags: checked, service };
+    work.entry = Tracked { to: work.to, paired_ticks: ticks(), flags: 0, service };
     note_pair(work, 0);
     work.entry.to = work.to;
-    work.entry.flags = checked;
+    work.entry.flags = 0;
     let _ = TRACKED.insert(&work.from, &work.entry, 0);
     // What is to become of it where it leaves. Where the backend answers by the link that the client's
     // packets come in by, it may answer the client itself, past this node.
@@ -269,15 +227,16 @@ fn track(ctx: &TcContext, work: &mut Work, service: u32, masquerade: bool) {
     work.entry.flags = tracked::PENDING | condition;
     // An earlier connection between the same two may have an entry; its port is as good.
     let _ = TRACKED.insert(&work.key, &work.entry, BPF_NOEXIST as u64);
-    work.entry.flags = checked;
+    work.entry.flags = 0;
 }
 
 /// Give a connection the address of the link that it leaves by, and a port that is free: neither one
-/// of the node ports nor one that the kernel gives to the node's own connections.
+/// of the node ports nor one that the kernel gives to the node's own connections. `work` is about the
+/// packets as they are routed to the backend.
 #[inline(always)]
-fn masquerade(ctx: &TcContext, packet: &Packet, work: &mut Work) -> bool {
+pub fn masquerade(link: u32, packet: &Packet, work: &mut Work) -> bool {
     // SAFETY: copied at once; written when the node's addresses change.
-    let Some(device) = (unsafe { DEVICES.get(ctx.link()) }) else { return false };
+    let Some(device) = (unsafe { DEVICES.get(link) }) else { return false };
     work.to.source = if packet.is_v4() { device.v4 } else { device.v6 };
     // SAFETY: the helper takes no arguments.
     let mut number = unsafe { bpf_get_prandom_u32() };
@@ -303,22 +262,17 @@ fn masquerade(ctx: &TcContext, packet: &Packet, work: &mut Work) -> bool {
 fn note_pair(work: &mut Work, how: u64) -> bool {
     work.key = work.to.reversed();
     work.entry.to = work.from.reversed();
-    work.entry.flags = work.entry.flags & tracked::CHECKED | tracked::REPLY;
+    work.entry.flags = tracked::REPLY;
     TRACKED.insert(&work.key, &work.entry, how).is_ok()
 }
 
-/// From time to time, make sure that the other direction's entry is there. Of a packet that comes in,
-/// note whether its checksum was found right.
+/// From time to time, make sure that the other direction's entry is there.
 #[inline(always)]
-fn keep_pair(comes_in: Option<&TcContext>, work: &mut Work) {
+fn keep_pair(work: &mut Work) {
     if !is_stale(work.entry.paired_ticks) {
         return;
     }
-    let mut flags = work.entry.flags;
-    if let Some(ctx) = comes_in {
-        flags &= !tracked::CHECKED;
-        flags |= if is_checked(ctx) { tracked::CHECKED } else { 0 };
-    }
+    let flags = work.entry.flags;
     work.entry.paired_ticks = ticks();
     work.key = work.to.reversed();
     work.entry.to = work.from.reversed();
@@ -336,18 +290,19 @@ fn ticks() -> u64 {
     unsafe { bpf_jiffies64() }
 }
 
+/// Whether it is time to look for an entry's pair.
 #[inline(always)]
 fn is_stale(paired_ticks: u64) -> bool {
     ticks().wrapping_sub(paired_ticks) >= PAIR_TICKS
 }
 
 #[inline(always)]
-fn is_local(ctx: &TcContext, settings: &Settings, source: Address) -> bool {
+fn is_local(view: &impl View, settings: &Settings, source: Address) -> bool {
     if settings.flags & setting::DETECTS_LOCAL == 0 {
         return false;
     }
     // SAFETY: copied at once.
-    let device = unsafe { DEVICES.get(ctx.link()) }.copied();
+    let device = unsafe { DEVICES.get(view.link()) }.copied();
     device.is_some_and(|device| device.flags & device::LOCAL != 0)
         || is_in(SourceRange::LOCAL, source)
 }
@@ -409,11 +364,8 @@ const PORT_TRIES: u32 = 16;
 
 /// How long an entry may have been without its pair, in the kernel's ticks (0.25 to 2.5 s, by how many
 /// there are in a second): far less than the least recently used take to be evicted.
-const PAIR_TICKS: u64 = 250;
+pub const PAIR_TICKS: u64 = 250;
 
 /// Let the next program on the link have the packet, or the kernel.
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
-
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;

@@ -9,6 +9,7 @@
 mod address;
 mod bind;
 mod count;
+mod express;
 mod filter;
 mod forward;
 mod lookup;
@@ -104,7 +105,7 @@ pub fn pintle_egress(ctx: TcContext) -> i32 {
 /// Runs for each packet that comes in by a link of the node, before the kernel looks at it.
 #[xdp]
 pub fn pintle_express(ctx: XdpContext) -> u32 {
-    forward::express(&ctx)
+    express::express(&ctx)
 }
 
 /// The programs' licence, as the kernel asks for it: `bpf_fib_lookup` is for code alone that may be

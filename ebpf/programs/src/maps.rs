@@ -30,8 +30,10 @@ use pintle_ebpf_common::{
     Translation, Tuple, event,
 };
 
+use crate::express::{WAYS_MAX, Way};
 use crate::forward::Work;
 use crate::route::{ROUTES_MAX, Route};
+use crate::view::SegmentBytes;
 
 /// [`FrontendKey`] (24 bytes) -> [`Frontend`] (64 bytes): a Service's address and port to its table.
 ///
@@ -157,7 +159,17 @@ pub static DROPS: PerCpuArray<Drop, { Drop::RING as usize }> = PerCpuArray::new(
 #[btf_map]
 pub static DROP_CURSOR: PerCpuArray<DropCursor, 1> = PerCpuArray::new();
 
-/// A number of two addresses (4 bytes) -> [`Route`] (64 bytes a CPU): where packets between the two go
+/// A number of two addresses (4 bytes) -> [`Route`] (72 bytes a CPU): where packets between the two go
 /// that turn back before the kernel sees them. Kernel 4.18.
 #[btf_map]
 pub static ROUTES: PerCpuArray<Route, { ROUTES_MAX as usize }> = PerCpuArray::new();
+
+/// A number of a packet's addresses and ports (4 bytes) -> [`Way`] (128 bytes a CPU): what becomes of
+/// packets that turn back before the kernel sees them, all in one place. Kernel 4.18.
+#[btf_map]
+pub static WAYS: PerCpuArray<Way, { WAYS_MAX as usize }> = PerCpuArray::new();
+
+/// 0 (4 bytes) -> a copy of a packet's part (2,064 bytes a CPU), of which to make the checksum. Kernel
+/// 4.18.
+#[btf_map]
+pub static SEGMENT: PerCpuArray<SegmentBytes, 1> = PerCpuArray::new();

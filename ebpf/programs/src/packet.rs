@@ -5,7 +5,7 @@ use core::ptr;
 use pintle_ebpf_common::{Address, FragmentKey, Tuple, protocol};
 
 use crate::maps::FRAGMENTS;
-use crate::view::{Change, View, difference, fold, mended};
+use crate::view::{Change, Segment, View, difference, fold, mended};
 
 /// A packet of TCP, UDP or SCTP, over IPv4 or IPv6, but for its addresses and ports.
 #[derive(Clone, Copy)]
@@ -18,6 +18,10 @@ pub struct Packet {
     has_transport: bool,
     /// Whether it is no fragment at all.
     whole: bool,
+    /// Bytes from there on, as the IP header says.
+    length: u16,
+    /// Whether to make a checksum that was left to a device, if there is no device to be.
+    pub makes_sum: bool,
     /// IPv4's third word: time to live, protocol, checksum.
     third: u32,
 }
@@ -36,9 +40,9 @@ pub fn parse(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
 #[inline(always)]
 fn parse_v4(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
     let header: [u32; 5] = view.load(L3)?;
-    let first = header[0].to_ne_bytes();
-    let transport = L3 + (first[0] & 15) as usize * 4;
-    if first[0] >> 4 != 4 || transport < L3 + 20 {
+    let [first, _, length_high, length_low] = header[0].to_ne_bytes();
+    let transport = L3 + (first & 15) as usize * 4;
+    if first >> 4 != 4 || transport < L3 + 20 {
         return None;
     }
     let [id_high, id_low, fragment_high, fragment_low] = header[1].to_ne_bytes();
@@ -55,7 +59,9 @@ fn parse_v4(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
         is_later: offset & 0x1fff != 0,
     };
     piece.ports(view, tuple, number, transport)?;
-    Some(piece.packet(true, number, transport, header[2]))
+    let length = u16::from_be_bytes([length_high, length_low]);
+    let length = length.wrapping_sub((transport - L3) as u16);
+    Some(piece.packet(true, number, transport, length, header[2]))
 }
 
 /// Packets with extension headers are not translated, but for fragments.
@@ -83,7 +89,10 @@ fn parse_v6(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
     tuple.source = Address::from_words([header[2], header[3], header[4], header[5]]);
     tuple.destination = Address::from_words([header[6], header[7], header[8], header[9]]);
     piece.ports(view, tuple, number, transport)?;
-    Some(piece.packet(false, number, transport, 0))
+    let [length_high, length_low, ..] = header[1].to_ne_bytes();
+    let length = u16::from_be_bytes([length_high, length_low]);
+    let length = length.wrapping_sub((transport - L3 - 40) as u16);
+    Some(piece.packet(false, number, transport, length, 0))
 }
 
 /// Which part of its packet a packet is.
@@ -96,9 +105,10 @@ struct Piece {
 
 impl Piece {
     #[inline(always)]
-    fn packet(&self, v4: bool, protocol: u8, transport: usize, third: u32) -> Packet {
+    fn packet(&self, v4: bool, protocol: u8, transport: usize, length: u16, third: u32) -> Packet {
         let (has_transport, whole) = (!self.is_later, !self.is_fragment);
-        Packet { protocol, transport, v4, has_transport, whole, third }
+        let makes_sum = false;
+        Packet { protocol, transport, v4, has_transport, whole, length, makes_sum, third }
     }
 
     /// Find the ports: a first fragment has them, the others are found by it.
@@ -288,7 +298,7 @@ impl Packet {
         let addresses = addresses_difference(self.v4, from, to);
         let body = ports_difference(from, to);
         if self.has_transport {
-            self.rewrite_transport(view, to, addresses, body)?;
+            self.rewrite_transport(view, from, to, addresses, body)?;
         }
         if !self.v4 && (!self.has_transport || self.keeps_ports()) {
             view.resum(addresses);
@@ -300,6 +310,7 @@ impl Packet {
     fn rewrite_transport(
         &self,
         view: &impl View,
+        from: &Tuple,
         to: &Tuple,
         addresses: u32,
         body: u32,
@@ -309,11 +320,31 @@ impl Packet {
         }
         let may_be_absent = self.protocol == protocol::UDP;
         let checksum = self.transport + if may_be_absent { 6 } else { 16 };
-        view.mend(checksum, Change { addresses, body, v6: !self.v4, may_be_absent })?;
+        let segment = self.segment(from);
+        view.mend(checksum, Change { addresses, body, v6: !self.v4, may_be_absent, segment })?;
         if body == 0 {
             return Some(());
         }
         view.store(self.transport, &ports(to))
+    }
+
+    #[inline(always)]
+    fn segment(&self, from: &Tuple) -> Segment {
+        let (source, destination) = (from.source, from.destination);
+        let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+        let mut sum = self.length.to_be() as u64 + (self.protocol as u16).to_be() as u64;
+        if self.v4 {
+            // What an address has beside its four bytes adds up to nothing: 0xffff.
+            sum += halves(source.low_be) + halves(destination.low_be);
+        } else {
+            sum += halves(source.high_be) + halves(source.low_be);
+            sum += halves(destination.high_be) + halves(destination.low_be);
+        }
+        let sum = fold(sum);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let pseudo = ((sum & 0xffff) + (sum >> 16)) as u16;
+        let (offset, length) = (self.transport, self.length as u32);
+        Segment { offset, length, pseudo, is_made: self.makes_sum }
     }
 }
 

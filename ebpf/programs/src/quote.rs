@@ -9,7 +9,7 @@ use crate::packet::{
     ETH_IPV4, ETH_IPV6, L3, addresses_difference, is_ours, ports, ports_difference, set_ports,
     store_v4, store_v6,
 };
-use crate::view::{Change, View, fold};
+use crate::view::{Change, Segment, View, fold};
 
 /// An ICMP error: where the parts of it begin.
 #[derive(Clone, Copy)]
@@ -130,7 +130,8 @@ impl Quote {
             body = fold(addresses as u64 + ports_change as u64);
             store_v6(view, self.header, to)?;
         }
-        let change = Change { addresses: 0, body, v6: !self.v4, may_be_absent: false };
+        let change =
+            Change { addresses: 0, body, v6: !self.v4, may_be_absent: false, segment: NONE };
         view.mend(self.icmp + 2, change)?;
         view.store(self.transport, &ports(to))
     }
@@ -144,7 +145,7 @@ impl Quote {
         if self.v4 {
             return store_v4(view, L3, self.third, addresses, &to);
         }
-        let change = Change { addresses, body: 0, v6: true, may_be_absent: false };
+        let change = Change { addresses, body: 0, v6: true, may_be_absent: false, segment: NONE };
         view.mend(self.icmp + 2, change)?;
         store_v6(view, L3, &to)
     }
@@ -159,6 +160,9 @@ const EMPTY: Tuple = Tuple {
     hook: 0,
     padding: [0; 2],
 };
+
+/// Of no matter where the kernel knows of the checksum, and elsewhere no errors are looked at.
+const NONE: Segment = Segment { offset: 0, length: 0, pseudo: 0, is_made: false };
 
 pub const ICMP: u8 = 1;
 const ICMP_UNREACHABLE: u8 = 3;

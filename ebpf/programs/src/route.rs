@@ -25,16 +25,19 @@ pub struct Route {
     /// The link that they came in by, and leave by. 0: there is no entry.
     link: u32,
     /// How long a packet may be, from its IP header on.
-    mtu: u32,
-    hop: Hop,
+    pub mtu: u32,
+    pub hop: Hop,
     padding: [u16; 2],
+    /// Bits of [`device`], of the link.
+    pub flags: u32,
+    padding_after: u32,
 }
-const _: () = assert!(size_of::<Route>() == 64);
+const _: () = assert!(size_of::<Route>() == 72);
 
-/// The next station of a packet of `length` bytes between the tuple's addresses, if it leaves by the
-/// link that it came in by and the link can send it back so.
+/// The way of packets between the tuple's addresses, if they leave by the link that they came in by
+/// and the link can send them back so.
 #[inline(always)]
-pub fn back(ctx: &XdpContext, v4: bool, tuple: &Tuple, length: u32) -> Option<Hop> {
+pub fn back(ctx: &XdpContext, v4: bool, tuple: &Tuple) -> Option<&'static Route> {
     let (source, destination) = (tuple.source, tuple.destination);
     let number = seal([source.high_be ^ source.low_be, destination.high_be ^ destination.low_be]);
     let entry = number as u32 % ROUTES_MAX;
@@ -52,7 +55,7 @@ pub fn back(ctx: &XdpContext, v4: bool, tuple: &Tuple, length: u32) -> Option<Ho
         (route.source, route.destination, route.at) = (source, destination, now);
         route.link = link;
     }
-    if length - ETHERNET > route.mtu { None } else { Some(route.hop) }
+    Some(route)
 }
 
 /// Ask the kernel.
@@ -87,6 +90,7 @@ fn look_up(ctx: &XdpContext, v4: bool, tuple: &Tuple, link: u32, route: &mut Rou
     if found != FOUND || params.ifindex != link {
         return None;
     }
+    route.flags = device.flags;
     // SAFETY: the kernel has written it.
     route.mtu = unsafe { params.__bindgen_anon_1.mtu_result } as u32;
     let pair = |mac: [u8; 6], at: usize| u16::from_ne_bytes([mac[at], mac[at + 1]]);
@@ -100,9 +104,8 @@ fn look_up(ctx: &XdpContext, v4: bool, tuple: &Tuple, link: u32, route: &mut Rou
 pub const ROUTES_MAX: u32 = 256;
 
 /// How long an entry holds, in the kernel's ticks: 0.1 to 1 s, by how many there are in a second.
-const CURRENT: u64 = 100;
+pub const CURRENT: u64 = 100;
 
-const ETHERNET: u32 = 14;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// `BPF_FIB_LKUP_RET_SUCCESS`.

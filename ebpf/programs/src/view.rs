@@ -2,11 +2,13 @@
 //! things that the two do in their own way.
 
 use core::mem::size_of;
-use core::ptr::addr_of;
+use core::ptr::{self, addr_of};
 
-use aya_ebpf::bindings::{BPF_CSUM_LEVEL_QUERY, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::{bpf_csum_level, bpf_csum_update};
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::{bpf_csum_diff, bpf_csum_update, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
+
+use crate::maps::SEGMENT;
 
 /// A packet from its Ethernet header on.
 pub trait View {
@@ -15,7 +17,8 @@ pub trait View {
     fn load<T: Copy>(&self, offset: usize) -> Option<T>;
     /// Write so many bytes; `None` beyond the end.
     fn store<T: Copy>(&self, offset: usize, value: &T) -> Option<()>;
-    /// Mend the checksum at `offset`, of TCP, UDP or ICMPv6.
+    /// Mend the checksum at `offset`, of TCP, UDP or ICMPv6. Before the kernel it may be one that was left
+    /// to a device, which is seen and made up for.
     fn mend(&self, offset: usize, change: Change) -> Option<()>;
     /// Tell the kernel's own sum of the packet, if it has one, of a change that no checksum makes up for.
     fn resum(&self, change: u32);
@@ -38,6 +41,22 @@ pub struct Change {
     pub v6: bool,
     /// Whether a checksum of zero means that there is none, as in UDP.
     pub may_be_absent: bool,
+    /// What stands behind the IP header, of TCP and UDP.
+    pub segment: Segment,
+}
+
+/// A packet's part that a checksum is about.
+#[derive(Clone, Copy)]
+pub struct Segment {
+    /// Where it begins.
+    pub offset: usize,
+    /// Bytes.
+    pub length: u32,
+    /// The sum of the addresses, of the length and of the protocol's number, to 16 bits: what the kernel
+    /// puts in the checksum's place if it leaves that to a device.
+    pub pseudo: u16,
+    /// Whether it is to be made then.
+    pub is_made: bool,
 }
 
 /// Add to the difference of two sums that these words make.
@@ -127,18 +146,6 @@ impl View for TcContext {
     }
 }
 
-/// Whether the link that the packet came in by, or the kernel, has looked at its checksum. If not it
-/// may be a packet of this machine, whose checksum is left to the device that it leaves by.
-#[inline(always)]
-pub fn is_checked(ctx: &TcContext) -> bool {
-    // SAFETY: the helpers take this program type's context. The second adds nothing to the sum that the
-    // link has made of the whole packet, if it has.
-    unsafe {
-        bpf_csum_level(ctx.skb.skb, BPF_CSUM_LEVEL_QUERY as u64) >= 0
-            || bpf_csum_update(ctx.skb.skb, 0) >= 0
-    }
-}
-
 impl View for XdpContext {
     #[inline(always)]
     fn load<T: Copy>(&self, offset: usize) -> Option<T> {
@@ -161,14 +168,24 @@ impl View for XdpContext {
         Some(())
     }
 
+    /// Nobody says here whether the checksum is one, or was left to a device, which there is none of
+    /// any more once the packet is sent back. But one that was left has the pseudo-header's sum in its
+    /// place. Where that stands, the sum of the whole segment as it is makes the right checksum either way:
+    /// of one that was left by definition, and of one that happens to be the same, as the rest of the
+    /// segment then adds up to its complement. (Where the link is but the kernel's imitation of one, the
+    /// kernel goes on knowing, so the packet is left to it.)
     #[inline(always)]
     fn mend(&self, offset: usize, change: Change) -> Option<()> {
-        let checksum: u16 = View::load(self, offset)?;
+        let mut checksum: u16 = View::load(self, offset)?;
         if change.may_be_absent && checksum == 0 {
             return Some(());
         }
+        let Segment { offset: start, length, pseudo, is_made } = change.segment;
+        if checksum == pseudo || checksum == 0 && pseudo == 0xffff {
+            checksum = if is_made { complete(self, start, length)? } else { return None };
+        }
         let sum = fold(change.addresses as u64 + change.body as u64);
-        let mut checksum = mended(checksum, sum);
+        checksum = mended(checksum, sum);
         if change.may_be_absent && checksum == 0 {
             checksum = 0xffff;
         }
@@ -195,6 +212,51 @@ impl View for XdpContext {
         (self.data_end() - self.data()) as u32
     }
 }
+
+/// The checksum of a segment that has a pseudo-header's sum in the place of one.
+#[inline(always)]
+fn complete(ctx: &XdpContext, offset: usize, length: u32) -> Option<u16> {
+    if length < 8 || length > SEGMENT_MAX {
+        return None;
+    }
+    // The compiler checks one copy of the number and uses another, which the kernel's verifier does not
+    // know to be the same: said anew, to be at most 2047 + 8.
+    let above = length - 8;
+    // SAFETY: a place of the program's own. Volatile, or the compiler would know what is there.
+    let length = (unsafe { ptr::from_ref(&above).read_volatile() } as u64 & 2047) + 8;
+    // SAFETY: this CPU's own, and programs of this kind do not interrupt each other.
+    let bytes = unsafe { SEGMENT.get_ptr_mut(0)?.cast::<u8>() };
+    // SAFETY: the buffer has room for so many bytes and three more.
+    let sum = unsafe {
+        if bpf_xdp_load_bytes(ctx.ctx, offset as u32, bytes.cast(), length as u32) != 0 {
+            return None;
+        }
+        bytes.add(length as usize).cast::<[u8; 3]>().write([0; 3]);
+        let mut sum = 0;
+        let whole = (length + 3) & !3;
+        let mut at = 0;
+        while at < SEGMENT_MAX as u64 {
+            let left = whole.saturating_sub(at);
+            let size = if left > PIECE { PIECE } else { left };
+            let piece = bytes.add(at as usize).cast();
+            let result = bpf_csum_diff(ptr::null_mut(), 0, piece, size as u32, sum);
+            if result < 0 {
+                return None;
+            }
+            sum = result as u32;
+            at += PIECE;
+        }
+        sum
+    };
+    Some(mended(0xffff, sum))
+}
+
+/// The longest segment whose checksum is made: that of a packet of 1,500 bytes, and some more.
+const SEGMENT_MAX: u32 = 1536;
+/// How many bytes kernels before 6.13 sum at once.
+const PIECE: u64 = 512;
+/// Room for a segment whose checksum is made, and for as much as the verifier thinks one may have.
+pub type SegmentBytes = [u8; 2064];
 
 /// The addresses are of IPv6: the kernel's own sum of the packet stays as it is (uapi/linux/bpf.h).
 const BPF_F_IPV6: u64 = 1 << 7;
