@@ -34,6 +34,17 @@ impl Facts {
         Self { fields, text: packed.text.into(), ends: packed.ends.into() }
     }
 
+    /// The same but for some fields.
+    pub(crate) fn with(&self, changed: &[(&str, &str)]) -> Self {
+        let mut packed = Packed::default();
+        for index in 0..self.ends.len() {
+            let field = index.checked_sub(OWN).and_then(|index| self.fields.get(index));
+            let new = changed.iter().find(|(name, _)| field == Some(name));
+            packed.push(new.map_or_else(|| self.at(index), |(_, value)| value));
+        }
+        Self { fields: self.fields, text: packed.text.into(), ends: packed.ends.into() }
+    }
+
     pub(crate) fn namespace(&self) -> &str {
         self.at(0)
     }

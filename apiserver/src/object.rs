@@ -72,9 +72,19 @@ pub(crate) fn is_deleting(object: &Value) -> bool {
 
 /// The stored bytes: `apiVersion`, `kind` and `metadata` first, no resourceVersion.
 pub(crate) fn encode(object: &Value) -> Bytes {
-    // Keys are strings and there are no writers that fail, so this cannot fail.
-    Bytes::from(serde_json::to_vec(&AsStored(object)).unwrap_or_default())
+    json_bytes(&AsStored(object))
 }
+
+/// A value in JSON, in as much memory as it needs: these bytes are kept.
+pub(crate) fn json_bytes(value: &impl Serialize) -> Bytes {
+    let mut bytes = Vec::with_capacity(OBJECT_BYTES);
+    // Keys are strings and there are no writers that fail, so this cannot fail.
+    let _ = serde_json::to_writer(&mut bytes, value);
+    Bytes::copy_from_slice(&bytes)
+}
+
+/// Most objects fit.
+const OBJECT_BYTES: usize = 4096;
 
 /// An object in the order of the stored form.
 struct AsStored<'a>(&'a Value);

@@ -159,7 +159,18 @@ impl Storage {
         bytes: Bytes,
         expected: u64,
     ) -> Result<Option<Stored>, Status> {
-        let facts = Arc::new(Facts::of(kind, object));
+        self.put_bytes(key, Facts::of(kind, object), bytes, expected).await
+    }
+
+    /// The same with what selectors see of it.
+    pub(crate) async fn put_bytes(
+        &self,
+        key: Bytes,
+        facts: Facts,
+        bytes: Bytes,
+        expected: u64,
+    ) -> Result<Option<Stored>, Status> {
+        let facts = Arc::new(facts);
         let offer = self.cache.offer(&bytes, &facts);
         let op = Op::Put { key: key.clone(), value: bytes.clone() };
         let written = self.write(key, expected, op).await?;

@@ -3,7 +3,7 @@
 //! Mirrors k8s.io/apiserver's cacher with one difference: a single store watch over all keys feeds
 //! every resource, so that the cache knows exactly which revision it stands at. A watcher is a
 //! cursor into its resource's ring of changes, so it costs no queue; one that falls off the ring is
-//! told 410 and lists again. Rendered bytes are shared by all of them. What this server itself writes is
+//! told 410 and lists again. What this server itself writes is
 //! not decoded again: the writer offers what there is to know of the object beforehand.
 
 mod feed;

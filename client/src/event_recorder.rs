@@ -226,14 +226,14 @@ fn event(
     }
 }
 
-/// Events waiting to be written: a rollout of some thousand pods, written within a minute. client-go's
+/// Events waiting to be written: a rollout of some thousand pods, written within two minutes. client-go's
 /// broadcaster holds 1,000.
 const QUEUED_MAX: usize = 10_000;
 
 /// How fast events are written, so that at thousands of pods a second it is the pods that are written
 /// and not what is said of them. kube-scheduler's client is held to 50 requests a second, in bursts
 /// of 100.
-const RATE: RateLimit = RateLimit { qps: 200.0, burst: 200 };
+const RATE: RateLimit = RateLimit { qps: 100.0, burst: 200 };
 
 /// Writes under way at once, so that a server that is far away is no limit.
 const WRITES_MAX: usize = 8;

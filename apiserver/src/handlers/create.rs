@@ -127,7 +127,9 @@ async fn store(
     dry_run: bool,
 ) -> Result<Option<Stored>, Status> {
     let key = storage::key(resource, namespace, object::name(&object));
-    if core.storage.raw(key.clone()).await?.is_some() {
+    // The write itself finds out, but not before something is claimed, and not in a dry run.
+    let looks_first = dry_run || resource.kind == Kind::Service;
+    if looks_first && core.storage.raw(key.clone()).await?.is_some() {
         return Ok(None);
     }
     let claim = match resource.kind {

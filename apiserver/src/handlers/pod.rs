@@ -1,5 +1,7 @@
 //! pods/binding.
 
+mod splice;
+
 use http::{Response, StatusCode};
 use pintle_api::decode::Decoded;
 use pintle_api::scheme::{self, Kind, Resource};
@@ -57,6 +59,12 @@ async fn write(
     dry_run: bool,
 ) -> Result<(), Status> {
     let key = storage::key(resource, &target.namespace, &target.name);
+    if let Some(known) = core.cache.get(resource, &target.namespace, &target.name)
+        && let Some((bytes, facts)) = splice::bound(&known, binding).filter(|_| !dry_run)
+        && core.storage.put_bytes(key.clone(), facts, bytes, known.revision).await?.is_some()
+    {
+        return Ok(());
+    }
     for _ in 0..TRIES_MAX {
         let Current { object: mut pod, revision, .. } =
             core.storage.get(resource, &target.namespace, &target.name).await?;
@@ -130,13 +138,15 @@ fn bind_to(pod: &mut Value, binding: &Value) {
     }
     let generation = pod["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
     object::metadata(pod).insert("generation".to_owned(), json!(generation));
-    set_scheduled(pod);
-    // What it was nominated for it has, or does not need any more.
-    object::section(pod, "status").shift_remove("nominatedNodeName");
+    object::section(pod, "status");
+    set_scheduled(&mut pod["status"]);
 }
 
-fn set_scheduled(pod: &mut Value) {
-    let status = object::section(pod, "status");
+/// In the pod's status, which is an object.
+fn set_scheduled(status: &mut Value) {
+    let Some(status) = status.as_object_mut() else { return };
+    // What it was nominated for it has, or does not need any more.
+    status.shift_remove("nominatedNodeName");
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
     let Some(conditions) = conditions.as_array_mut() else { return };
     conditions.retain(|condition| condition["type"] != "PodScheduled");

@@ -6,7 +6,6 @@
 //! and a bookmark marked `k8s.io/initial-events-end` after them (WatchList).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -47,7 +46,8 @@ pub(super) async fn watch(
         shutdown: core.daemon.shutdown.clone(),
         options,
         position: start.position,
-        columns_sent: AtomicBool::new(false),
+        columns_sent: false,
+        chunk: BytesMut::new(),
         sender,
         _permit: permit,
     };
@@ -166,7 +166,9 @@ struct Watcher {
     shutdown: CancellationToken,
     options: Options,
     position: u64,
-    columns_sent: AtomicBool,
+    columns_sent: bool,
+    /// Lines that are not sent yet. Its memory is used again once the client has what was sent.
+    chunk: BytesMut,
     sender: mpsc::Sender<Bytes>,
     _permit: OwnedSemaphorePermit,
 }
@@ -198,7 +200,8 @@ impl Watcher {
             changed.mark_unchanged();
             match self.send_changes().await? {
                 None => return Ok(()),
-                Some(0) => {}
+                // A quiet watch keeps no memory for the next burst.
+                Some(0) => self.chunk = BytesMut::new(),
                 // Under load the next changes come in a moment: together they cost one wake-up.
                 Some(_) => tokio::time::sleep(PACE).await,
             }
@@ -222,24 +225,22 @@ impl Watcher {
         }
     }
 
-    async fn send_initial(&self, initial: Vec<Arc<Stored>>, revision: u64) -> Result<(), Gone> {
-        let mut chunk = BytesMut::new();
+    async fn send_initial(&mut self, initial: Vec<Arc<Stored>>, revision: u64) -> Result<(), Gone> {
         for entry in initial {
-            chunk.put_slice(&self.line("ADDED", &entry));
-            if chunk.len() >= CHUNK_BYTES {
-                self.send(chunk.split().freeze()).await?;
-            }
+            self.put_line("ADDED", &entry);
+            self.flush_full().await?;
         }
         if self.options.initial_events == Some(true) {
-            chunk.put_slice(&self.bookmark(revision, true));
+            let bookmark = self.bookmark(revision, true);
+            self.chunk.put_slice(&bookmark);
         }
-        self.send(chunk.freeze()).await
+        self.flush().await
     }
 
     /// Everything up to the end of the ring: how many changes; `None` if this watch is over.
     async fn send_changes(&mut self) -> Result<Option<usize>, Gone> {
         let cache = Arc::clone(&self.cache);
-        let mut sent = 0;
+        let mut seen = 0;
         loop {
             let Some(changes) = cache.of(self.options.resource).changes(self.position, BATCH)
             else {
@@ -248,22 +249,19 @@ impl Watcher {
                 return Ok(None);
             };
             if changes.is_empty() {
-                return Ok(Some(sent));
+                self.flush().await?;
+                return Ok(Some(seen));
             }
-            sent += changes.len();
-            let lines: Vec<Bytes> =
-                changes.iter().filter_map(|change| self.line_of(change)).collect();
+            seen += changes.len();
             self.position += changes.len() as u64;
-            let mut rest = lines.as_slice();
-            while !rest.is_empty() {
-                let (chunk, left) = first_chunk(rest);
-                self.send(chunk).await?;
-                rest = left;
+            for change in &changes {
+                self.put_change(change);
+                self.flush_full().await?;
             }
         }
     }
 
-    fn line_of(&self, change: &Change) -> Option<Bytes> {
+    fn put_change(&mut self, change: &Change) {
         let in_scope = |entry: &&Arc<Stored>| {
             let namespace = &self.options.namespace;
             let here = entry.facts.namespace() == namespace;
@@ -271,33 +269,27 @@ impl Watcher {
         };
         let old = change.old.as_ref().filter(in_scope);
         let new = change.new.as_ref().filter(in_scope);
-        let (kind, entry) = match (old, new) {
-            (None, None) => return None,
-            (None, Some(new)) => ("ADDED", new),
-            (Some(_), Some(new)) => ("MODIFIED", new),
-            (Some(old), None) if change.new.is_none() => ("DELETED", old),
+        match (old, new) {
+            (None, None) => {}
+            (None, Some(new)) => self.put_line("ADDED", new),
+            (Some(_), Some(new)) => self.put_line("MODIFIED", new),
+            (Some(old), None) if change.new.is_none() => self.put_line("DELETED", old),
             // It no longer matches: its last matching state, at the revision of this change.
-            (Some(old), None) => {
-                return Some(self.line("DELETED", &old.at(change.revision)));
-            }
-        };
-        let natural = old.is_some() == change.old.is_some();
-        if natural && self.options.form == Form::Object {
-            return Some(change.line(|| object_line(kind, entry)));
+            (Some(old), None) => self.put_line("DELETED", &old.at(change.revision)),
         }
-        Some(self.line(kind, entry))
     }
 
-    fn line(&self, kind: &str, entry: &Stored) -> Bytes {
-        match self.options.form {
-            Form::Object => object_line(kind, entry),
+    fn put_line(&mut self, kind: &str, entry: &Stored) {
+        let line = match self.options.form {
+            Form::Object => return put_object_line(&mut self.chunk, kind, entry),
             Form::Metadata => event(kind, &render::metadata(&entry.full())),
             Form::Table => {
                 let Options { query, resource, .. } = &self.options;
-                let first = !self.columns_sent.swap(true, Ordering::Relaxed);
+                let first = !std::mem::replace(&mut self.columns_sent, true);
                 event(kind, &render::one_row(query, resource, &entry.full(), first))
             }
-        }
+        };
+        self.chunk.put_slice(&line);
     }
 
     /// An object of the watched kind that holds nothing but the revision.
@@ -328,6 +320,15 @@ impl Watcher {
         }
     }
 
+    async fn flush_full(&mut self) -> Result<(), Gone> {
+        if self.chunk.len() < CHUNK_BYTES { Ok(()) } else { self.flush().await }
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        let chunk = self.chunk.split().freeze();
+        self.send(chunk).await
+    }
+
     async fn send(&self, chunk: Bytes) -> Result<(), Gone> {
         if chunk.is_empty() {
             return Ok(());
@@ -336,30 +337,13 @@ impl Watcher {
     }
 }
 
-/// As many lines as make a chunk, at least one, and the rest. A line alone is not copied: watchers
-/// share it.
-fn first_chunk(lines: &[Bytes]) -> (Bytes, &[Bytes]) {
-    let mut bytes = 0;
-    let fits = |line: &&Bytes| {
-        bytes += line.len();
-        bytes <= CHUNK_BYTES
-    };
-    let count = lines.iter().take_while(fits).count().max(1);
-    let (first, rest) = lines.split_at(count.min(lines.len()));
-    match first {
-        [line] => (line.clone(), rest),
-        _ => (Bytes::from(first.concat()), rest),
-    }
-}
-
-fn object_line(kind: &str, stored: &Stored) -> Bytes {
-    let mut line = BytesMut::with_capacity(stored.bytes.len() + EVENT_BYTES);
-    line.put_slice(b"{\"type\":\"");
-    line.put_slice(kind.as_bytes());
-    line.put_slice(b"\",\"object\":");
-    object::put_with_revision(&mut line, &stored.bytes, stored.revision);
-    line.put_slice(b"}\n");
-    line.freeze()
+fn put_object_line(out: &mut BytesMut, kind: &str, stored: &Stored) {
+    out.reserve(stored.bytes.len() + EVENT_BYTES);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(kind.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    object::put_with_revision(out, &stored.bytes, stored.revision);
+    out.put_slice(b"}\n");
 }
 
 fn event(kind: &str, object: &Value) -> Bytes {
@@ -383,7 +367,7 @@ const PACE: Duration = Duration::from_millis(1);
 const STALLED: Duration = Duration::from_secs(60);
 /// Chunks that wait for one client.
 const CHUNKS_MAX: usize = 8;
-/// Changes that are read at once, and bytes in a chunk unless one line is longer.
+/// Changes that are read at once, and bytes after which a chunk is sent.
 const BATCH: usize = 128;
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -392,15 +376,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_bounded_and_lose_nothing() {
-        let line = |length: usize| Bytes::from(vec![b'x'; length]);
-        let lines = [line(CHUNK_BYTES + 1), line(1), line(CHUNK_BYTES - 2), line(2)];
-        let (mut rest, mut lengths) = (lines.as_slice(), Vec::new());
-        while !rest.is_empty() {
-            let (chunk, left) = first_chunk(rest);
-            lengths.push(chunk.len());
-            rest = left;
-        }
-        assert_eq!(lengths, [CHUNK_BYTES + 1, CHUNK_BYTES - 1, 2]);
+    fn a_line_is_the_event_with_its_revision() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
+        let stored = Stored::unwritten(pintle_api::scheme::Kind::Pod, &pod, 7);
+        let mut chunk = BytesMut::new();
+        put_object_line(&mut chunk, "ADDED", &stored);
+        put_object_line(&mut chunk, "MODIFIED", &stored.at(8));
+        let lines: Vec<Value> = chunk[..]
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        let mut expected = pod;
+        expected["metadata"]["resourceVersion"] = json!("7");
+        assert_eq!(lines[0], json!({"type": "ADDED", "object": expected}));
+        assert_eq!(lines[1]["object"]["metadata"]["resourceVersion"], "8");
+        assert_eq!(lines.len(), 2);
     }
 }

@@ -143,13 +143,13 @@ impl State {
         let old = self.entries.get(event.key()).cloned();
         let change = match event {
             Event::Put { kv, .. } => match self.insert(kind, kv, offers) {
-                Some(new) => Change::new(kv.mod_revision.0, old, Some(new)),
+                Some(new) => Change { revision: kv.mod_revision.0, old, new: Some(new) },
                 None => return,
             },
             Event::Delete { key, revision, .. } => {
                 self.entries.remove(key);
                 let Some(old) = old else { return };
-                Change::new(revision.0, Some(Arc::new(old.at(revision.0))), None)
+                Change { revision: revision.0, old: Some(Arc::new(old.at(revision.0))), new: None }
             }
         };
         self.ring.push(change);

@@ -1,9 +1,8 @@
 //! The last changes of one resource, each at a position that only grows.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use pintle_api::status::Status;
 
 use crate::storage::Stored;
@@ -16,18 +15,6 @@ pub(crate) struct Change {
     pub(crate) old: Option<Arc<Stored>>,
     /// `None`: the object was removed.
     pub(crate) new: Option<Arc<Stored>>,
-    line: OnceLock<Bytes>,
-}
-
-impl Change {
-    pub(crate) fn new(revision: u64, old: Option<Arc<Stored>>, new: Option<Arc<Stored>>) -> Self {
-        Self { revision, old, new, line: OnceLock::new() }
-    }
-
-    /// The watch event's line for a watcher without selectors, rendered once for all of them.
-    pub(crate) fn line(&self, render: impl FnOnce() -> Bytes) -> Bytes {
-        self.line.get_or_init(render).clone()
-    }
 }
 
 /// A bounded queue of changes that many read at their own pace.
@@ -86,7 +73,7 @@ mod tests {
     use super::*;
 
     fn change(revision: u64) -> Change {
-        Change::new(revision, None, None)
+        Change { revision, old: None, new: None }
     }
 
     fn revisions(ring: &Ring, position: u64) -> Option<Vec<u64>> {

@@ -46,6 +46,8 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Request>,
     log: Log,
+    /// The frame under way; kept for its memory.
+    payload: Vec<u8>,
     retention: Retention,
     snapshots: Snapshots,
     started: Instant,
@@ -68,6 +70,7 @@ impl Writer {
             shared,
             queue,
             log,
+            payload: Vec::new(),
             retention,
             snapshots,
             started: Instant::now(),
@@ -98,8 +101,11 @@ impl Writer {
     /// Waits only while fewer are here than last time, and at most half as long as a flush takes.
     fn gather(&mut self, group: &mut Vec<Request>) {
         if group.len() < self.last_group {
-            // Asleep: who is about to write needs the processor.
-            std::thread::sleep((self.last_flush / 2).min(GATHER_MAX));
+            // Asleep: who is about to write needs the processor. Where many write, a flush saved is
+            // worth more than the wait for it.
+            let many = self.last_group >= GROUP_TXNS_MANY;
+            let patience = if many { self.last_flush } else { self.last_flush / 2 };
+            std::thread::sleep(patience.min(GATHER_MAX));
             while group.len() < GROUP_TXNS_MAX
                 && let Ok(request) = self.queue.try_recv()
             {
@@ -134,10 +140,14 @@ impl Writer {
 
     fn make_durable(&mut self, pending: Pending) -> Result<(), StoreError> {
         let events = pending.into_events();
-        let Some(payload) = encode_events(&events) else { return Ok(()) };
+        if events.is_empty() {
+            return Ok(());
+        }
+        encode_events(&mut self.payload, &events);
         let start = Instant::now();
-        let bytes = self.log.append(&payload).map_err(|error| self.failed(&error))?;
+        let bytes = self.log.append(&self.payload).map_err(|error| self.failed(&error))?;
         self.last_flush = start.elapsed();
+        self.payload.shrink_to(PAYLOAD_BYTES_KEPT);
         let now_ms = self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         let revision = {
             let mut table = self.shared.table.write();
@@ -204,7 +214,11 @@ fn op_bytes(op: &Op) -> usize {
 const TIMER_SLACK_NS: u64 = 2_000;
 /// Longest wait for a group to gather, however slow the disk: not worth noticing for a person.
 const GATHER_MAX: Duration = Duration::from_millis(1);
+/// From so many on, half of the writers being late is several transactions.
+const GROUP_TXNS_MANY: usize = 8;
 /// Transactions that share a flush: beyond this the flush is no longer what takes the time.
 const GROUP_TXNS_MAX: usize = 512;
+/// A group of this size is common enough to keep its buffer.
+const PAYLOAD_BYTES_KEPT: usize = 4 << 20;
 /// Bytes that share a flush, so that a small write does not wait behind many large ones.
 const GROUP_BYTES_MAX: usize = 8 << 20;

@@ -9,28 +9,28 @@ use bytes::Bytes;
 
 use crate::types::{Event, KeyValue, Op, Revision, Txn};
 
-/// The payload that makes `events` durable; `None` if there are none.
-pub(crate) fn encode_events(events: &[Event]) -> Option<Vec<u8>> {
-    let first = events.first()?.revision();
-    let mut out = Vec::with_capacity(events.len() * 64);
+/// The payload that makes `events` durable, of which there is at least one, in place of what is in
+/// `out`.
+pub(crate) fn encode_events(out: &mut Vec<u8>, events: &[Event]) {
+    out.clear();
+    let first = events.first().map(Event::revision).unwrap_or_default();
     out.extend_from_slice(&first.0.to_le_bytes());
-    put_u32(&mut out, events.len());
+    put_u32(out, events.len());
     let mut previous = None;
     for event in events {
         let begins = u32::from(previous.replace(event.revision()) != Some(event.revision()));
         match event {
             Event::Delete { key, .. } => {
                 out.extend_from_slice(&begins.to_le_bytes());
-                put_bytes(&mut out, key);
+                put_bytes(out, key);
             }
             Event::Put { kv, .. } => {
                 out.extend_from_slice(&(begins | PUT).to_le_bytes());
-                put_bytes(&mut out, &kv.key);
-                put_bytes(&mut out, &kv.value);
+                put_bytes(out, &kv.key);
+                put_bytes(out, &kv.value);
             }
         }
     }
-    Some(out)
 }
 
 /// The first revision and the transactions, one for each revision, of [`encode_events`]' payload.
