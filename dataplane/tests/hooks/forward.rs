@@ -7,11 +7,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 use pintle_dataplane::plan::{
     DesiredFrontend, DesiredPort, DesiredService, LocalDetector, NodeSpec, Planner, Policy,
     Protocol, ServiceName, SourceCidr, frontend_key, node_port_addresses,
@@ -184,6 +189,23 @@ fn ask(to: SocketAddr) -> Result<String, std::io::ErrorKind> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(|error| error.kind())?;
     Ok(answer)
+}
+
+/// From this port, or any if it is 0, whether or not a connection of it has just ended; returns the
+/// answer and the port.
+fn ask_from(port: u16, to: SocketAddr) -> std::io::Result<(String, u16)> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::empty(), None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(2))?;
+    let any = at(if to.is_ipv4() { "0.0.0.0" } else { "::" }, port);
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(any))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok((answer, stream.local_addr()?.port()))
 }
 
 /// Serves `connections` in a namespace: tells each client its address, in so many copies.
@@ -375,6 +397,24 @@ fn programs_on_the_same_links_leave_each_other_alone() {
         drop(foreign);
         assert_eq!(world.ask(ours).as_ref(), Ok(&answer));
         assert!(world.ask(theirs).is_err());
+    }
+}
+
+/// A client that has used a Service comes to the backend itself, from the same port.
+#[test]
+#[ignore = "needs root"]
+fn an_old_connection_by_a_service_is_not_in_the_way_of_one_past_it() {
+    for (family, policy) in [(0, Policy::Cluster), (0, Policy::Local), (1, Policy::Local)] {
+        let mut world = World::new();
+        let backend = at(POD[family], 8080);
+        serve(&world.pod, backend, 2, 1);
+        world.publish(Published::node_port(family, policy), &[backend], &[backend]);
+        let ask = |from, to| world.client.run_in(move || ask_from(from, to)).unwrap();
+        let (_, port) = ask(0, at(NODE[family], 30_080)).unwrap();
+        // As long as it may still be in use its answers are its own.
+        std::thread::sleep(Duration::from_secs(3));
+        let (seen_as, same) = ask(port, backend).unwrap();
+        assert_eq!((&*seen_as, same), (CLIENT[family], port), "{policy:?}");
     }
 }
 

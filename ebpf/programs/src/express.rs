@@ -126,7 +126,7 @@ fn find(
         }
         known(ctx, packet, work, now)?
     } else {
-        (begin(ctx, packet, work)?, 0)
+        (begin(ctx, packet, work, opens)?, 0)
     };
     let Tracked { service, flags, .. } = work.entry;
     (way.to, way.service, way.flags) = (work.to, service, flags);
@@ -163,15 +163,20 @@ fn known(
 
 /// Begin a connection to a backend that is by the link that the packet came in by.
 #[inline(always)]
-fn begin(ctx: &XdpContext, packet: &Packet, work: &mut Work) -> Option<&'static Route> {
+fn begin(
+    ctx: &XdpContext,
+    packet: &Packet,
+    work: &mut Work,
+    opens: bool,
+) -> Option<&'static Route> {
     let Choice::Backend { service, .. } = forward::choose(ctx, packet, work, false) else {
         return None;
     };
     let route = route::back(ctx, packet.is_v4(), &work.to)?;
-    forward::track(work, service, true);
+    forward::track(work, service, true, opens);
     count::connection(service);
     work.from = Tuple { hook: hook::EGRESS, ..work.to };
-    // Pending, but for an earlier connection between the same two.
+    // Pending, but where the connection's other entries were evicted.
     if !forward::find(work) {
         return None;
     }

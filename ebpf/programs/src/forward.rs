@@ -43,6 +43,9 @@ pub struct Work {
 #[inline(always)]
 pub fn ingress(ctx: &TcContext) -> i32 {
     if !filter::may_come_in(ctx) {
+        if packet::opens_tcp(ctx) && filter::may_go_out(ctx) {
+            give_way(ctx);
+        }
         return NEXT;
     }
     let Some(work) = work() else { return NEXT };
@@ -57,7 +60,7 @@ pub fn ingress(ctx: &TcContext) -> i32 {
         match choose(ctx, &packet, work, known) {
             Choice::Before => keep_pair(work),
             Choice::Backend { service, masquerade } => {
-                track(work, service, masquerade);
+                track(work, service, masquerade, packet.is_syn(ctx));
                 count::connection(service);
             }
             Choice::Drop { reason, service } => return drop(ctx, work, reason, service),
@@ -97,6 +100,25 @@ pub fn egress(ctx: &TcContext) -> i32 {
         count::packet_from(work.entry.service, ctx.length());
     }
     if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { drop_unfit(ctx, work) }
+}
+
+/// A client opens a connection to a backend itself, by the ports that one by a Service had: forget what
+/// became of that one's packets, or the answers would be given the Service's address. One that was in
+/// use a moment ago may not be over, and keeps its entries.
+#[inline(always)]
+fn give_way(ctx: &TcContext) {
+    let Some(work) = work() else { return };
+    work.from.hook = hook::EGRESS;
+    if packet::parse(ctx, &mut work.from).is_none() {
+        return;
+    }
+    work.key = Tuple { hook: hook::EGRESS, ..work.from.reversed() };
+    // SAFETY: read at once.
+    let used = unsafe { TRACKED.get(&work.key) }.map(|entry| entry.paired_ticks);
+    if used.is_some_and(|used| ticks().wrapping_sub(used) >= OVER_TICKS) {
+        let _ = TRACKED.remove(&work.key);
+        let _ = TRACKED.remove(&work.from);
+    }
 }
 
 /// This CPU's own.
@@ -212,7 +234,7 @@ pub fn choose(view: &impl View, packet: &Packet, work: &mut Work, known: bool) -
 
 /// Note a new connection, from and to where [`Work`] says.
 #[inline(always)]
-pub fn track(work: &mut Work, service: u32, masquerade: bool) {
+pub fn track(work: &mut Work, service: u32, masquerade: bool, opens: bool) {
     filter::note_pair(work.to.source, work.to.destination);
     work.entry = Tracked { to: work.to, paired_ticks: ticks(), flags: 0, service };
     note_pair(work, 0);
@@ -225,8 +247,11 @@ pub fn track(work: &mut Work, service: u32, masquerade: bool) {
     work.key = Tuple { hook: hook::EGRESS, ..work.to };
     work.entry.to = work.key;
     work.entry.flags = tracked::PENDING | condition;
-    // An earlier connection between the same two may have an entry; its port is as good.
-    let _ = TRACKED.insert(&work.key, &work.entry, BPF_NOEXIST as u64);
+    // Of a connection that goes on though its other entries were evicted the port stays. One that opens
+    // has nothing to do with an earlier one between the same two, which need not have been masqueraded
+    // alike.
+    let how = if opens { 0 } else { BPF_NOEXIST as u64 };
+    let _ = TRACKED.insert(&work.key, &work.entry, how);
     work.entry.flags = 0;
 }
 
@@ -365,6 +390,8 @@ const PORT_TRIES: u32 = 16;
 /// How long an entry may have been without its pair, in the kernel's ticks (0.25 to 2.5 s, by how many
 /// there are in a second): far less than the least recently used take to be evicted.
 pub const PAIR_TICKS: u64 = 250;
+/// An entry that was not renewed for so long is of a connection that is over, or is idle.
+const OVER_TICKS: u64 = 2 * PAIR_TICKS;
 
 /// Let the next program on the link have the packet, or the kernel.
 const NEXT: i32 = -1;

@@ -217,6 +217,25 @@ pub fn store_v6(view: &impl View, header: usize, to: &Tuple) -> Option<()> {
     view.store(header + 8, &[a, b, c, d, e, f, g, h])
 }
 
+/// Whether a packet of which nothing else has been read opens a TCP connection. One with options or
+/// extension headers is not seen.
+#[inline(always)]
+pub fn opens_tcp(view: &impl View) -> bool {
+    let (number_at, transport) = match view.ethertype() {
+        ETH_IPV4 => (L3 + 8, L3 + 20),
+        ETH_IPV6 => (L3 + 5, L3 + 40),
+        _ => return false,
+    };
+    let [_, number] = view.load::<u16>(number_at).unwrap_or(0).to_ne_bytes();
+    number == protocol::TCP && is_syn_at(view, transport)
+}
+
+#[inline(always)]
+fn is_syn_at(view: &impl View, transport: usize) -> bool {
+    let [_, flags] = view.load::<u16>(transport + TCP_FLAGS - 1).unwrap_or(0).to_ne_bytes();
+    flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+}
+
 impl Packet {
     /// The same, of which the kernel's verifier knows nothing any more: it follows what comes after once
     /// and not for each kind of packet.
@@ -253,12 +272,7 @@ impl Packet {
     /// Whether it opens a TCP connection.
     #[inline(always)]
     pub fn is_syn(&self, view: &impl View) -> bool {
-        if self.protocol != protocol::TCP || !self.has_transport {
-            return false;
-        }
-        let word: u16 = view.load(self.transport + TCP_FLAGS - 1).unwrap_or(0);
-        let [_, flags] = word.to_ne_bytes();
-        flags & (TCP_SYN | TCP_ACK) == TCP_SYN
+        self.protocol == protocol::TCP && self.has_transport && is_syn_at(view, self.transport)
     }
 
     /// Count a hop, if it is not the last that the packet may make. To be written by
