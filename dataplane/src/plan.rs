@@ -28,7 +28,7 @@ mod service;
 mod slots;
 mod table;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, LocalEndpoints};
 pub use desired::{
     DesiredFrontend, DesiredPort, DesiredService, Policy, PortId, SourceCidr, address, endpoint,
     frontend_key, ip_addr, socket_addr,

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::status::Status;
 use crate::kernel::NodeNamespace;
-use crate::plan::ServiceName;
+use crate::plan::{LocalEndpoints, ServiceName};
 
 /// The servers of one node.
 pub(super) struct HealthChecks {
@@ -32,7 +32,7 @@ pub(super) struct HealthChecks {
 /// One Service's. Dropping it closes its port.
 struct Server {
     port: u16,
-    local_endpoints: Arc<AtomicUsize>,
+    local_endpoints: Arc<Mutex<LocalEndpoints>>,
     /// `None`: the port could not be had.
     running: Option<AbortHandle>,
 }
@@ -51,18 +51,21 @@ impl HealthChecks {
     }
 
     /// These Services are asked for at these ports, with so many ready endpoints on this node.
-    pub(super) fn set<'a>(&mut self, wanted: impl Iterator<Item = (&'a ServiceName, u16, usize)>) {
+    pub(super) fn set<'a>(
+        &mut self,
+        wanted: impl Iterator<Item = (&'a ServiceName, u16, LocalEndpoints)>,
+    ) {
         let mut before = std::mem::take(&mut self.servers);
         for (service, port, local_endpoints) in wanted {
             let kept = before.remove(service).filter(|server| server.port == port);
             let server = kept.unwrap_or_else(|| self.start(service, port));
-            server.local_endpoints.store(local_endpoints, Ordering::Relaxed);
+            *server.local_endpoints.lock() = local_endpoints;
             self.servers.insert(service.clone(), server);
         }
     }
 
     fn start(&self, service: &ServiceName, port: u16) -> Server {
-        let local_endpoints = Arc::new(AtomicUsize::new(0));
+        let local_endpoints = Arc::default();
         let listener = self.namespace.run(move || listen(port));
         let running = match listener.map_err(io::Error::other).and_then(|listener| listener) {
             Ok(listener) => {
@@ -93,7 +96,7 @@ fn listen(port: u16) -> io::Result<TcpListener> {
 #[derive(Clone)]
 struct Answer {
     service: ServiceName,
-    local_endpoints: Arc<AtomicUsize>,
+    local_endpoints: Arc<Mutex<LocalEndpoints>>,
     status: Status,
 }
 
@@ -127,12 +130,15 @@ impl Answer {
             }
             request.extend_from_slice(&buffer[..length]);
         }
-        stream.write_all(self.text().as_bytes()).await?;
+        let text = self.text(stream.local_addr()?);
+        stream.write_all(text.as_bytes()).await?;
         stream.shutdown().await
     }
 
-    fn text(&self) -> String {
-        let local = self.local_endpoints.load(Ordering::Relaxed);
+    /// For who asks at this address.
+    fn text(&self, asked: SocketAddr) -> String {
+        let LocalEndpoints { ipv4, ipv6 } = *self.local_endpoints.lock();
+        let local = if asked.ip().to_canonical().is_ipv4() { ipv4 } else { ipv6 };
         let healthy = self.status.is_keeping_up();
         let status = if local > 0 && healthy { "200 OK" } else { "503 Service Unavailable" };
         let ServiceName { namespace, name } = &self.service;
@@ -173,7 +179,7 @@ mod tests {
         let status = Status::default();
         let mut checks = HealthChecks::new(NodeNamespace::Own, status.clone());
         let web = ServiceName::new("shop", "web");
-        checks.set([(&web, port, 2)].into_iter());
+        checks.set([(&web, port, LocalEndpoints { ipv4: 2, ipv6: 0 })].into_iter());
         let answer = ask(port).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("\r\nX-Content-Type-Options: nosniff\r\n"), "{answer}");
@@ -184,7 +190,7 @@ mod tests {
             "localEndpoints": 2, "serviceProxyHealthy": true,
         });
         assert_eq!(body, expected);
-        checks.set([(&web, port, 0)].into_iter());
+        checks.set([(&web, port, LocalEndpoints { ipv4: 0, ipv6: 3 })].into_iter());
         let answer = ask(port).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         assert!(answer.contains("\"localEndpoints\": 0"), "{answer}");

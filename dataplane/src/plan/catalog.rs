@@ -31,6 +31,16 @@ pub struct Catalog {
     health_checked: BTreeSet<ServiceName>,
 }
 
+/// How many ready endpoints of a Service are on this node. A load balancer that asks over a family
+/// hears of the endpoints of that family, as kube-proxy has a server for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalEndpoints {
+    /// Reached by IPv4.
+    pub ipv4: usize,
+    /// Reached by IPv6.
+    pub ipv6: usize,
+}
+
 #[derive(Debug, Default)]
 struct Entry {
     spec: Option<ServiceSpec>,
@@ -188,19 +198,20 @@ impl Catalog {
 
     /// The Services whose load balancers ask for their endpoints on this node: the port to answer
     /// at, and how many ready ones there are. Kubernetes' `healthCheckNodePort`.
-    pub fn health_checks(&self) -> impl Iterator<Item = (&ServiceName, u16, usize)> {
+    pub fn health_checks(&self) -> impl Iterator<Item = (&ServiceName, u16, LocalEndpoints)> {
         self.health_checked.iter().filter_map(|name| {
             let Entry { spec, slices } = self.services.get(name)?;
             let spec = spec.as_ref().filter(|spec| spec.health_check_node_port != 0)?;
-            let mut local: Vec<_> = ports(spec)
+            let local: BTreeSet<_> = ports(spec)
                 .flat_map(|(port, family)| {
                     let endpoints = Endpoints::of(port, family, slices.iter());
-                    endpoints.local_ready().map(|endpoint| endpoint.address).collect::<Vec<_>>()
+                    let local = endpoints.local_ready().map(|endpoint| (family, endpoint.address));
+                    local.collect::<Vec<_>>()
                 })
                 .collect();
-            local.sort_unstable();
-            local.dedup();
-            Some((name, spec.health_check_node_port, local.len()))
+            let of = |family| local.iter().filter(|(its, _)| *its == family).count();
+            let local = LocalEndpoints { ipv4: of(Family::V4), ipv6: of(Family::V6) };
+            Some((name, spec.health_check_node_port, local))
         })
     }
 

@@ -13,6 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
+use pintle_node::NetNs;
+
 /// The parent's end.
 pub(crate) struct Agent {
     child: Child,
@@ -30,6 +32,14 @@ impl Agent {
     pub(crate) fn start_in_new_namespace(cgroup: &Path) -> Self {
         let mut command = Command::new("unshare");
         command.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+        command.arg(env::current_exe().unwrap());
+        Self::start_by(command, cgroup)
+    }
+
+    /// Start one in `cgroup`, in a network namespace that is there.
+    pub(crate) fn start_in(namespace: &NetNs, cgroup: &Path) -> Self {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", namespace.path().display()));
         command.arg(env::current_exe().unwrap());
         Self::start_by(command, cgroup)
     }

@@ -1,85 +1,17 @@
 //! The whole daemon: an API of two scripted kinds on one side, sockets on the other.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::StreamExt as _;
-use futures::channel::mpsc::{UnboundedSender, unbounded};
-use http::{Request, Response};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
-use kube::client::Body;
-use parking_lot::Mutex;
 use pintle_component::{Daemon, encode_metrics};
 use pintle_dataplane::{Config, Pins, run};
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
+use crate::api::Api;
 use crate::backend::Backend;
 use crate::cgroup::Cgroup;
 use crate::fixture::service;
-
-/// Lists what it was given, and sends watchers what it is told.
-#[derive(Clone, Default)]
-struct Api(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    services: Vec<Value>,
-    slices: Vec<Value>,
-    /// Of EndpointSlices.
-    watchers: Vec<UnboundedSender<Bytes>>,
-    queries: Vec<String>,
-}
-
-impl Api {
-    fn client(&self) -> kube::Client {
-        let api = self.clone();
-        let answer = move |request: Request<Body>| {
-            let api = api.clone();
-            async move { Ok::<_, std::convert::Infallible>(api.answer(&request)) }
-        };
-        kube::Client::new(tower::service_fn(answer), "default")
-    }
-
-    fn answer(&self, request: &Request<Body>) -> Response<UnsyncBoxBody<Bytes, BodyError>> {
-        let mut state = self.0.lock();
-        let query = request.uri().query().unwrap_or_default();
-        state.queries.push(request.uri().to_string());
-        let slices = request.uri().path() == "/apis/discovery.k8s.io/v1/endpointslices";
-        if query.contains("watch=true") {
-            let (sender, receiver) = unbounded();
-            if slices {
-                state.watchers.push(sender);
-            }
-            let frames = receiver.map(|bytes| Ok(http_body::Frame::data(bytes)));
-            return Response::new(StreamBody::new(frames).boxed_unsync());
-        }
-        let nodes = Vec::new();
-        let (api_version, kind, items) = match request.uri().path() {
-            "/api/v1/services" => ("v1", "ServiceList", &state.services),
-            "/api/v1/nodes" => ("v1", "NodeList", &nodes),
-            _ => ("discovery.k8s.io/v1", "EndpointSliceList", &state.slices),
-        };
-        let list = json!({
-            "apiVersion": api_version, "kind": kind,
-            "metadata": { "resourceVersion": "1" }, "items": items,
-        });
-        let body = Full::new(Bytes::from(list.to_string()));
-        Response::new(body.map_err(|never| match never {}).boxed_unsync())
-    }
-
-    fn modify_slice(&self, slice: &Value) {
-        let event = json!({ "type": "MODIFIED", "object": slice });
-        for watcher in &self.0.lock().watchers {
-            watcher.unbounded_send(Bytes::from(format!("{event}\n"))).unwrap();
-        }
-    }
-}
-
-type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn slice_of(backend: &Backend, revision: u32) -> Value {
     json!({

@@ -4,9 +4,11 @@
 
 mod affinity;
 mod agent;
+mod api;
 mod backend;
 mod cgroup;
 mod churn;
+mod cluster;
 mod daemon;
 mod express;
 mod fixture;
@@ -18,6 +20,7 @@ mod ipv6;
 mod node_port;
 mod packet;
 mod pins;
+mod rules;
 mod tcp;
 mod udp;
 mod verifier;

@@ -7,7 +7,8 @@ use super::memory::{Answer, Client, MemoryTables};
 use super::object::{endpoint, ready, service, slice};
 use crate::Limits;
 use crate::plan::{
-    Catalog, MapOp, Planner, Protocol, Rejection, ServiceName, ServiceSpec, SliceSpec, frontend_key,
+    Catalog, LocalEndpoints, MapOp, Planner, Protocol, Rejection, ServiceName, ServiceSpec,
+    SliceSpec, frontend_key,
 };
 
 /// What answers at TCP 10.96.0.1:80 in a cluster of these.
@@ -227,9 +228,15 @@ fn load_balancers_hear_of_ready_endpoints_on_this_node_alone() {
     let of = |endpoints| SliceSpec::from_object(&slice("one", "web", HTTP, endpoints), "node-0");
     let slice_name = ServiceName::new("default", "one");
     catalog.set_slice(&slice_name, of(vec![here, there.clone(), leaving.clone()]));
-    assert_eq!(catalog.health_checks().collect::<Vec<_>>(), [(&name, 31_000, 1)]);
+    assert_eq!(
+        catalog.health_checks().collect::<Vec<_>>(),
+        [(&name, 31_000, LocalEndpoints { ipv4: 1, ipv6: 0 })]
+    );
     catalog.set_slice(&slice_name, of(vec![there, leaving]));
-    assert_eq!(catalog.health_checks().collect::<Vec<_>>(), [(&name, 31_000, 0)]);
+    assert_eq!(
+        catalog.health_checks().collect::<Vec<_>>(),
+        [(&name, 31_000, LocalEndpoints::default())]
+    );
     service.spec.as_mut().unwrap().external_traffic_policy = Some("Cluster".to_owned());
     catalog.set_service(&name, ServiceSpec::from_object(&service));
     assert_eq!(catalog.health_checks().count(), 0);
