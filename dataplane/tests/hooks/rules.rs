@@ -113,6 +113,15 @@ impl Asked<'_> {
         self.compare(client, &format!("{ip}, {port}"), &answers, expected);
     }
 
+    fn udp(&self, client: Client, ip: &str, port: u16, expected: &[String]) {
+        let answers = self.cluster.udp(client, at(ip, port)).into_iter();
+        let answers = answers.map(|answer| match answer.split_once(" from ") {
+            Some((told, _)) => told.to_owned(),
+            None => answer,
+        });
+        self.compare(client, &format!("{ip}, {port} by UDP"), &answers.collect(), expected);
+    }
+
     fn cluster_ip(&self, client: Client, expected: &[String]) {
         self.tcp(client, &cluster_ip(self.family, self.number), 80, expected);
     }
@@ -280,7 +289,12 @@ fn ranges_that_let_in(asked: &Asked<'_>) {
 
 /// The traffic is for the load balancer itself.
 fn ip_mode_proxy(asked: &Asked<'_>) {
-    asked.load_balancer(Pod(1), &told(UNREACHABLE));
+    for client in [Pod(1), PodsPackets(1)] {
+        // By UDP, whose sockets do not try for two minutes.
+        let answers = asked.cluster.udp(client, at(&load_balancer(asked.family, asked.number), 80));
+        let is_answered = answers.iter().any(|answer| answer.starts_with("pod-"));
+        assert!(!is_answered, "{client:?}: {answers:?}");
+    }
     asked.node_port(Outside, 1, &asked.saw_node(&[2], 1));
 }
 
@@ -313,18 +327,10 @@ fn session_affinity(asked: &Asked<'_>) {
 
 fn datagrams(asked: &Asked<'_>) {
     let all = &[1, 2, 3];
-    let ask = |client, ip: String, port, expected: &[String]| {
-        let answers = asked.cluster.udp(client, at(&ip, port));
-        let answers = answers.into_iter().map(|answer| match answer.split_once(" from ") {
-            Some((told, _)) => told.to_owned(),
-            None => answer,
-        });
-        asked.compare(client, &format!("{ip} by UDP"), &answers.collect(), expected);
-    };
     let (family, number) = (asked.family, asked.number);
-    ask(Pod(1), cluster_ip(family, number), 80, &asked.saw(all, &asked.pod(1)));
-    ask(Outside, node_ip(family, 2), node_port(number), &asked.saw_node(all, 2));
-    ask(Outside, load_balancer(family, number), 80, &asked.saw_node(all, 1));
+    asked.udp(Pod(1), &cluster_ip(family, number), 80, &asked.saw(all, &asked.pod(1)));
+    asked.udp(Outside, &node_ip(family, 2), node_port(number), &asked.saw_node(all, 2));
+    asked.udp(Outside, &load_balancer(family, number), 80, &asked.saw_node(all, 1));
 }
 
 const HEALTH_CHECK: u16 = 31_000;
