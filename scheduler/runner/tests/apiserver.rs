@@ -62,6 +62,8 @@ impl Cluster {
         nodes.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
         let patch = Patch::Merge(json!({"spec": {"taints": null}}));
         nodes.patch(name, &PatchParams::default(), &patch).await.unwrap();
+        // So that a pod that comes next is mostly seen after it.
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     async fn add_pod(&self, name: &str, cpu: &str) {
