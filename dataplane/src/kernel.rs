@@ -7,20 +7,22 @@
 
 mod dry_run;
 mod error;
-#[expect(unsafe_code, reason = "maps the filter into memory")]
+#[expect(unsafe_code, reason = "marks the filter in mapped memory")]
 mod filter;
 mod flows;
 mod grow;
 mod inventory;
 mod links;
 mod load;
+#[expect(unsafe_code, reason = "maps arrays into memory")]
+mod mapping;
 mod namespace;
 mod netlink;
 mod pinned;
 mod pins;
 mod preflight;
 mod programs;
-#[expect(unsafe_code, reason = "maps the backend array into memory")]
+#[expect(unsafe_code, reason = "writes the backend array in mapped memory")]
 mod slots;
 mod sock_diag;
 #[expect(unsafe_code, reason = "makes the system calls that aya has no function for")]

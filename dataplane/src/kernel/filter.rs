@@ -5,28 +5,25 @@
 
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::ptr::{self, NonNull};
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError};
-use nix::libc;
 use pintle_ebpf_common::{
     Address, Filter, FilterBit, Frontend, FrontendKey, PAIRS, Tracked, Tuple, flag,
 };
 
 use super::load::Dataplane;
+use super::mapping::Mapping;
 use super::syscall;
 
 /// The map, in this process's memory.
 pub(super) struct MappedFilter {
-    start: NonNull<Filter>,
+    memory: Mapping<Filter>,
     /// How many pairs were marked when it was last made anew.
     after_rebuild: usize,
-    /// Keeps the map. (The mapping alone would too.)
-    _map: MapData,
 }
 
 // SAFETY: the memory belongs to the mapping, not to a thread, and is used by atomic operations alone.
@@ -35,24 +32,7 @@ unsafe impl Send for MappedFilter {}
 impl MappedFilter {
     /// Map `map`, an array of one [`Filter`] made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: MapData) -> io::Result<Self> {
-        let fd = map.fd().as_fd().as_raw_fd();
-        // SAFETY: a new shared mapping at an address of the kernel's choice touches no memory that
-        // is in use. The kernel refuses a length beyond the array's, rounded up to pages.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                size_of::<Filter>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { start, after_rebuild: 0, _map: map })
+        Ok(Self { memory: Mapping::new(map, 1)?, after_rebuild: 0 })
     }
 
     /// Packets to this frontend's address are to be looked at. A node port's come to the node's own.
@@ -92,7 +72,7 @@ impl MappedFilter {
         // SAFETY: the half lies within the mapping, which lives as long as `self`. Programs in the kernel
         // use its bytes by single loads and stores too.
         unsafe {
-            let start = self.start.cast::<u8>().add(start).cast::<AtomicU8>();
+            let start = self.memory.start.cast::<u8>().add(start).cast::<AtomicU8>();
             std::slice::from_raw_parts(start.as_ptr(), PAIRS)
         }
     }
@@ -111,14 +91,7 @@ impl MappedFilter {
         assert!(index < size_of::<Filter>() / 8, "words lie within the filter");
         // SAFETY: the word lies within the mapping, by the check above, and is aligned to its size from
         // the start of a page. Programs in the kernel use it by atomic operations too.
-        unsafe { AtomicU64::from_ptr(self.start.cast::<u64>().add(index).as_ptr()) }
-    }
-}
-
-impl Drop for MappedFilter {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, which nothing refers to any more. It cannot fail then.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), size_of::<Filter>()) };
+        unsafe { AtomicU64::from_ptr(self.memory.start.cast::<u64>().add(index).as_ptr()) }
     }
 }
 

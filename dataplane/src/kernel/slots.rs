@@ -2,21 +2,16 @@
 //! system call each would make ten thousand Services take most of a second.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapData;
-use nix::libc;
 use pintle_ebpf_common::{Endpoint, Slot, SlotRun};
+
+use super::mapping::Mapping;
 
 /// The mapped array.
 pub(super) struct MappedSlots {
-    start: NonNull<Slot>,
-    /// Slots.
-    len: usize,
-    /// Keeps the map. (The mapping alone would too.)
-    _map: MapData,
+    memory: Mapping<Slot>,
 }
 
 // SAFETY: the memory belongs to the mapping, not to a thread, and is written through `&mut self`
@@ -26,25 +21,7 @@ unsafe impl Send for MappedSlots {}
 impl MappedSlots {
     /// Map `map`, an array of `len` [`Slot`]s made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: MapData, len: u32) -> io::Result<Self> {
-        let len = len as usize;
-        let fd = std::os::fd::AsFd::as_fd(map.fd()).as_raw_fd();
-        // SAFETY: a new shared mapping at an address of the kernel's choice touches no memory that
-        // is in use. The kernel refuses a length beyond the array's, rounded up to pages.
-        let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len * size_of::<Slot>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { start, len, _map: map })
+        Ok(Self { memory: Mapping::new(map, len as usize)? })
     }
 
     /// Write `table`'s backends from the slot `base` on.
@@ -62,10 +39,10 @@ impl MappedSlots {
     ///
     /// If the other one is longer.
     pub(super) fn copy_from(&mut self, other: &Self) {
-        assert!(other.len <= self.len, "arrays grow");
+        assert!(other.memory.len <= self.memory.len, "arrays grow");
         // SAFETY: both mappings have at least so many slots, and are two. The other one is written
         // through `&mut` alone, so it does not change meanwhile.
-        unsafe { self.start.copy_from_nonoverlapping(other.start, other.len) };
+        unsafe { self.memory.start.copy_from_nonoverlapping(other.memory.start, other.memory.len) };
     }
 
     /// Write the places of a ring of `table` from the slot `base` on.
@@ -84,7 +61,7 @@ impl MappedSlots {
 
     fn write_slots(&mut self, base: u32, slots: impl ExactSizeIterator<Item = Slot>) {
         let base = base as usize;
-        let fits = base.checked_add(slots.len()).is_some_and(|end| end <= self.len);
+        let fits = base.checked_add(slots.len()).is_some_and(|end| end <= self.memory.len);
         assert!(fits, "the planner and the maps were made with the same limits");
         for (index, slot) in slots.enumerate() {
             let Slot { address, port_be, seal } = slot;
@@ -93,7 +70,7 @@ impl MappedSlots {
             // aligned to 32 bytes from the start of a page. Programs in the kernel read it meanwhile,
             // so it is written by atomic stores; that they are not one store is what the seal is for.
             unsafe {
-                let slot = self.start.add(base + index).cast::<u64>();
+                let slot = self.memory.start.add(base + index).cast::<u64>();
                 for (at, word) in words.into_iter().enumerate() {
                     AtomicU64::from_ptr(slot.add(at).as_ptr()).store(word, Ordering::Relaxed);
                 }
@@ -104,18 +81,11 @@ impl MappedSlots {
     /// Read a run; `None` if it does not lie within the array.
     pub(super) fn read(&self, run: SlotRun) -> Option<Vec<Slot>> {
         let (base, count) = (run.base as usize, run.count as usize);
-        if base.checked_add(count)? > self.len {
+        if base.checked_add(count)? > self.memory.len {
             return None;
         }
         // SAFETY: the slots lie within the mapping, by the check above. This process alone writes
         // them, by `&mut self`.
-        Some((base..base + count).map(|at| unsafe { self.start.add(at).read() }).collect())
-    }
-}
-
-impl Drop for MappedSlots {
-    fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, which nothing refers to any more. It cannot fail then.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<Slot>()) };
+        Some((base..base + count).map(|at| unsafe { self.memory.start.add(at).read() }).collect())
     }
 }

@@ -1,0 +1,49 @@
+//! An array's memory, which this process and the programs share.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::ptr::{self, NonNull};
+
+use aya::maps::MapData;
+use nix::libc;
+
+/// The records of a map, mapped until it is dropped.
+pub(super) struct Mapping<T> {
+    /// The first of them.
+    pub(super) start: NonNull<T>,
+    /// How many there are.
+    pub(super) len: usize,
+    /// Keeps the map. (The mapping alone would too.)
+    _map: MapData,
+}
+
+impl<T> Mapping<T> {
+    /// Map `map`, an array of `len` records in a row made with `BPF_F_MMAPABLE`.
+    pub(super) fn new(map: MapData, len: usize) -> io::Result<Self> {
+        let fd = map.fd().as_fd().as_raw_fd();
+        // SAFETY: a new shared mapping at an address of the kernel's choice touches no memory that
+        // is in use. The kernel refuses a length beyond the array's, rounded up to pages.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len * size_of::<T>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { start, len, _map: map })
+    }
+}
+
+impl<T> Drop for Mapping<T> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made in `new`, which nothing refers to any more. It cannot fail then.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
+    }
+}
