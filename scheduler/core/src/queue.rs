@@ -166,17 +166,7 @@ impl Queue {
         if self.waiting.contains(&info.uid) || self.in_flight.contains(&info.uid) {
             return self.update(info, snapshot, now);
         }
-        let pod = QueuedPod {
-            info,
-            queued_at: now,
-            first_active_at: None,
-            attempts: 0,
-            unschedulable_count: 0,
-            consecutive_errors: 0,
-            refused_by: PluginSet::default(),
-            gated_by: None,
-            sequence: self.next_sequence(),
-        };
+        let pod = QueuedPod::new(info, now, self.next_sequence());
         self.incoming.because(Cause::PodAdd);
         self.enqueue(pod, snapshot, now);
     }

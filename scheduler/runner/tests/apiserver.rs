@@ -166,7 +166,6 @@ async fn a_pod_that_does_not_fit_says_so_until_there_is_room() {
     cluster.add_pod("big", "2").await;
     let message = "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, \
                    preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
-    // One before it may still have seen a node with the taint that new nodes have.
     let event = cluster.told("FailedScheduling", "big", message).await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     cluster

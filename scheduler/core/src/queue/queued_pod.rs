@@ -34,6 +34,21 @@ pub struct QueuedPod {
 pub(super) type ActiveKey = (Reverse<i32>, Time, u64);
 
 impl QueuedPod {
+    /// One that nobody has tried yet.
+    pub(super) fn new(info: Arc<PodInfo>, queued_at: Time, sequence: u64) -> Self {
+        Self {
+            info,
+            queued_at,
+            first_active_at: None,
+            attempts: 0,
+            unschedulable_count: 0,
+            consecutive_errors: 0,
+            refused_by: PluginSet::default(),
+            gated_by: None,
+            sequence,
+        }
+    }
+
     /// The plugins whose objection keeps the pod waiting.
     pub(super) fn held_by(&self) -> PluginSet {
         self.refused_by.or(self.gated_by.into_iter().collect())

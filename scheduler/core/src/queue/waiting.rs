@@ -110,23 +110,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::framework::PluginSet;
     use crate::pod::PodInfo;
     use crate::time::Time;
 
     fn waiting(name: &str) -> Waiting {
         let pod = json!({"metadata": {"name": name, "uid": name}});
-        let pod = QueuedPod {
-            info: Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap()))),
-            queued_at: Time::default(),
-            first_active_at: None,
-            attempts: 0,
-            unschedulable_count: 0,
-            consecutive_errors: 0,
-            refused_by: PluginSet::default(),
-            gated_by: None,
-            sequence: 0,
-        };
+        let info = Arc::new(PodInfo::new(Arc::new(serde_json::from_value(pod).unwrap())));
+        let pod = QueuedPod::new(info, Time::default(), 0);
         Waiting { pod, place: Place::Active }
     }
 
