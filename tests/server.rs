@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -153,9 +154,18 @@ pub(crate) fn pintle() -> Command {
     Command::new(env!("CARGO_BIN_EXE_pintle"))
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that is free. Each is given once, and none is of the range that the kernel takes
+/// the ports of connections from, so that it still is when a server comes to listen there.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id() * 150 + GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + u16::try_from(number % 18_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);

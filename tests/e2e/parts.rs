@@ -1,12 +1,11 @@
 //! The parts as processes of their own, each with its own identity, and their health endpoints.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::scheduler::Scheduler;
-use crate::server::{Server, pintle};
+use crate::server::{Server, free_address, pintle};
 
 /// One part as a child, killed on drop.
 struct Part {
@@ -16,7 +15,7 @@ struct Part {
 
 impl Part {
     fn start(command: &str, kubeconfig: &Path, args: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_address().port();
         let child = pintle()
             .arg(command)
             .arg("--kubeconfig")

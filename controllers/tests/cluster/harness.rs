@@ -58,7 +58,7 @@ impl Cluster {
     /// Stop cleanly: the controllers end without an error.
     pub(crate) async fn stop(mut self) {
         self.daemon.shutdown.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(5), &mut self.controllers).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), &mut self.controllers).await;
         ended.expect("the controllers stop in time").unwrap().unwrap();
     }
 
@@ -214,7 +214,7 @@ pub(crate) async fn wait_for<T, F>(what: &str, mut ask: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(answer) = ask().await {
             return answer;

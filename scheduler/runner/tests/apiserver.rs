@@ -84,25 +84,26 @@ impl Cluster {
     }
 
     async fn event(&self, reason: &str, pod: &str) -> Option<Event> {
-        self.events(reason, pod).await.into_iter().next()
+        self.events(reason, &[pod]).await.into_iter().next()
     }
 
-    /// Until an event says so. One before it may still have seen a node with the taint that new nodes
-    /// have: watches of pods and nodes are not in step.
-    async fn told(&self, reason: &str, pod: &str, message: &str) -> Event {
+    /// Until an event of one of the pods begins so. One before it may still have seen a node with the
+    /// taint that new nodes have: watches of pods and nodes are not in step.
+    async fn told(&self, reason: &str, pods: &[&str], message: &str) -> Event {
         self.until(message, async |cluster| {
-            let events = cluster.events(reason, pod).await;
-            events.into_iter().find(|event| event.message.as_deref() == Some(message))
+            let events = cluster.events(reason, pods).await;
+            let says = |event: &Event| Some(event.message.as_ref()?.starts_with(message));
+            events.into_iter().find(|event| says(event) == Some(true))
         })
         .await
     }
 
-    async fn events(&self, reason: &str, pod: &str) -> Vec<Event> {
+    async fn events(&self, reason: &str, pods: &[&str]) -> Vec<Event> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), "default");
         let mut list = events.list(&ListParams::default()).await.unwrap().items;
         list.retain(|event| {
             event.reason.as_deref() == Some(reason)
-                && event.involved_object.name.as_deref() == Some(pod)
+                && event.involved_object.name.as_deref().is_some_and(|name| pods.contains(&name))
         });
         list
     }
@@ -166,7 +167,7 @@ async fn a_pod_that_does_not_fit_says_so_until_there_is_room() {
     cluster.add_pod("big", "2").await;
     let message = "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, \
                    preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.";
-    let event = cluster.told("FailedScheduling", "big", message).await;
+    let event = cluster.told("FailedScheduling", &["big"], message).await;
     assert_eq!(event.type_.as_deref(), Some("Warning"));
     cluster
         .until("the condition", async |cluster| {
@@ -218,18 +219,12 @@ async fn a_gang_gets_its_devices_together_once_there_are_enough() {
             "resourceClaims": [{"name": "gpu", "resourceClaimName": name}]}});
         cluster.pods().create(&post, &serde_json::from_value(pod).unwrap()).await.unwrap();
     }
-    let said = cluster.until("one event", async |c| c.event("FailedScheduling", "p0").await).await;
-    let also = cluster.until("the other", async |c| c.event("FailedScheduling", "p1").await).await;
-    let mut said = [said.message.unwrap(), also.message.unwrap()];
-    said.sort_unstable();
-    assert!(
-        said[0].starts_with("0/1 nodes are available: 1 cannot allocate all claims."),
-        "{said:?}"
-    );
-    assert_eq!(
-        said[1],
-        "pod group is unschedulable, minCount (2) cannot be satisfied: 1 scheduled, 0 remaining"
-    );
+    for reason in [
+        "0/1 nodes are available: 1 cannot allocate all claims.",
+        "pod group is unschedulable, minCount (2) cannot be satisfied: 1 scheduled, 0 remaining",
+    ] {
+        cluster.told("FailedScheduling", &["p0", "p1"], reason).await;
+    }
     assert_eq!(cluster.pods_by_node().await[""], 2);
     slices.create(&post, &slice("second")).await.unwrap();
     cluster
@@ -299,10 +294,9 @@ async fn a_pod_waits_for_its_volume_to_be_bound() {
     post(&cluster.client, "/api/v1/persistentvolumes", volume).await;
     add_pod_with_claim(&cluster).await;
     // A volume is not taken before a controller says that it is available.
-    let event = cluster.until("event", async |c| c.event("FailedScheduling", "p").await).await;
     let message = "0/1 nodes are available: 1 node(s) didn't find available persistent volumes to \
                    bind.";
-    assert!(event.message.unwrap().starts_with(message));
+    cluster.told("FailedScheduling", &["p"], message).await;
     let volumes: Api<PersistentVolume> = Api::all(cluster.client.clone());
     let available = Patch::Merge(json!({"status": {"phase": "Available"}}));
     volumes.patch_status("v", &PatchParams::default(), &available).await.unwrap();
@@ -336,7 +330,7 @@ async fn a_pod_is_tried_again_when_its_volume_cannot_be_made() {
     claims.patch("c", &PatchParams::default(), &rejected).await.unwrap();
     let message = "running PreBind plugin \"VolumeBinding\": binding volumes: provisioning failed for \
              PVC \"c\"";
-    cluster.told("FailedScheduling", "p", message).await;
+    cluster.told("FailedScheduling", &["p"], message).await;
     assert_eq!(cluster.until("selected again", selected).await, "a");
     let volume = json!({"metadata": {"name": "v"}, "spec": {"storageClassName": "s",
         "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
@@ -358,6 +352,6 @@ async fn a_volume_that_is_late_is_not_waited_for_any_longer() {
     add_pod_with_claim(&cluster).await;
     let message =
         "running PreBind plugin \"VolumeBinding\": binding volumes: context deadline exceeded";
-    cluster.told("FailedScheduling", "p", message).await;
+    cluster.told("FailedScheduling", &["p"], message).await;
     cluster.stop().await;
 }
