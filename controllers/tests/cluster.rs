@@ -139,11 +139,13 @@ async fn orphans_stay_and_are_adopted_and_an_undo_reuses_them() {
     let kubelet = cluster.play_kubelet();
     let deployments = cluster.api::<Deployment>();
     let sets = cluster.api::<ReplicaSet>();
+    // As `kubectl rollout status` has it: after an undo the condition is the last rollout's for a moment.
     let complete = || async {
         let web = deployments.get("web").await.ok()?;
-        let observed = web.status.as_ref()?.observed_generation == web.metadata.generation;
-        (observed && condition(&web, "Progressing")? == ("True", "NewReplicaSetAvailable"))
-            .then_some(web)
+        let status = web.status.as_ref()?;
+        let counts = [status.replicas, status.updated_replicas, status.available_replicas];
+        let observed = status.observed_generation == web.metadata.generation;
+        (observed && counts == [Some(2); 3]).then_some(web)
     };
     wait_for("the first rollout", complete).await;
     let first = sets.list(&ListParams::default()).await.unwrap().items.remove(0);
