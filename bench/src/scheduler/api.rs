@@ -23,14 +23,15 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::config::{
-    Barrier, Case, CreateAny, CreateNodes, CreatePods, Labels, Operation, Workload,
+    Barrier, Case, CreateAny, CreateNodes, CreatePods, Labels, Operation, Selection, UpdateAny,
+    Workload,
 };
 use super::figures::{Allocatable, Figures};
 use super::objects::{self, NodeMaker, VolumeMaker};
 use super::options::Mode;
 use super::pulse::Pulse;
 use cluster::Cluster;
-use observed::{Expected, Observed};
+use observed::{Bound, Expected, Observed};
 use requests::{Request, Requests};
 use wire::Wire;
 
@@ -44,7 +45,7 @@ pub(super) struct Run<'a> {
     observed: Observed,
     pulse: Pulse,
     figures: Figures,
-    is_measuring: bool,
+    collecting: Option<Collecting>,
     nodes_made: usize,
     pods_made: usize,
     operation: usize,
@@ -52,6 +53,14 @@ pub(super) struct Run<'a> {
     priorities: BTreeSet<i64>,
     /// Churns and deletions, which end with the run.
     background: JoinSet<()>,
+}
+
+/// What was so when the measuring of several operations together began.
+struct Collecting {
+    pods: Selection,
+    begin: Instant,
+    cpu: Duration,
+    memory: u64,
 }
 
 /// Run one workload on a cluster of its own.
@@ -81,7 +90,7 @@ pub(super) async fn run(
         observed,
         pulse,
         figures: Figures::default(),
-        is_measuring: false,
+        collecting: None,
         nodes_made: 0,
         pods_made: 0,
         operation: 0,
@@ -185,8 +194,16 @@ impl Run<'_> {
             }
             Operation::DeletePods(pods) => self.delete_pods(pods).await?,
             Operation::Sleep(sleep) => tokio::time::sleep(sleep.of(workload)?).await,
-            Operation::StartCollectingMetrics {} => self.is_measuring = true,
-            Operation::StopCollectingMetrics {} => self.is_measuring = false,
+            Operation::StartCollectingMetrics(pods) => {
+                self.collecting = Some(Collecting {
+                    pods: pods.clone(),
+                    begin: Instant::now(),
+                    cpu: self.cluster.cpu_time(),
+                    memory: self.cluster.resident_bytes(),
+                });
+            }
+            Operation::StopCollectingMetrics {} => self.collected(),
+            Operation::UpdateAny(wanted) => self.update_any(wanted).await?,
         }
         Ok(())
     }
@@ -242,6 +259,24 @@ impl Run<'_> {
         Ok(())
     }
 
+    async fn update_any(&self, wanted: &UpdateAny) -> anyhow::Result<()> {
+        let template = objects::update_template(self.directory, self.workload, wanted)?;
+        let mut clock = tokio::time::interval(wanted.interval().max(Duration::from_micros(1)));
+        for number in 0..wanted.count.of(self.workload)? {
+            clock.tick().await;
+            let mut object = template.object(number)?;
+            if object["kind"] == "Pod" {
+                self.requests.lay_over(&mut object, wanted.namespace.as_deref()).await?;
+            }
+            let whole = wanted.subresources.join("/");
+            for part in [whole.as_str(), "status"] {
+                let request = Request::replace(&object, wanted.namespace.as_deref(), part)?;
+                self.requests.send(request).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn create_pods(&mut self, pods: &CreatePods, namespace: &str) -> anyhow::Result<()> {
         ensure!(pods.steady_for(self.workload)?.is_none(), "steadyState: only in mode engine");
         self.ensure_namespace(namespace).await?;
@@ -257,19 +292,18 @@ impl Run<'_> {
         let sent = self.requests.send_all(requests, &self.pulse);
         let bound = self.await_bound(count);
         let (_, pending) = tokio::try_join!(sent, bound)?;
-        if pods.collect_metrics || self.is_measuring {
-            self.note(begin);
-            self.figures.cpu = self.cluster.cpu_time().saturating_sub(cpu_before);
-            let grown = self.cluster.resident_bytes().saturating_sub(memory_before);
-            self.figures.bytes_per_pod = grown as f64 / count.max(1) as f64;
+        if pods.collect_metrics {
+            self.note(self.observed.bound_of(self.operation), begin);
+            self.note_use(cpu_before, memory_before, count);
             self.figures.pending += pending;
-        } else if pending > 0 && !self.pulse.is_over() {
+        } else if self.collecting.is_none() && pending > 0 && !self.pulse.is_over() {
             bail!("{pending} of {count} pods were not scheduled");
         }
         Ok(())
     }
 
-    /// What creates the pods, and their names, numbered through over the workload, and labels.
+    /// What creates the pods, and their names and labels. Names that are not the template's own are
+    /// numbered through over the workload.
     async fn pod_requests(
         &mut self,
         pods: &CreatePods,
@@ -281,7 +315,12 @@ impl Run<'_> {
         let (mut requests, mut expected) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for number in 0..count {
             let mut pod = template.object(number)?;
-            let name = format!("{}pod-{}", prefix_of(&pod), self.pods_made);
+            let name = match pod["metadata"].get("generateName") {
+                Some(prefix) => {
+                    format!("{}pod-{}", prefix.as_str().unwrap_or_default(), self.pods_made)
+                }
+                None => pod["metadata"]["name"].as_str().context("a pod has no name")?.to_owned(),
+            };
             self.pods_made += 1;
             pod["metadata"]["name"] = name.as_str().into();
             pod["metadata"]["namespace"] = namespace.into();
@@ -330,9 +369,24 @@ impl Run<'_> {
         }
     }
 
-    /// Takes down when the operation's pods were seen.
-    fn note(&mut self, begin: Instant) {
-        let mut bound = self.observed.bound_of(self.operation);
+    /// Takes down what came of several operations together.
+    fn collected(&mut self) {
+        let Some(Collecting { pods, begin, cpu, memory }) = self.collecting.take() else { return };
+        let (mut bound, pending) = self.observed.bound_among(&pods);
+        bound.retain(|pod| pod.bound >= begin);
+        self.note_use(cpu, memory, bound.len());
+        self.note(bound, begin);
+        self.figures.pending += pending;
+    }
+
+    fn note_use(&mut self, cpu_before: Duration, memory_before: u64, count: usize) {
+        self.figures.cpu = self.cluster.cpu_time().saturating_sub(cpu_before);
+        let grown = self.cluster.resident_bytes().saturating_sub(memory_before);
+        self.figures.bytes_per_pod = grown as f64 / count.max(1) as f64;
+    }
+
+    /// Takes down when pods were seen.
+    fn note(&mut self, mut bound: Vec<Bound>, begin: Instant) {
         bound.sort_by_key(|pod| pod.bound);
         self.figures.reserve(bound.len());
         for pod in bound {
@@ -354,10 +408,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-fn prefix_of(pod: &Value) -> &str {
-    pod["metadata"]["generateName"].as_str().unwrap_or("")
 }
 
 /// Shows that there is a scheduler.

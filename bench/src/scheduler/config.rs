@@ -61,8 +61,9 @@ pub(crate) enum Operation {
     CreatePods(CreatePods),
     DeletePods(DeletePods),
     Sleep(Sleep),
-    StartCollectingMetrics {},
+    StartCollectingMetrics(Selection),
     StopCollectingMetrics {},
+    UpdateAny(UpdateAny),
 }
 
 /// Every operation with its fields.
@@ -106,9 +107,12 @@ const OPERATIONS: &[(&str, &[&str])] = &[
     ),
     ("deletePods", &["labelSelector", "namespace", "deletePodsPerSecond", "skipWaitToCompletion"]),
     ("sleep", &["duration", "durationParam"]),
-    // One operation is measured at a time: which pods are counted is clear without selectors.
     ("startCollectingMetrics", &["name", "namespaces", "labelSelector"]),
     ("stopCollectingMetrics", &[]),
+    (
+        "updateAny",
+        &["count", "countParam", "namespace", "templatePath", "updatePerSecond", "subresources"],
+    ),
 ];
 
 fn operation(value: &serde_json::Value) -> anyhow::Result<Operation> {
@@ -260,6 +264,21 @@ pub(crate) struct CreateAny {
     pub(crate) template_path: PathBuf,
 }
 
+/// Objects are replaced by those of a template, one after the other, and so are their states.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UpdateAny {
+    #[serde(flatten)]
+    pub(crate) count: Count,
+    #[serde(default)]
+    pub(crate) namespace: Option<String>,
+    pub(crate) template_path: PathBuf,
+    #[serde(default)]
+    update_per_second: u32,
+    #[serde(default)]
+    pub(crate) subresources: Vec<String>,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Churn {
@@ -287,14 +306,23 @@ pub(crate) enum ChurnMode {
     Recreate,
 }
 
+/// Some of the pods.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Barrier {
-    /// Of the pods that are waited for; all if empty.
+pub(crate) struct Selection {
+    /// All if empty.
     #[serde(default)]
     namespaces: Vec<String>,
     #[serde(default)]
     label_selector: Labels,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Barrier {
+    /// The pods that are waited for.
+    #[serde(flatten)]
+    pub(crate) pods: Selection,
     #[serde(default)]
     pub(crate) stage_requirement: Stage,
 }
@@ -339,8 +367,8 @@ fn selects(selector: &Labels, labels: Option<&Labels>) -> bool {
     selector.iter().all(|(key, wanted)| value(key) == Some(wanted))
 }
 
-impl Barrier {
-    /// Whether a pod is waited for.
+impl Selection {
+    /// Whether a pod is among them.
     pub(crate) fn concerns(&self, namespace: &str, labels: Option<&Labels>) -> bool {
         let is_there = self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == namespace);
         is_there && selects(&self.label_selector, labels)
@@ -374,6 +402,13 @@ impl Count {
         };
         let times = self.count_multiplier_param.as_ref().map(parameter).transpose()?;
         Ok(count.saturating_mul(times.unwrap_or(1)))
+    }
+}
+
+impl UpdateAny {
+    /// The time between two of them.
+    pub(crate) fn interval(&self) -> Duration {
+        Duration::from_secs(1).checked_div(self.update_per_second).unwrap_or_default()
     }
 }
 

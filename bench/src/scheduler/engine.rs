@@ -9,6 +9,7 @@
 mod churn;
 mod cold_start;
 mod create;
+mod update;
 
 use std::collections::HashMap;
 use std::fs;
@@ -34,6 +35,7 @@ use super::objects::{self, VolumeMaker};
 use super::pulse::Pulse;
 use super::template::Template;
 use churn::{Deletions, Ticker};
+use update::Updates;
 
 /// A workload under way.
 pub(crate) struct Run<'a> {
@@ -53,8 +55,11 @@ pub(crate) struct Run<'a> {
     unseen: Vec<PodUid>,
     /// Pods that nobody waits for, with the pod if a barrier may.
     others: HashMap<PodUid, Option<Arc<PodInfo>>>,
+    /// Those of them that a barrier waits for now.
+    awaited: HashMap<PodUid, Arc<PodInfo>>,
     churns: Vec<Ticker>,
     deletions: Vec<Deletions>,
+    updates: Vec<Updates>,
     pods_made: usize,
     figures: Figures,
     is_measuring: bool,
@@ -146,8 +151,10 @@ impl<'a> Run<'a> {
             placed: HashMap::new(),
             unseen: Vec::new(),
             others: HashMap::new(),
+            awaited: HashMap::new(),
             churns: Vec::new(),
             deletions: Vec::new(),
+            updates: Vec::new(),
             pods_made: 0,
             figures: Figures::default(),
             is_measuring: false,
@@ -209,8 +216,9 @@ impl<'a> Run<'a> {
             }
             Operation::DeletePods(pods) => self.start_deleting(pods),
             Operation::Sleep(sleep) => self.clock.skipped += sleep.of(workload)?,
-            Operation::StartCollectingMetrics {} => self.is_measuring = true,
+            Operation::StartCollectingMetrics(_) => self.is_measuring = true,
             Operation::StopCollectingMetrics {} => self.is_measuring = false,
+            Operation::UpdateAny(wanted) => self.start_updating(wanted)?,
         }
         Ok(())
     }
@@ -292,7 +300,10 @@ impl<'a> Run<'a> {
         let mut remaining = count;
         let mut bound = Vec::with_capacity(count);
         let mut attempts = Vec::new();
-        let mut figures = Figures::default();
+        // What is measured in several parts counts as one after the other.
+        let mut figures =
+            if measures { std::mem::take(&mut self.figures) } else { Figures::default() };
+        let before = figures.end();
         if measures {
             figures.reserve(count);
         }
@@ -305,8 +316,8 @@ impl<'a> Run<'a> {
                     break;
                 }
             }
-            if !self.churns.is_empty() || !self.deletions.is_empty() {
-                self.tick(last);
+            if self.next_tick().is_some_and(|next| next <= last) {
+                self.tick(last)?;
                 last = self.clock.now();
             }
             let time = Time::new(last);
@@ -325,7 +336,7 @@ impl<'a> Run<'a> {
             let now = self.clock.now();
             if measures {
                 (0..decided).for_each(|_| figures.attempt(now - last));
-                (0..awaited).for_each(|_| figures.scheduled(now - begin));
+                (0..awaited).for_each(|_| figures.scheduled(before + (now - begin)));
             }
             if awaited > 0 {
                 progress_at = now;
@@ -338,9 +349,7 @@ impl<'a> Run<'a> {
             last = now;
         }
         if measures {
-            figures.cpu = cpu_time().saturating_sub(cpu_before);
-            figures.bytes_per_node = self.figures.bytes_per_node;
-            figures.cold_start = self.figures.cold_start;
+            figures.cpu += cpu_time().saturating_sub(cpu_before);
             self.figures = figures;
         }
         Ok(Drained { bound, pending: remaining })
@@ -382,11 +391,8 @@ impl<'a> Run<'a> {
     /// Goes on to when something happens by itself; returns false if that is too late or never.
     fn skip_wait(&mut self, limit: Duration) -> bool {
         let flush = self.scheduler.next_flush().map(Time::since_origin);
-        let ticks = self.churns.iter().filter_map(Ticker::next);
-        let ticks = ticks.chain(self.deletions.iter().filter_map(Deletions::next));
-        let Some(next) = flush.into_iter().chain(ticks).min().filter(|next| *next <= limit) else {
-            return false;
-        };
+        let next = flush.into_iter().chain(self.next_tick()).min();
+        let Some(next) = next.filter(|next| *next <= limit) else { return false };
         self.clock.skipped += next.saturating_sub(self.clock.now()) + Duration::from_micros(1);
         true
     }
@@ -397,18 +403,24 @@ impl<'a> Run<'a> {
             self.settle();
             return Ok(());
         }
-        let (placed, before) = (&self.placed, self.others.len());
+        let (placed, awaited) = (&self.placed, &mut self.awaited);
         self.others.retain(|uid, info| {
-            let concerns = |info: &Arc<PodInfo>| {
-                barrier.concerns(info.namespace(), info.pod.metadata.labels.as_ref())
+            let Some(info) = info.as_ref().filter(|info| {
+                barrier.pods.concerns(info.namespace(), info.pod.metadata.labels.as_ref())
+            }) else {
+                return true;
             };
-            placed.contains_key(uid) || !info.as_ref().is_some_and(concerns)
+            if !placed.contains_key(uid) {
+                awaited.insert(uid.clone(), Arc::clone(info));
+            }
+            placed.contains_key(uid)
         });
-        let count = before - self.others.len();
+        let count = self.awaited.len();
         if count == 0 {
             return Ok(());
         }
         let drained = self.drain(count, self.is_measuring, None)?;
+        self.awaited.clear();
         self.conclude(drained, count, self.is_measuring)
     }
 

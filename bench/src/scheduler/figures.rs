@@ -53,8 +53,13 @@ impl Figures {
         (self.scheduled_at_ns.len() + self.attempts_ns.len()) * size_of::<u64>()
     }
 
+    /// When the last measured pod got its node.
+    pub(crate) fn end(&self) -> Duration {
+        Duration::from_nanos(self.scheduled_at_ns.last().copied().unwrap_or_default())
+    }
+
     pub(crate) fn throughput_average(&self) -> f64 {
-        let took = self.scheduled_at_ns.last().copied().unwrap_or_default() as f64 / 1e9;
+        let took = self.end().as_secs_f64();
         self.scheduled_at_ns.len() as f64 / took.max(1e-9)
     }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::config::{Case, CreateAny, CreateNamespaces, CreateNodes, CreatePods, Workload};
+use super::config::{
+    Case, CreateAny, CreateNamespaces, CreateNodes, CreatePods, TemplateParams, UpdateAny, Workload,
+};
 use super::template::Template;
 
 /// scheduler_perf's own node where no template is given.
@@ -155,6 +157,16 @@ pub(crate) fn any_template(
 ) -> anyhow::Result<Template> {
     let parameters = any.template_params.of(workload, any.count.of(workload)?)?;
     Template::read_with(&directory.join(&any.template_path), parameters)
+}
+
+/// The template of an updateAny's objects.
+pub(crate) fn update_template(
+    directory: &Path,
+    workload: &Workload,
+    wanted: &UpdateAny,
+) -> anyhow::Result<Template> {
+    let parameters = TemplateParams::default().of(workload, wanted.count.of(workload)?)?;
+    Template::read_with(&directory.join(&wanted.template_path), parameters)
 }
 
 /// Makes a volume and its claim for each pod.

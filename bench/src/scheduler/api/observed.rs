@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::wire::Wire;
-use crate::scheduler::config::{Barrier, DeletePods, Labels, Stage};
+use crate::scheduler::config::{Barrier, DeletePods, Labels, Selection, Stage};
 
 /// The pods that are looked for. Others are passed over.
 pub(super) struct Observed {
@@ -44,6 +44,12 @@ struct Seen {
     added: Option<Instant>,
     bound: Option<Instant>,
     is_attempted: bool,
+}
+
+impl Seen {
+    fn bound(&self) -> Option<Bound> {
+        Some(Bound { added: self.added?, bound: self.bound? })
+    }
 }
 
 /// When a pod was seen first, and first with a node.
@@ -107,10 +113,22 @@ impl Observed {
         self.shared.lock().pending.get(&operation).copied().unwrap_or(0)
     }
 
+    /// The operation's pods that have a node.
     pub(super) fn bound_of(&self, operation: usize) -> Vec<Bound> {
         let state = self.shared.lock();
         let of_it = state.pods.values().filter(|seen| seen.operation == operation);
-        of_it.filter_map(|seen| Some(Bound { added: seen.added?, bound: seen.bound? })).collect()
+        of_it.filter_map(Seen::bound).collect()
+    }
+
+    /// The selected pods that have a node, and how many have none.
+    pub(super) fn bound_among(&self, pods: &Selection) -> (Vec<Bound>, usize) {
+        let state = self.shared.lock();
+        let concerned =
+            state.pods.values().filter(|pod| pods.concerns(&pod.namespace, pod.labels.as_ref()));
+        let concerned: Vec<&Seen> = concerned.collect();
+        let bound: Vec<Bound> = concerned.iter().filter_map(|seen| seen.bound()).collect();
+        let pending = concerned.len() - bound.len();
+        (bound, pending)
     }
 
     /// The pods that are there and are to be deleted.
@@ -130,7 +148,7 @@ impl Observed {
             Stage::Scheduled => seen.bound.is_none(),
         };
         let mut behind = state.pods.values().filter(is_behind);
-        behind.any(|seen| barrier.concerns(&seen.namespace, seen.labels.as_ref()))
+        behind.any(|seen| barrier.pods.concerns(&seen.namespace, seen.labels.as_ref()))
     }
 
     /// Until something changed, at most so long.

@@ -57,6 +57,18 @@ impl Request {
         Ok(Self { method: Method::POST, path, body: serde_json::to_vec(object)?.into() })
     }
 
+    /// Replaces the object of this name, or a subresource of it, whatever version there is.
+    pub(super) fn replace(
+        object: &Value,
+        namespace: Option<&str>,
+        subresource: &str,
+    ) -> anyhow::Result<Self> {
+        let Self { path, body, .. } = Self::create(object, namespace)?;
+        let name = object["metadata"]["name"].as_str().context("an object has no name")?;
+        let path = format!("{path}/{name}/{subresource}");
+        Ok(Self { method: Method::PUT, path: path.trim_end_matches('/').to_owned(), body })
+    }
+
     /// A merge patch.
     pub(super) fn change(path: String, patch: &Value) -> Self {
         Self { method: Method::PATCH, path, body: patch.to_string().into() }
@@ -114,6 +126,30 @@ impl Requests {
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         let path = format!("{path}?gracePeriodSeconds=0");
         self.call(&Method::DELETE, &path, Bytes::new()).await.map(drop)
+    }
+
+    /// Gives a pod's new state what admission gave to the pod that is there, and a change may not take.
+    pub(super) async fn lay_over(
+        &self,
+        pod: &mut Value,
+        namespace: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let path = Request::replace(pod, namespace, "")?.path;
+        let there = self.call(&Method::GET, &path, Bytes::new()).await?;
+        let there: Value = serde_json::from_slice(&there)?;
+        let (old, new) = (&there["spec"], &mut pod["spec"]);
+        for (field, value) in old.as_object().into_iter().flatten() {
+            match (new.get_mut(field), value) {
+                (None, value) => new[field] = value.clone(),
+                (Some(Value::Array(new)), Value::Array(old)) if field == "tolerations" => {
+                    new.extend(
+                        old.iter().filter(|has| !new.contains(has)).cloned().collect::<Vec<_>>(),
+                    );
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// All objects of a kind.

@@ -1,4 +1,4 @@
-//! What happens by itself while pods are scheduled: objects come and go, pods are deleted.
+//! What happens by itself while pods are scheduled: objects come and go or change, pods are deleted.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use pintle_scheduler_core::PodUid;
 
 use super::Run;
 use super::create::Created;
+use super::update::Updates;
 use crate::scheduler::config::{Churn, ChurnMode, DeletePods};
 use crate::scheduler::template::Template;
 
@@ -80,8 +81,15 @@ impl Run<'_> {
         self.deletions.push(Deletions { pods: uids, interval, next: self.clock.now() + interval });
     }
 
+    /// When something happens by itself next.
+    pub(super) fn next_tick(&self) -> Option<Duration> {
+        let churns = self.churns.iter().filter_map(Ticker::next);
+        let deletions = self.deletions.iter().filter_map(Deletions::next);
+        churns.chain(deletions).chain(self.updates.iter().filter_map(Updates::next)).min()
+    }
+
     /// Does what is due.
-    pub(super) fn tick(&mut self, now: Duration) {
+    pub(super) fn tick(&mut self, now: Duration) -> anyhow::Result<()> {
         let mut churns = std::mem::take(&mut self.churns);
         for churn in &mut churns {
             while churn.next().is_some_and(|next| next <= now) {
@@ -100,6 +108,7 @@ impl Run<'_> {
             }
         }
         self.deletions = deletions;
+        self.update_due(now)
     }
 
     fn churn(&mut self, churn: &mut Ticker) {
