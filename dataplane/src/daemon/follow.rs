@@ -168,7 +168,7 @@ impl<T: Tables> Follower<T> {
             Ok(synced) => {
                 self.observe_programming();
                 self.report(&synced, start.elapsed());
-                self.report_listeners(new_ports).await;
+                self.report_listeners(new_ports);
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -189,18 +189,22 @@ impl<T: Tables> Follower<T> {
         }
     }
 
-    /// Processes that listened before the Service came.
-    async fn report_listeners(&mut self, new_ports: BTreeMap<NodePort, ServiceName>) {
+    /// Processes that listened before the Service came. To read the kernel's lists of sockets may take
+    /// long, which the next events need not wait for.
+    fn report_listeners(&self, new_ports: BTreeMap<NodePort, ServiceName>) {
         if new_ports.is_empty() {
             return;
         }
-        let taken = self.node_ports.taken(new_ports.keys().copied().collect()).await;
-        for port in taken {
-            if let Some(service) = new_ports.get(&port) {
-                self.metrics.node_port_taken();
-                self.reporter.node_port_taken(service, port);
+        let taken = self.node_ports.taken(new_ports.keys().copied().collect());
+        let (metrics, reporter) = (self.metrics.clone(), self.reporter.clone());
+        tokio::spawn(async move {
+            for port in taken.await {
+                if let Some(service) = new_ports.get(&port) {
+                    metrics.node_port_taken();
+                    reporter.node_port_taken(service, port);
+                }
             }
-        }
+        });
     }
 
     fn report(&mut self, synced: &Synced, took: Duration) {

@@ -68,10 +68,13 @@ impl NodePorts {
     }
 
     /// Those of these ports at which a process of the node listens.
-    pub(super) async fn taken(&self, ports: BTreeSet<NodePort>) -> BTreeSet<NodePort> {
+    pub(super) fn taken(
+        &self,
+        ports: BTreeSet<NodePort>,
+    ) -> impl Future<Output = BTreeSet<NodePort>> + Send + use<> {
         let namespace = self.namespace.clone();
         let look = spawn_blocking(move || namespace.run(move || listener::taken(&ports)));
-        look.await.ok().and_then(Result::ok).unwrap_or_default()
+        async move { look.await.ok().and_then(Result::ok).unwrap_or_default() }
     }
 
     pub(super) fn has_news(&self) -> bool {

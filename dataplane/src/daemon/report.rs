@@ -12,6 +12,7 @@ use super::listener::NodePort;
 use crate::plan::{Protocol, Rejected, ServiceName};
 
 /// Whom the news of Services are told.
+#[derive(Clone)]
 pub(super) struct Reporter {
     node: String,
     /// Towards the task that writes Events, if there is one.
