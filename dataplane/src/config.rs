@@ -39,6 +39,9 @@ pub struct Config {
     /// Whether packets that leave by the link that they came in by may do so before the kernel makes
     /// anything of them.
     pub express: Express,
+    /// Whether clients from outside whose backend is on another node are answered by that one, and their
+    /// packets are not masqueraded.
+    pub direct_return: bool,
     /// Whether the sockets of pods are left alone, and their packets translated instead.
     pub node_sockets_only: bool,
     /// Where maps and links are pinned, so that they outlive the process; without, everything goes
@@ -99,6 +102,7 @@ impl Config {
             masquerade_all: false,
             translates_packets: false,
             express: Express::Off,
+            direct_return: false,
             node_sockets_only: false,
             pins: None,
             keep_pins: false,

@@ -221,6 +221,12 @@ impl CheckedConfiguration {
         }
     }
 
+    /// Whether clients from outside are answered by the node that their backend is on.
+    #[must_use]
+    pub fn direct_return(&self) -> bool {
+        self.configuration.pintle.load_balancer_mode == "DSR"
+    }
+
     /// The least time between two updates of the tables.
     #[must_use]
     pub fn min_sync_period(&self) -> Duration {
@@ -303,12 +309,7 @@ fn check_sections(it: &KubeProxyConfiguration, errors: &mut Errors) {
         let detail = "must be iptables, ipvs, nftables or blank (all mean the same programs here)";
         errors.invalid(&Path::new("mode"), it.mode.as_str(), detail);
     }
-    let acceleration = it.pintle.node_port_acceleration.as_str();
-    if !["", "Disabled", "Native", "BestEffort"].contains(&acceleration) {
-        let section = Path::new("pintle");
-        let path = section.child("nodePortAcceleration");
-        errors.invalid(&path, acceleration, "must be Disabled, Native or BestEffort");
-    }
+    check_pintle(it, errors);
     let (section, sync, min_sync) = it.periods();
     let section = Path::new(section);
     if sync.is_zero_or_less() {
@@ -332,6 +333,19 @@ fn check_sections(it: &KubeProxyConfiguration, errors: &mut Errors) {
     }
     if it.mode == "ipvs" {
         check_ipvs(&it.ipvs, errors);
+    }
+}
+
+fn check_pintle(it: &KubeProxyConfiguration, errors: &mut Errors) {
+    let section = Path::new("pintle");
+    let acceleration = it.pintle.node_port_acceleration.as_str();
+    if !["", "Disabled", "Native", "BestEffort"].contains(&acceleration) {
+        let path = section.child("nodePortAcceleration");
+        errors.invalid(&path, acceleration, "must be Disabled, Native or BestEffort");
+    }
+    let mode = it.pintle.load_balancer_mode.as_str();
+    if !["", "SNAT", "DSR"].contains(&mode) {
+        errors.invalid(&section.child("loadBalancerMode"), mode, "must be SNAT or DSR");
     }
 }
 

@@ -231,6 +231,7 @@ fn load(config: &Config) -> Result<(Dataplane, Planner), LoadError> {
     dataplane.set_node_namespace(&config.node_namespace)?;
     dataplane.set_local(&config.local_detector, config.masquerade_all)?;
     dataplane.set_node_sockets_only(config.node_sockets_only)?;
+    dataplane.set_direct_return(config.direct_return)?;
     dataplane.set_express(config.express);
     Ok((dataplane, planner))
 }

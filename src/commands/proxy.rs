@@ -69,6 +69,7 @@ async fn serve(args: ProxyRunArgs, checked: CheckedConfiguration) -> anyhow::Res
         masquerade_all: checked.masquerade_all(),
         translates_packets: true,
         express: checked.express(),
+        direct_return: checked.direct_return(),
         pins: Some(Pins::of(PINS_OF_THIS_MACHINE, &node_name)),
         keep_pins: true,
         health_timeout: checked.health_timeout(),

@@ -189,6 +189,11 @@ featureGates: {KubeProxyDrainingTerminatingNodes: true}
 
 #[test]
 fn packets_pass_the_kernel_unless_it_says_otherwise() {
+    assert!(!checked("").direct_return());
+    for (mode, direct) in [("SNAT", false), ("DSR", true)] {
+        let body = format!("pintle:\n  loadBalancerMode: {mode}");
+        assert_eq!(checked(&body).direct_return(), direct);
+    }
     assert_eq!(checked("").express(), Express::Off);
     for (value, express) in
         [("Disabled", Express::Off), ("Native", Express::Native), ("BestEffort", Express::Generic)]

@@ -78,6 +78,9 @@ pub struct KubeProxyConfiguration {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PintleConfiguration {
+    /// Who answers clients from outside whose backend is on another node: `SNAT`, the default, this node,
+    /// in whose name their packets go there; `DSR`, the backend's, to which they go as they are.
+    pub load_balancer_mode: String,
     /// Whether packets that turn back on the link that they came in by do so before the kernel makes
     /// anything of them: `Disabled`, the default; `Native`, where the link's driver can; `BestEffort`,
     /// elsewhere by the kernel's imitation of a driver.

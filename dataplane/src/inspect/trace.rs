@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use pintle_ebpf_common::{
     Address, AffinityKey, Endpoint, Frontend, FrontendKey, Scope, Slot, SlotRun, SourceRange,
-    Tuple, device, flag, hook, node_address, protocol, seal, setting, tracked,
+    Tuple, device, flag, hook, locality, node_address, protocol, seal, setting, tracked,
 };
 use serde::Serialize;
 
@@ -285,9 +285,7 @@ impl Walk<'_> {
         }
         self.step("FRONTENDS", self.named(key), format!("no backend, {which}: reject"));
         let rule = "the Service has no endpoint".to_owned();
-        let kernel_rejects = frontend.flags & flag::NODE_PORT != 0;
-        let rejects = self.place != Place::Outside || kernel_rejects;
-        (if rejects { Verdict::Reject } else { Verdict::Drop }, rule)
+        (Verdict::Reject, rule)
     }
 
     fn choose(
@@ -301,7 +299,7 @@ impl Walk<'_> {
         let slots = format!("{}..{}", run.base, run.base.saturating_add(run.count));
         let whole = format!("{} backends, {}", backends.len(), scope_name(scope));
         self.step("SLOTS", slots, whole);
-        let masquerade = self.masquerades(frontend, scope);
+        let masquerade = self.masquerades(frontend, scope, &backends);
         let (place, source) = (self.place, address(self.request.source.ip()));
         let backend = |chosen: &[Endpoint]| {
             let mut addrs: Vec<SocketAddr> = chosen.iter().copied().map(socket_addr).collect();
@@ -401,7 +399,7 @@ impl Walk<'_> {
         (current.map(|known| known.backend), rule)
     }
 
-    fn masquerades(&mut self, frontend: &Frontend, scope: Scope) -> bool {
+    fn masquerades(&mut self, frontend: &Frontend, scope: Scope, backends: &[Endpoint]) -> bool {
         if self.place != Place::Outside {
             return false;
         }
@@ -409,7 +407,16 @@ impl Walk<'_> {
         let told = setting::MASQUERADE_ALL | setting::DETECTS_LOCAL;
         let is_asked = self.tables.settings.flags & told != 0;
         let foreign = has(flag::CLUSTER_IP) && scope == Scope::External && is_asked;
-        let (masquerade, why) = if has(flag::MASQUERADE) {
+        let is_direct = self.tables.settings.flags & setting::DIRECT_RETURN != 0
+            && scope == Scope::External
+            && self.request.protocol != Protocol::Sctp
+            && backends.iter().all(|backend| backend.locality != locality::UNKNOWN);
+        let (masquerade, why) = if has(flag::MASQUERADE) && is_direct {
+            (
+                false,
+                "loadBalancerMode DSR: the client's address is kept, and the backend's node answers",
+            )
+        } else if has(flag::MASQUERADE) {
             (true, "traffic from outside under the policy Cluster: masqueraded")
         } else if foreign {
             (true, "a cluster IP, asked for from outside: masqueraded")

@@ -99,6 +99,7 @@ impl Dataplane {
     }
 
     fn run_again(&mut self, pins: &Path) -> Result<(), LoadError> {
+        programs::set_jumps(&mut self.ebpf, &mut self.jumps)?;
         programs::update_links(&mut self.ebpf, pins)?;
         self.attachments.update_links(&self.attachments.programs)
     }

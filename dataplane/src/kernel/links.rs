@@ -261,7 +261,7 @@ fn describe(detector: &LocalDetector, link: &Link) -> Device {
         of_family.next().map_or(Address::default(), |ip| address(*ip))
     };
     let flags = if detector.is_local_link(&link.name) { device::LOCAL } else { 0 };
-    Device { v4: first(true), v6: first(false), flags, padding: 0 }
+    Device { v4: first(true), v6: first(false), flags, mtu: link.mtu }
 }
 
 fn is_global(ip: &std::net::IpAddr) -> bool {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use pintle_ebpf_common::{
@@ -74,6 +74,8 @@ pub struct Dataplane {
     pub(super) drops: PerCpuArray<MapData, Drop>,
     events: PerCpuArray<MapData, u64>,
     costs: Vec<ProgramCost>,
+    /// The programs that those for packets go on in are there for as long as it, or a pin of it.
+    pub(super) jumps: ProgramArray<MapData>,
     pub(super) cpus: usize,
     limits: Limits,
     /// Until the tables are whole for the first time.
@@ -174,6 +176,15 @@ impl Dataplane {
         set.map_err(|source| LoadError::Map { map: "SETTINGS", source })
     }
 
+    /// Whether clients from outside are answered by the node that their backend is on. Connections that
+    /// are known stay as they are.
+    pub fn set_direct_return(&mut self, direct: bool) -> Result<(), LoadError> {
+        self.current.flags &= !setting::DIRECT_RETURN;
+        self.current.flags |= if direct { setting::DIRECT_RETURN } else { 0 };
+        let set = self.settings.set(0, self.current, 0);
+        set.map_err(|source| LoadError::Map { map: "SETTINGS", source })
+    }
+
     /// What went through the Service port of this number (see
     /// [`crate::plan::Planner::published`]).
     pub fn counters(&self, service: u32) -> Result<Counters, MapError> {
@@ -240,6 +251,8 @@ impl Dataplane {
         let Some(Map::LruHashMap(tracked)) = ebpf.take_map("TRACKED") else {
             return Err(LoadError::Object("map TRACKED"));
         };
+        let mut jumps = take(&mut ebpf, "JUMPS")?;
+        programs::set_jumps(&mut ebpf, &mut jumps)?;
         let settings: Array<MapData, Settings> = take(&mut ebpf, "SETTINGS")?;
         let current = settings.get(&0, 0);
         Ok(Self {
@@ -260,6 +273,7 @@ impl Dataplane {
             drops: take(&mut ebpf, "DROPS")?,
             events: take(&mut ebpf, "EVENTS")?,
             costs,
+            jumps,
             cpus: nr_cpus().map_or(1, |cpus| cpus),
             limits,
             taken_over: None,
@@ -342,14 +356,17 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     T::try_from(taken).map_err(|source| LoadError::Map { map, source })
 }
 
-const MAPS: [&str; 19] = [
+const MAPS: [&str; 22] = [
     "DEVICES",
     "FILTER",
     "FRAGMENTS",
+    "JUMPS",
     "TRACKED",
+    "WORK",
     "FRONTENDS",
     "SLOTS",
     "NODE_ADDRESSES",
+    "REFUSED",
     "SETTINGS",
     "SOURCE_RANGES",
     "AFFINITY",

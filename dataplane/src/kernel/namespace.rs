@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use nix::ifaddrs::getifaddrs;
 use pintle_node::{NetNs, NetworkError};
 
-use super::syscall::netns_cookie;
+use super::syscall::{self, netns_cookie};
 
 /// A link of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Link {
     pub ethernet: bool,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// How long a packet may be that leaves by it, from its IP header on; 0: it is not known.
+    pub mtu: u32,
 }
 
 /// Where the node's own addresses are.
@@ -84,6 +86,7 @@ fn list_links() -> io::Result<Vec<Link>> {
             name,
             ethernet: false,
             addresses: Vec::new(),
+            mtu: 0,
         });
         let Some(address) = one.address else { continue };
         if let Some(v4) = address.as_sockaddr_in() {
@@ -95,7 +98,13 @@ fn list_links() -> io::Result<Vec<Link>> {
             link.ethernet = hardware.hatype() == ARPHRD_ETHER;
         }
     }
-    Ok(links.into_values().filter(|link| !link.addresses.is_empty()).collect())
+    let mut links: Vec<Link> =
+        links.into_values().filter(|link| !link.addresses.is_empty()).collect();
+    for link in &mut links {
+        // One that is gone meanwhile has none.
+        link.mtu = syscall::mtu(&link.name).unwrap_or(0);
+    }
+    Ok(links)
 }
 
 // uapi/linux/if_arp.h

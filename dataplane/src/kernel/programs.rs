@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
+use aya::maps::{MapData, ProgramArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{CgroupAttachMode, CgroupSock, CgroupSockAddr, Program, ProgramError};
 
@@ -27,7 +28,22 @@ pub struct ProgramCost {
 
 /// Load all programs. A refusal leaves nothing behind.
 pub(super) fn load(ebpf: &mut Ebpf) -> Result<Vec<ProgramCost>, LoadError> {
-    PROGRAMS.into_iter().chain(PACKET_PROGRAMS).map(|name| load_one(ebpf, name)).collect()
+    let for_packets = PACKET_PROGRAMS.into_iter().chain(JUMP_PROGRAMS);
+    PROGRAMS.into_iter().chain(for_packets).map(|name| load_one(ebpf, name)).collect()
+}
+
+/// Let the programs for packets go on in these.
+pub(super) fn set_jumps(
+    ebpf: &mut Ebpf,
+    jumps: &mut ProgramArray<MapData>,
+) -> Result<(), LoadError> {
+    for (place, name) in (0..).zip(JUMP_PROGRAMS) {
+        let failed = |source| LoadError::Program { program: name, source };
+        let program = program(ebpf, name)?.fd().map_err(failed)?;
+        let set = jumps.set(place, program, 0);
+        set.map_err(|source| LoadError::Map { map: "JUMPS", source })?;
+    }
+    Ok(())
 }
 
 /// The loaded programs for packets.
@@ -194,6 +210,10 @@ const PROGRAMS: [&str; 11] = [
     "pintle_connect4",
     "pintle_connect6",
 ];
+
+/// By their places in the map of them, [`pintle_ebpf_common::jump`].
+const JUMP_PROGRAMS: [&str; pintle_ebpf_common::jump::COUNT as usize] =
+    ["pintle_pack", "pintle_refuse", "pintle_unpack"];
 
 /// For packets that come in, that go out, and that turn back.
 const PACKET_PROGRAMS: [&str; 3] = ["pintle_ingress", "pintle_egress", "pintle_express"];

@@ -62,6 +62,24 @@ pub(super) fn attach_to_link(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// How long a packet may be on a link of this thread's network namespace, from its IP header on
+/// (`SIOCGIFMTU`).
+pub(super) fn mtu(link: &str) -> io::Result<u32> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: a struct of integers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // The last byte stays zero.
+    let name = request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1);
+    name.zip(link.bytes()).for_each(|(to, byte)| *to = byte as libc::c_char);
+    // SAFETY: the kernel reads the name and writes the number, both within the struct.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: written by the kernel.
+    Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
+}
+
 /// What became of a packet in a test.
 pub(super) struct TestRun {
     pub(super) verdict: u32,

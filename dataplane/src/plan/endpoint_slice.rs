@@ -42,6 +42,8 @@ pub struct SliceEndpoint {
     pub condition: Condition,
     /// Whether it is on this node.
     pub local: bool,
+    /// Whether it is on another one, by name.
+    pub elsewhere: bool,
     /// The nodes that it is meant for.
     pub node_hint: NodeHint,
     /// The zones that it is meant for; `None` if it says nothing. (A thin pointer: there are many
@@ -129,6 +131,7 @@ impl SliceEndpoint {
             address: address(ip),
             condition: Condition::from_object(endpoint.conditions.as_ref())?,
             local: node.is_some_and(|node| node == node_name),
+            elsewhere: node.is_some_and(|node| node != node_name && !node.is_empty()),
             node_hint: NodeHint::from_object(hints, node_name),
             zone_hints: (!zones.is_empty()).then(|| lists.share(zones)),
         })

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pintle_ebpf_common::Endpoint;
+use pintle_ebpf_common::{Endpoint, locality};
 
 use super::endpoint_slice::{Condition, NodeHint, SliceEndpoint, SliceSpec};
 use super::service::{Family, ServicePort};
@@ -17,6 +17,7 @@ pub(super) struct Endpoints<'a>(BTreeMap<Endpoint, Known<'a>>);
 struct Known<'a> {
     condition: Condition,
     local: bool,
+    elsewhere: bool,
     /// The one whose hints count.
     hints: &'a SliceEndpoint,
 }
@@ -42,15 +43,16 @@ impl<'a> Endpoints<'a> {
             let ports = slice.ports.iter();
             for served in ports.filter(|p| p.name == port.name && p.protocol == port.protocol) {
                 for endpoint in &slice.endpoints {
-                    let SliceEndpoint { address, condition, local, .. } = *endpoint;
+                    let SliceEndpoint { address, condition, local, elsewhere, .. } = *endpoint;
                     let key = Endpoint::new(address, served.port.to_be());
-                    let fresh = Known { condition, local, hints: endpoint };
+                    let fresh = Known { condition, local, elsewhere, hints: endpoint };
                     let known = merged.entry(key).or_insert(fresh);
                     if condition > known.condition {
                         known.condition = condition;
                         known.hints = endpoint;
                     }
                     known.local |= local;
+                    known.elsewhere |= elsewhere;
                 }
             }
         }
@@ -116,11 +118,19 @@ impl<'a> Endpoints<'a> {
 
     fn collect(&self, wanted: impl Fn(&Known<'_>) -> bool) -> Arc<[Endpoint]> {
         let wanted = self.0.iter().filter(|(_, known)| wanted(known));
-        wanted.map(|(endpoint, _)| *endpoint).collect()
+        wanted.map(|(endpoint, known)| endpoint.at(known.locality())).collect()
     }
 }
 
 impl Known<'_> {
+    fn locality(&self) -> u16 {
+        match (self.local, self.elsewhere) {
+            (true, _) => locality::THIS_NODE,
+            (false, true) => locality::OTHER_NODE,
+            (false, false) => locality::UNKNOWN,
+        }
+    }
+
     fn is_for_zone(&self, zone: Option<&str>) -> bool {
         // A node without the label has the zone "", which no hint names.
         let mut zones = self.hints.zone_hints.iter().flat_map(|zones| zones.iter());

@@ -75,8 +75,27 @@ pub(crate) fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port)
 }
 
+/// What runs on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A dataplane whose backends' nodes answer clients from outside.
+    Direct,
+    /// A dataplane that answers them itself.
+    Masquerading,
+    /// None.
+    Without,
+}
+
 impl Cluster {
     pub(crate) fn start(services: Vec<Value>, slices: Vec<Value>) -> Self {
+        Self::start_with([Mode::Masquerading; NODES], services, slices)
+    }
+
+    pub(crate) fn start_with(
+        modes: [Mode; NODES],
+        services: Vec<Value>,
+        slices: Vec<Value>,
+    ) -> Self {
         let namespaces = Namespaces::make();
         for node in 1..=NODES {
             serve(&namespaces.pods[node - 1], node);
@@ -88,7 +107,7 @@ impl Cluster {
             state.nodes = (1..=NODES).map(node_object).collect();
         }
         let cgroups: Vec<Cgroup> = (0..NODES).map(|_| Cgroup::new()).collect();
-        let daemons = Daemons::start(&api, &namespaces, &cgroups);
+        let daemons = Daemons::start(&api, modes, &namespaces, &cgroups);
         let agents = namespaces.nodes.iter().zip(&namespaces.pods).zip(&cgroups);
         let agents = agents
             .map(|((node, pod), cgroup)| [node, pod].map(|at| Agent::start_in(at, cgroup.path())));
@@ -104,6 +123,16 @@ impl Cluster {
     /// The same over datagrams, each of a socket of its own.
     pub(crate) fn udp(&self, client: Client, to: SocketAddr) -> BTreeSet<String> {
         self.many(|| self.ask(client, "udp-connected", to))
+    }
+
+    /// Where the client outside is.
+    pub(crate) fn outside(&self) -> &NetNs {
+        &self.namespaces.outside
+    }
+
+    /// Where the pod of a node is.
+    pub(crate) fn pod(&self, node: usize) -> &NetNs {
+        &self.namespaces.pods[node - 1]
     }
 
     /// The status and body of an HTTP server of a node.
@@ -170,15 +199,17 @@ struct Daemons {
 }
 
 impl Daemons {
-    fn start(api: &Api, namespaces: &Namespaces, cgroups: &[Cgroup]) -> Self {
+    fn start(api: &Api, modes: [Mode; NODES], namespaces: &Namespaces, cgroups: &[Cgroup]) -> Self {
         let (runtime, daemon) = (Runtime::new().unwrap(), Daemon::default());
         let networks = ["10.244.0.0/16", "fd00:244::/32"].map(|network| network.parse().unwrap());
         let mut running = Vec::new();
-        for (number, cgroup) in cgroups.iter().enumerate() {
+        let with = |number: &usize| modes[*number] != Mode::Without;
+        for (number, cgroup) in cgroups.iter().enumerate().filter(|(number, _)| with(number)) {
             let config = Config {
                 node_namespace: NodeNamespace::Named(namespaces.nodes[number].clone()),
                 local_detector: LocalDetector::Cidrs(networks.into()),
                 translates_packets: true,
+                direct_return: modes[number] == Mode::Direct,
                 ..Config::new(format!("node-{}", number + 1), cgroup.path())
             };
             let _inside = runtime.enter();
@@ -190,7 +221,7 @@ impl Daemons {
             reply.is_some_and(|reply| reply.status == 200)
         };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !(1..=NODES).all(ready) {
+        while !(0..NODES).filter(with).all(|number| ready(number + 1)) {
             assert!(Instant::now() < deadline, "a dataplane is not ready");
             std::thread::sleep(Duration::from_millis(20));
         }

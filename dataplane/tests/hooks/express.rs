@@ -21,16 +21,16 @@ use pintle_dataplane::plan::{
     frontend_key, node_port_addresses,
 };
 use pintle_dataplane::{Dataplane, DryRun, Express, Limits, NodeNamespace, PacketHook, Pins};
-use pintle_ebpf_common::{Tracked, Tuple, flag, hook};
+use pintle_ebpf_common::{Endpoint, Tracked, Tuple, flag, hook};
 use pintle_node::NetNs;
 
 use crate::cgroup::Cgroup;
 use crate::packet::{UDP, addr, packet};
 
-struct World {
+pub(crate) struct World {
     outside: NetNs,
     node: NetNs,
-    dataplane: Dataplane,
+    pub(crate) dataplane: Dataplane,
     planner: Planner,
     pins: Pins,
     link: u32,
@@ -46,7 +46,7 @@ const ADDRESSES: [[&str; 3]; 2] = [
 impl World {
     /// The other end of the node's link takes packets from a program, and leaves checksums to a device
     /// (that there is none of) or not.
-    fn new(name: &str, express: Express, leaves_sums: bool) -> Self {
+    pub(crate) fn new(name: &str, express: Express, leaves_sums: bool) -> Self {
         let make =
             |what| NetNs::create(&format!("pintle-x{}-{name}-{what}", std::process::id())).unwrap();
         let (outside, node) = (make("outside"), make("node"));
@@ -76,14 +76,25 @@ impl World {
 
     /// Publish a masqueraded address of a Service with one backend.
     fn publish(&mut self, at: SocketAddr, flags: u32, protocol: Protocol, backend: SocketAddr) {
-        let mut port = DesiredPort::new(at, protocol, &[backend]);
+        self.publish_at(at, flags, protocol, &[endpoint(backend)]);
+    }
+
+    pub(crate) fn publish_at(
+        &mut self,
+        at: SocketAddr,
+        flags: u32,
+        protocol: Protocol,
+        backends: &[Endpoint],
+    ) {
+        let mut port = DesiredPort::new(at, protocol, &[]);
+        port.cluster = backends.into();
         port.frontends[0].flags = flags | flag::MASQUERADE;
         let service = DesiredService { created_ms: 0, ports: vec![Arc::new(port)] };
         let plan = self.planner.plan(0, [(ServiceName::new("test", "web"), service)]);
         self.dataplane.apply(&plan.ops).unwrap();
     }
 
-    fn run(&self, hook: PacketHook, packet: &[u8], turns: u32) -> DryRun {
+    pub(crate) fn run(&self, hook: PacketHook, packet: &[u8], turns: u32) -> DryRun {
         let node = NodeNamespace::Named(self.node.clone());
         self.dataplane.dry_run_at(&node, self.link, hook, packet, turns).unwrap()
     }
@@ -102,7 +113,7 @@ impl Drop for World {
     }
 }
 
-fn any_of(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn any_of(addr: SocketAddr) -> SocketAddr {
     let any = if addr.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     SocketAddr::new(any, addr.port())
 }

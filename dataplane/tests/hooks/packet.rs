@@ -84,7 +84,13 @@ fn too_big(router: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
     error(number, kind, router, to, &about[14..14 + header + 8])
 }
 
-fn error(number: u8, kind: [u8; 2], router: IpAddr, to: IpAddr, about: &[u8]) -> Vec<u8> {
+pub(crate) fn error(
+    number: u8,
+    kind: [u8; 2],
+    router: IpAddr,
+    to: IpAddr,
+    about: &[u8],
+) -> Vec<u8> {
     let mut icmp = vec![kind[0], kind[1], 0, 0, 0, 0, 5, 0];
     icmp.extend(about);
     let pseudo = pseudo(number, router, to, icmp.len());
@@ -275,7 +281,10 @@ fn sctp_is_translated_where_its_port_stays() {
 #[ignore = "needs root"]
 fn a_drop_says_which_packet_and_why_and_a_flood_of_them_is_not_written_down() {
     let [client, service, ..] = FAMILIES[0].map(addr);
-    let fixture = fixture(service, Protocol::Udp, &[]);
+    let mut fixture = Fixture::new(Limits::default());
+    let mut port = DesiredPort::new(service, Protocol::Udp, &[]);
+    port.frontends[0].flags = flag::LOAD_BALANCER | flag::DROP_EXTERNAL;
+    fixture.publish_port(service, port);
     let sent = packet(UDP, client, service, b"");
     let run = |turns| fixture.dataplane.dry_run(PacketHook::Ingress, &sent, turns).unwrap();
     assert!(!run(1).passed);

@@ -12,8 +12,8 @@ use crate::cluster::{
 use Client::{Node, Outside, Pod, PodsPackets};
 
 /// A Service with every kind of address, in both families.
-struct Case {
-    number: u16,
+pub(crate) struct Case {
+    pub(crate) number: u16,
     spec: Value,
     ip_mode: &'static str,
     /// The node of each endpoint's pod, and the rest of the endpoint.
@@ -22,18 +22,18 @@ struct Case {
 }
 
 /// A case under check.
-struct Asked<'a> {
-    cluster: &'a Cluster,
-    number: u16,
-    family: Family,
+pub(crate) struct Asked<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) number: u16,
+    pub(crate) family: Family,
 }
 
 impl Case {
-    fn new(spec: Value, endpoints: Vec<(usize, Value)>, check: fn(&Asked<'_>)) -> Self {
+    pub(crate) fn new(spec: Value, endpoints: Vec<(usize, Value)>, check: fn(&Asked<'_>)) -> Self {
         Self { number: 0, spec, ip_mode: "VIP", endpoints, check }
     }
 
-    fn service(&self) -> Value {
+    pub(crate) fn service(&self) -> Value {
         let Self { number, ip_mode, .. } = self;
         let ingress =
             [V4, V6].map(|f| json!({ "ip": load_balancer(f, *number), "ipMode": ip_mode }));
@@ -60,7 +60,7 @@ impl Case {
         })
     }
 
-    fn slices(&self) -> [Value; 2] {
+    pub(crate) fn slices(&self) -> [Value; 2] {
         [V4, V6].map(|family| {
             let endpoint = |(node, rest): &(usize, Value)| {
                 let mut endpoint = json!({
@@ -95,7 +95,7 @@ fn cluster_ip(family: Family, number: u16) -> String {
     [format!("10.96.0.{number}"), format!("fd96::{number}")][family].clone()
 }
 
-fn load_balancer(family: Family, number: u16) -> String {
+pub(crate) fn load_balancer(family: Family, number: u16) -> String {
     [format!("203.0.113.{number}"), format!("2001:db8:7::{number}")][family].clone()
 }
 
@@ -103,7 +103,7 @@ fn external(family: Family, number: u16) -> String {
     [format!("203.0.113.{}", 100 + number), format!("2001:db8:8::{number}")][family].clone()
 }
 
-fn node_port(number: u16) -> u16 {
+pub(crate) fn node_port(number: u16) -> u16 {
     30_000 + number
 }
 
@@ -113,7 +113,7 @@ impl Asked<'_> {
         self.compare(client, &format!("{ip}, {port}"), &answers, expected);
     }
 
-    fn udp(&self, client: Client, ip: &str, port: u16, expected: &[String]) {
+    pub(crate) fn udp(&self, client: Client, ip: &str, port: u16, expected: &[String]) {
         let answers = self.cluster.udp(client, at(ip, port)).into_iter();
         let answers = answers.map(|answer| match answer.split_once(" from ") {
             Some((told, _)) => told.to_owned(),
@@ -122,19 +122,19 @@ impl Asked<'_> {
         self.compare(client, &format!("{ip}, {port} by UDP"), &answers.collect(), expected);
     }
 
-    fn cluster_ip(&self, client: Client, expected: &[String]) {
+    pub(crate) fn cluster_ip(&self, client: Client, expected: &[String]) {
         self.tcp(client, &cluster_ip(self.family, self.number), 80, expected);
     }
 
-    fn load_balancer(&self, client: Client, expected: &[String]) {
+    pub(crate) fn load_balancer(&self, client: Client, expected: &[String]) {
         self.tcp(client, &load_balancer(self.family, self.number), 80, expected);
     }
 
-    fn external_ip(&self, client: Client, expected: &[String]) {
+    pub(crate) fn external_ip(&self, client: Client, expected: &[String]) {
         self.tcp(client, &external(self.family, self.number), 80, expected);
     }
 
-    fn node_port(&self, client: Client, node: usize, expected: &[String]) {
+    pub(crate) fn node_port(&self, client: Client, node: usize, expected: &[String]) {
         self.tcp(client, &node_ip(self.family, node), node_port(self.number), expected);
     }
 
@@ -144,12 +144,12 @@ impl Asked<'_> {
     }
 
     /// The pods of these nodes answered, and saw the client under this address.
-    fn saw(&self, pods: &[usize], client: &str) -> Vec<String> {
+    pub(crate) fn saw(&self, pods: &[usize], client: &str) -> Vec<String> {
         pods.iter().map(|pod| format!("pod-{pod} saw {client}")).collect()
     }
 
     /// The same, of a client on a node, whom the pods see under their own node's address.
-    fn saw_node(&self, pods: &[usize], node: usize) -> Vec<String> {
+    pub(crate) fn saw_node(&self, pods: &[usize], node: usize) -> Vec<String> {
         let seen = |pod: &usize| match *pod == node {
             true => gateway(self.family, node),
             false => node_ip(self.family, node),
@@ -161,7 +161,7 @@ impl Asked<'_> {
         pod_ip(self.family, node)
     }
 
-    fn outside(&self) -> &'static str {
+    pub(crate) fn outside(&self) -> &'static str {
         OUTSIDE[self.family]
     }
 }
@@ -242,7 +242,10 @@ fn no_endpoints(asked: &Asked<'_>) {
     asked.external_ip(Node(1), &told(REFUSED));
     asked.node_port(Node(1), 1, &told(REFUSED));
     asked.node_port(Outside, 1, &told(REFUSED));
-    asked.load_balancer(Outside, &told(SILENT));
+    asked.cluster_ip(Outside, &told(REFUSED));
+    asked.external_ip(Outside, &told(REFUSED));
+    asked.load_balancer(Outside, &told(REFUSED));
+    asked.udp(Outside, &load_balancer(asked.family, asked.number), 80, &told(REFUSED));
 }
 
 /// With no endpoint ready those that serve while they end.

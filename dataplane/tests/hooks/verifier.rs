@@ -6,21 +6,24 @@ use crate::cgroup::Cgroup;
 
 /// Instructions that the verifier may follow, by program: half as many again as when they were last
 /// looked at. `docs/dataplane.md` says how to read them.
-const INSTRUCTIONS_MAX: [(&str, u32); 14] = [
-    ("pintle_express", 131_300),
-    ("pintle_ingress", 245_100),
-    ("pintle_egress", 11_100),
-    ("pintle_release", 27),
-    ("pintle_recvmsg4", 245),
-    ("pintle_recvmsg6", 287),
-    ("pintle_peer4", 128),
-    ("pintle_peer6", 158),
-    ("pintle_bind4", 144),
-    ("pintle_bind6", 504),
-    ("pintle_sendmsg4", 36_130),
-    ("pintle_sendmsg6", 75_484),
-    ("pintle_connect4", 38_055),
-    ("pintle_connect6", 49_032),
+const INSTRUCTIONS_MAX: [(&str, u32); 17] = [
+    ("pintle_pack", 5_131),
+    ("pintle_refuse", 2_179),
+    ("pintle_unpack", 12_427),
+    ("pintle_express", 140_627),
+    ("pintle_ingress", 193_453),
+    ("pintle_egress", 11_536),
+    ("pintle_release", 31),
+    ("pintle_recvmsg4", 215),
+    ("pintle_recvmsg6", 263),
+    ("pintle_peer4", 112),
+    ("pintle_peer6", 143),
+    ("pintle_bind4", 145),
+    ("pintle_bind6", 505),
+    ("pintle_sendmsg4", 22_909),
+    ("pintle_sendmsg6", 42_928),
+    ("pintle_connect4", 21_347),
+    ("pintle_connect6", 29_779),
 ];
 
 #[test]

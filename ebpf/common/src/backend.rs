@@ -1,6 +1,6 @@
 //! Where a connection goes: a backend's address, and the slot it stands in.
 
-use crate::{Address, seal};
+use crate::{Address, locality, seal};
 
 /// An address and port.
 #[repr(C)]
@@ -10,8 +10,10 @@ pub struct Endpoint {
     pub address: Address,
     /// The port.
     pub port_be: u16,
+    /// One of [`crate::locality`], where that is known and of interest: among a table's backends.
+    pub locality: u16,
     /// Zero.
-    pub padding: [u16; 3],
+    pub padding: [u16; 2],
 }
 const _: () = assert!(size_of::<Endpoint>() == 24);
 
@@ -20,7 +22,23 @@ impl Endpoint {
     #[must_use]
     #[inline(always)]
     pub const fn new(address: Address, port_be: u16) -> Self {
-        Self { address, port_be, padding: [0; 3] }
+        Self { address, port_be, locality: locality::UNKNOWN, padding: [0; 2] }
+    }
+
+    /// The same, of which it is known where it is: one of [`crate::locality`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn at(self, locality: u16) -> Self {
+        Self { locality, ..self }
+    }
+
+    /// Whether two have one address and port.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_same(&self, other: &Self) -> bool {
+        self.address.high_be == other.address.high_be
+            && self.address.low_be == other.address.low_be
+            && self.port_be == other.port_be
     }
 }
 
@@ -31,7 +49,7 @@ impl Endpoint {
 pub struct Slot {
     /// The backend's address.
     pub address: Address,
-    /// The backend's port, as a number of 64 bits.
+    /// The backend's port, and above its 16 bits where it is.
     pub port_be: u64,
     /// Over the fields above and the id of the table that the slot belongs to.
     pub seal: u64,
@@ -42,8 +60,9 @@ impl Slot {
     /// The slot of `backend` in the table `table`.
     #[must_use]
     pub fn new(backend: Endpoint, table: u64) -> Self {
-        let Endpoint { address, port_be, .. } = backend;
-        let mut slot = Self { address, port_be: port_be as u64, seal: 0 };
+        let Endpoint { address, port_be, locality, .. } = backend;
+        let port_be = port_be as u64 | (locality as u64) << 16;
+        let mut slot = Self { address, port_be, seal: 0 };
         slot.seal = slot.seal_for(table);
         slot
     }
@@ -53,7 +72,8 @@ impl Slot {
     #[inline(always)]
     pub fn open(self, table: u64) -> Option<Endpoint> {
         if self.seal_for(table) == self.seal {
-            Some(Endpoint::new(self.address, self.port_be as u16))
+            let backend = Endpoint::new(self.address, self.port_be as u16);
+            Some(backend.at((self.port_be >> 16) as u16))
         } else {
             None
         }
@@ -113,6 +133,9 @@ mod tests {
         let other = Address { high_be: 1, ..slot.address };
         assert_eq!(Slot { address: other, ..slot }.open(7), None);
         assert_eq!(Slot::default().open(0), None);
+        let elsewhere = backend.at(locality::OTHER_NODE);
+        assert_eq!(Slot::new(elsewhere, 7).open(7), Some(elsewhere));
+        assert!(elsewhere.is_same(&backend) && elsewhere != backend);
     }
 
     #[test]

@@ -50,6 +50,15 @@ impl Tuple {
 /// ingress   backend -> node       becomes   backend -> client  ─┘ │
 /// egress    backend -> client     becomes   Service -> client    ─┘
 /// ```
+///
+/// Where the backend's node answers the client itself ([`crate::tracked::TUNNEL`]) the second is put back
+/// to what it was, which goes to the backend inside another packet. It and the first are made from each
+/// other, and there is no third:
+///
+/// ```text
+/// ingress   client -> Service     becomes   client -> backend    ─┐
+/// egress    client -> backend     becomes   client -> Service    ─┘
+/// ```
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tracked {
@@ -100,10 +109,21 @@ pub struct Device {
     pub v6: Address,
     /// Bits of [`crate::device`].
     pub flags: u32,
-    /// Zero.
-    pub padding: u32,
+    /// How long a packet may be that leaves by it, from its IP header on; 0: it is not known.
+    pub mtu: u32,
 }
 const _: () = assert!(size_of::<Device>() == 40);
+
+/// Two addresses, the one a client's and the other a backend's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AddressPair {
+    /// The client's.
+    pub one: Address,
+    /// The backend's.
+    pub other: Address,
+}
+const _: () = assert!(size_of::<AddressPair>() == 32);
 
 #[cfg(test)]
 mod tests {

@@ -27,7 +27,7 @@ mod translation;
 pub use address::Address;
 pub use affinity::{Affinity, AffinityKey};
 pub use backend::{Endpoint, Slot};
-pub use connection::{Device, FragmentKey, Tracked, Tuple};
+pub use connection::{AddressPair, Device, FragmentKey, Tracked, Tuple};
 pub use counter::{Counters, Drop, DropCursor};
 pub use filter::{ADDRESS_WORDS, Filter, FilterBit, PAIRS};
 pub use frontend::{Frontend, FrontendKey, Scope, SlotRun};
@@ -95,6 +95,20 @@ pub mod setting {
     pub const DETECTS_LOCAL: u32 = 4;
     /// Sockets of other network namespaces than the node's own are left alone.
     pub const NODE_SOCKETS_ONLY: u32 = 8;
+    /// Clients from outside are answered by their backend's node and not by this one.
+    pub const DIRECT_RETURN: u32 = 16;
+}
+
+/// Programs that others go on in, with a stack of their own: their places in the map of them.
+pub mod jump {
+    /// A packet that leaves for another node, inside another.
+    pub const PACK: u32 = 0;
+    /// A packet that nobody is there for.
+    pub const REFUSE: u32 = 1;
+    /// A packet that comes in and may hold another, or be an error about such a one.
+    pub const UNPACK: u32 = 2;
+    /// How many.
+    pub const COUNT: u32 = 3;
 }
 
 /// Bits of [`Tracked::flags`].
@@ -105,6 +119,10 @@ pub mod tracked {
     pub const PENDING: u32 = 2;
     /// Only if they leave by the link that they came in by.
     pub const IF_TURNING_BACK: u32 = 4;
+    /// The client's packets are sent to the backend's node inside others, which answers the client.
+    pub const TUNNEL: u32 = 8;
+    /// The client's packets came here inside others.
+    pub const TUNNELLED: u32 = 16;
 }
 
 /// Where a packet is seen.
@@ -115,6 +133,16 @@ pub mod hook {
     pub const EGRESS: u8 = 1;
     /// A socket's call, of a [`crate::Drop`] alone.
     pub const SOCKET: u8 = 2;
+}
+
+/// Where a backend is: [`Endpoint::locality`].
+pub mod locality {
+    /// On no node that is named.
+    pub const UNKNOWN: u16 = 0;
+    /// On this node.
+    pub const THIS_NODE: u16 = 1;
+    /// On another one.
+    pub const OTHER_NODE: u16 = 2;
 }
 
 /// Bits of [`Device::flags`].
@@ -140,8 +168,8 @@ mod pod {
     //! The types' promise to aya that any bytes of their size are a value of theirs.
 
     use crate::{
-        Address, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint, Flow,
-        FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot, SourceRange,
+        Address, AddressPair, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint,
+        Flow, FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot, SourceRange,
         Tracked, Translation, Tuple,
     };
 
@@ -154,5 +182,5 @@ mod pod {
     }
     pod!(Address Affinity AffinityKey Endpoint Flow Frontend FrontendKey Peer ServiceLabel);
     pod!(Settings Slot SourceRange Translation);
-    pod!(Counters Device Drop DropCursor FragmentKey Tracked Tuple);
+    pod!(AddressPair Counters Device Drop DropCursor FragmentKey Tracked Tuple);
 }

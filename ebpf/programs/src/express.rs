@@ -1,6 +1,6 @@
 //! Packets before the kernel sees them (XDP): those that are to leave by the link that they came in by
 //! are translated in both steps at once and sent back. All else is the kernel's, and then
-//! [`crate::forward`]'s: errors, fragments, SCTP, packets that are too long or at their last hop, those
+//! [`crate::forward`]'s: errors, fragments, SCTP, what goes to another node inside another packet, packets that are too long or at their last hop, those
 //! whose way the kernel does not know yet, and those that are to be dropped.
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_redirect};
@@ -9,7 +9,7 @@ use pintle_ebpf_common::{Tracked, Tuple, device, event, hook, seal, tracked};
 
 use crate::count;
 use crate::filter;
-use crate::forward::{self, Choice, PAIR_TICKS, Work};
+use crate::forward::{self, Choice, How, PAIR_TICKS, Work};
 use crate::maps::{TRACKED, WAYS};
 use crate::packet::{self, Packet};
 use crate::route::{self, CURRENT, Hop, Route};
@@ -124,6 +124,9 @@ fn find(
             // Sent again, or the port of an older connection.
             return None;
         }
+        if work.entry.flags & (tracked::TUNNEL | tracked::TUNNELLED) != 0 {
+            return None;
+        }
         known(ctx, packet, work, now)?
     } else {
         (begin(ctx, packet, work, opens)?, 0)
@@ -169,11 +172,14 @@ fn begin(
     work: &mut Work,
     opens: bool,
 ) -> Option<&'static Route> {
-    let Choice::Backend { service, .. } = forward::choose(ctx, packet, work, false) else {
+    let Choice::Backend { service, how } = forward::choose(ctx, packet, work, false) else {
         return None;
     };
+    if matches!(how, How::Tunnel) {
+        return None;
+    }
     let route = route::back(ctx, packet.is_v4(), &work.to)?;
-    forward::track(work, service, true, opens);
+    forward::track(work, service, How::Masquerade, opens, 0);
     count::connection(service);
     work.from = Tuple { hook: hook::EGRESS, ..work.to };
     // Pending, but where the connection's other entries were evicted.

@@ -8,10 +8,11 @@ use pintle_ebpf_common::{Address, Filter, FilterBit};
 use crate::maps::FILTER;
 use crate::packet::{ETH_IPV4, ETH_IPV6, L3};
 use crate::quote::{ICMP, ICMP_V6};
+use crate::tunnel::{IPIP, IPV6_IN_IPV6};
 use crate::view::View;
 
-/// Whether a packet that comes in can be: one to an address of a Service or of the node itself, or an
-/// ICMP message.
+/// Whether a packet that comes in can be: one to an address of a Service or of the node itself, an ICMP
+/// message, or a packet that holds another.
 #[inline(always)]
 pub fn may_come_in(view: &impl View) -> bool {
     is_candidate(view, |filter, _, destination| {
@@ -58,7 +59,7 @@ fn is_candidate(
                 return false;
             };
             let [_, number, ..] = word.to_ne_bytes();
-            if number == ICMP {
+            if number == ICMP || number == IPIP {
                 return true;
             }
             (number, Address::from_v4(source), Address::from_v4(destination))
@@ -72,7 +73,7 @@ fn is_candidate(
         }
         _ => return false,
     };
-    if number == ICMP_V6 {
+    if number == ICMP_V6 || number == IPV6_IN_IPV6 {
         return true;
     }
     let Some(filter) = FILTER.get_ptr(0) else { return true };

@@ -12,15 +12,17 @@ use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_jiffies64};
 use aya_ebpf::programs::TcContext;
 use pintle_ebpf_common::{
     Address, Endpoint, FrontendKey, Scope, Settings, SourceRange, Tracked, Tuple, device, event,
-    flag, hook, seal, setting, tracked,
+    flag, hook, jump, locality, seal, setting, tracked,
 };
 
 use crate::count;
 use crate::filter;
 use crate::lookup::{self, Answer, Client};
-use crate::maps::{DEVICES, SOURCE_RANGES, TRACKED, WORK};
+use crate::maps::{DEVICES, JUMPS, SOURCE_RANGES, TRACKED, WORK};
 use crate::packet::{self, Packet};
 use crate::quote;
+use crate::refuse::Sent;
+use crate::tunnel::{self, Outer};
 use crate::view::View;
 
 /// What the programs work with beside the packet: more than the stack of a program has room for. Each
@@ -37,6 +39,10 @@ pub struct Work {
     pub key: Tuple,
     /// What else there is to know of the packet.
     pub packet: Packet,
+    /// The header of the packet that it came in.
+    pub outer: Outer,
+    /// The errors that were sent of late.
+    pub sent: Sent,
 }
 
 /// A packet that comes in.
@@ -59,11 +65,15 @@ pub fn ingress(ctx: &TcContext) -> i32 {
     } else {
         match choose(ctx, &packet, work, known) {
             Choice::Before => keep_pair(work),
-            Choice::Backend { service, masquerade } => {
-                track(work, service, masquerade, packet.is_syn(ctx));
+            Choice::Backend { service, how } => {
+                track(work, service, how, packet.is_syn(ctx), 0);
                 count::connection(service);
             }
             Choice::Drop { reason, service } => return drop(ctx, work, reason, service),
+            Choice::Reject { service } => {
+                drop(ctx, work, event::DROPPED_NO_BACKEND, service);
+                return go_on(ctx, jump::REFUSE, DROP);
+            }
             Choice::NotService => return NEXT,
         }
     }
@@ -96,8 +106,14 @@ pub fn egress(ctx: &TcContext) -> i32 {
     } else {
         keep_pair(work);
     }
+    if work.entry.flags & (tracked::TUNNEL | tracked::REPLY) == tracked::TUNNEL {
+        return go_on(ctx, jump::PACK, DROP);
+    }
     if work.entry.flags & tracked::REPLY != 0 {
         count::packet_from(work.entry.service, ctx.length());
+        if work.entry.flags & tracked::TUNNELLED != 0 {
+            let _ = packet.shorten_segments(ctx, tunnel::overhead(packet.is_v4()));
+        }
     }
     if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { drop_unfit(ctx, work) }
 }
@@ -119,6 +135,14 @@ fn give_way(ctx: &TcContext) {
         let _ = TRACKED.remove(&work.key);
         let _ = TRACKED.remove(&work.from);
     }
+}
+
+/// Go on in another program. If it is not there yet, this becomes of the packet.
+#[inline(always)]
+fn go_on(ctx: &TcContext, program: u32, otherwise: i32) -> i32 {
+    // SAFETY: nothing here is to be done after it.
+    unsafe { JUMPS.tail_call(ctx, program) };
+    otherwise
 }
 
 /// This CPU's own.
@@ -143,12 +167,17 @@ pub fn find(work: &mut Work) -> bool {
 /// and is to quote what whoever sent it knows.
 #[inline(always)]
 fn error(ctx: &TcContext, work: &mut Work) -> i32 {
-    let Some(quote) = quote::parse(ctx, &mut work.from) else { return NEXT };
+    let Some(quote) = quote::parse(ctx, &mut work.from) else {
+        return if work.from.hook == hook::INGRESS { go_on(ctx, jump::UNPACK, NEXT) } else { NEXT };
+    };
     let seen_at = work.from.hook;
     work.key = Tuple { hook: seen_at, ..work.from.reversed() };
     // SAFETY: as in `find`.
     let Some(entry) = (unsafe { TRACKED.get(&work.key) }) else { return NEXT };
-    if entry.flags & tracked::PENDING != 0 {
+    // Of what goes to another node inside another packet its sender knows the Service as it is.
+    let is_packed = seen_at == hook::EGRESS
+        && entry.flags & (tracked::TUNNEL | tracked::REPLY) == tracked::TUNNEL;
+    if entry.flags & tracked::PENDING != 0 || is_packed {
         return NEXT;
     }
     work.entry = *entry;
@@ -162,8 +191,14 @@ fn error(ctx: &TcContext, work: &mut Work) -> i32 {
 
 /// A packet that was cut short where that was not to be seen before, or whose ports cannot be changed.
 #[inline(always)]
-fn drop_unfit(ctx: &TcContext, work: &Work) -> i32 {
+pub fn drop_unfit(ctx: &TcContext, work: &Work) -> i32 {
     drop(ctx, work, event::DROPPED_UNFIT, work.entry.service)
+}
+
+/// A packet whose sender may not.
+#[inline(always)]
+pub fn drop_source(ctx: &TcContext, work: &Work, service: u32) -> i32 {
+    drop(ctx, work, event::DROPPED_SOURCE, service)
 }
 
 #[inline(always)]
@@ -177,7 +212,7 @@ pub enum Choice {
     /// It goes to the backend that [`Work::to`] names.
     Backend {
         service: u32,
-        masquerade: bool,
+        how: How,
     },
     /// It is one that is known, sent again.
     Before,
@@ -185,7 +220,22 @@ pub enum Choice {
         reason: u32,
         service: u32,
     },
+    /// Nobody answers, which the client is to be told.
+    Reject {
+        service: u32,
+    },
     NotService,
+}
+
+/// As whose a connection's packets go to the backend, and how.
+#[derive(Clone, Copy)]
+pub enum How {
+    /// The client's.
+    Plain,
+    /// This node's.
+    Masquerade,
+    /// The client's, to another node, which answers in this one's place.
+    Tunnel,
 }
 
 /// Choose a backend for a packet. `known`: its connection has one already, which it keeps if it may.
@@ -198,19 +248,24 @@ pub fn choose(view: &impl View, packet: &Packet, work: &mut Work, known: bool) -
     let client = Outside { source, port_be: work.from.source_port_be, scope };
     let Tuple { destination, destination_port_be, protocol, .. } = work.from;
     let key = FrontendKey::new(destination, destination_port_be, protocol);
-    let (backend, service, flags) = match lookup::resolve(&client, key) {
-        Answer::Backend { endpoint, service, flags, ranges } => {
+    let (backend, locality, service, flags) = match lookup::resolve(&client, key) {
+        Answer::Backend { endpoint, locality, service, flags, ranges } => {
             if ranges != 0 && !is_in(ranges, source) {
                 return Choice::Drop { reason: event::DROPPED_SOURCE, service };
             }
-            (endpoint, service, flags)
+            (endpoint, locality, service, flags)
         }
         // Nobody listens at the node's own address, so the kernel itself rejects the packet.
         Answer::NoBackend { drop: false, flags, .. } if flags & flag::NODE_PORT != 0 => {
             return Choice::NotService;
         }
-        Answer::NoBackend { service, .. } => {
-            return Choice::Drop { reason: event::DROPPED_NO_BACKEND, service };
+        Answer::NoBackend { drop, service, .. } => {
+            let reason = event::DROPPED_NO_BACKEND;
+            return if drop {
+                Choice::Drop { reason, service }
+            } else {
+                Choice::Reject { service }
+            };
         }
         Answer::NotService => return Choice::NotService,
     };
@@ -226,24 +281,41 @@ pub fn choose(view: &impl View, packet: &Packet, work: &mut Work, known: bool) -
     }
     work.to =
         Tuple { destination: backend.address, destination_port_be: backend.port_be, ..work.from };
-    let masquerade = flags & flag::MASQUERADE != 0
-        || flags & flag::CLUSTER_IP != 0 && !is_local && settings.flags & MASQUERADES != 0
-        || source == backend.address;
-    Choice::Backend { service, masquerade }
+    let has = |bit| flags & bit != 0;
+    let how = if source == backend.address
+        || has(flag::CLUSTER_IP) && !is_local && settings.flags & MASQUERADES != 0
+    {
+        How::Masquerade
+    } else if !has(flag::MASQUERADE) {
+        How::Plain
+    } else if settings.flags & setting::DIRECT_RETURN == 0 || is_local || packet.keeps_ports() {
+        How::Masquerade
+    } else {
+        match locality {
+            locality::THIS_NODE => How::Plain,
+            locality::OTHER_NODE if tunnel::may(source, backend.address) => How::Tunnel,
+            _ => How::Masquerade,
+        }
+    };
+    Choice::Backend { service, how }
 }
 
-/// Note a new connection, from and to where [`Work`] says.
+/// Note a new connection, from and to where [`Work`] says; `flags`: bits that its entries have beside others.
 #[inline(always)]
-pub fn track(work: &mut Work, service: u32, masquerade: bool, opens: bool) {
+pub fn track(work: &mut Work, service: u32, how: How, opens: bool, flags: u32) {
+    let flags = if matches!(how, How::Tunnel) { tracked::TUNNEL } else { flags };
     filter::note_pair(work.to.source, work.to.destination);
-    work.entry = Tracked { to: work.to, paired_ticks: ticks(), flags: 0, service };
-    note_pair(work, 0);
+    work.entry = Tracked { to: work.to, paired_ticks: ticks(), flags, service };
+    note_pair(work, flags, 0);
     work.entry.to = work.to;
-    work.entry.flags = 0;
+    work.entry.flags = flags;
     let _ = TRACKED.insert(&work.from, &work.entry, 0);
+    if matches!(how, How::Tunnel) {
+        return note_sibling(work);
+    }
     // What is to become of it where it leaves. Where the backend answers by the link that the client's
     // packets come in by, it may answer the client itself, past this node.
-    let condition = if masquerade { 0 } else { tracked::IF_TURNING_BACK };
+    let condition = if matches!(how, How::Masquerade) { 0 } else { tracked::IF_TURNING_BACK };
     work.key = Tuple { hook: hook::EGRESS, ..work.to };
     work.entry.to = work.key;
     work.entry.flags = tracked::PENDING | condition;
@@ -252,7 +324,7 @@ pub fn track(work: &mut Work, service: u32, masquerade: bool, opens: bool) {
     // alike.
     let how = if opens { 0 } else { BPF_NOEXIST as u64 };
     let _ = TRACKED.insert(&work.key, &work.entry, how);
-    work.entry.flags = 0;
+    work.entry.flags = flags;
 }
 
 /// Give a connection the address of the link that it leaves by, and a port that is free: neither one
@@ -271,7 +343,7 @@ pub fn masquerade(link: u32, packet: &Packet, work: &mut Work) -> bool {
             let port = PORT_FIRST + ((number as u64 * PORTS as u64) >> 32) as u16;
             work.to.source_port_be = port.to_be();
         }
-        if note_pair(work, BPF_NOEXIST as u64) {
+        if note_pair(work, 0, BPF_NOEXIST as u64) {
             work.entry.to = work.to;
             work.entry.flags = 0;
             let _ = TRACKED.insert(&work.from, &work.entry, 0);
@@ -284,25 +356,42 @@ pub fn masquerade(link: u32, packet: &Packet, work: &mut Work) -> bool {
 
 /// Note what becomes of the answers.
 #[inline(always)]
-fn note_pair(work: &mut Work, how: u64) -> bool {
+fn note_pair(work: &mut Work, flags: u32, how: u64) -> bool {
     work.key = work.to.reversed();
     work.entry.to = work.from.reversed();
-    work.entry.flags = tracked::REPLY;
+    work.entry.flags = flags | tracked::REPLY;
     TRACKED.insert(&work.key, &work.entry, how).is_ok()
+}
+
+/// Of a connection whose packets go to another node inside others: note what becomes of them at the other
+/// hook.
+#[inline(always)]
+fn note_sibling(work: &mut Work) {
+    let hook = work.from.hook ^ 1;
+    work.key = Tuple { hook, ..work.to };
+    work.entry.to = Tuple { hook, ..work.from };
+    let _ = TRACKED.insert(&work.key, &work.entry, 0);
+    work.entry.to = work.to;
 }
 
 /// From time to time, make sure that the other direction's entry is there.
 #[inline(always)]
-fn keep_pair(work: &mut Work) {
+pub fn keep_pair(work: &mut Work) {
     if !is_stale(work.entry.paired_ticks) {
         return;
     }
     let flags = work.entry.flags;
     work.entry.paired_ticks = ticks();
-    work.key = work.to.reversed();
-    work.entry.to = work.from.reversed();
-    work.entry.flags = flags ^ tracked::REPLY;
-    let _ = TRACKED.insert(&work.key, &work.entry, 0);
+    let is_packed = flags & (tracked::TUNNEL | tracked::REPLY) == tracked::TUNNEL;
+    if is_packed {
+        note_sibling(work);
+    }
+    if !is_packed || work.from.hook == hook::INGRESS {
+        work.key = work.to.reversed();
+        work.entry.to = work.from.reversed();
+        work.entry.flags = flags ^ tracked::REPLY;
+        let _ = TRACKED.insert(&work.key, &work.entry, 0);
+    }
     work.entry.to = work.to;
     work.entry.flags = flags;
     let _ = TRACKED.insert(&work.from, &work.entry, 0);
@@ -310,7 +399,7 @@ fn keep_pair(work: &mut Work) {
 
 /// The kernel's ticks: far cheaper to ask for than the time.
 #[inline(always)]
-fn ticks() -> u64 {
+pub fn ticks() -> u64 {
     // SAFETY: the helper takes no arguments.
     unsafe { bpf_jiffies64() }
 }
@@ -333,7 +422,7 @@ fn is_local(view: &impl View, settings: &Settings, source: Address) -> bool {
 }
 
 #[inline(always)]
-fn is_in(ranges: u32, source: Address) -> bool {
+pub fn is_in(ranges: u32, source: Address) -> bool {
     let range = SourceRange { ranges_be: ranges.to_be(), address_be: source.words() };
     SOURCE_RANGES.get(&Key::new(SourceRange::BITS + 128, range)).is_some()
 }
@@ -394,5 +483,5 @@ pub const PAIR_TICKS: u64 = 250;
 const OVER_TICKS: u64 = 2 * PAIR_TICKS;
 
 /// Let the next program on the link have the packet, or the kernel.
-const NEXT: i32 = -1;
-const DROP: i32 = 2;
+pub const NEXT: i32 = -1;
+pub const DROP: i32 = 2;

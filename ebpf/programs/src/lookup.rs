@@ -5,7 +5,7 @@ use core::ptr;
 use aya_ebpf::helpers::{bpf_get_prandom_u32, bpf_ktime_get_boot_ns};
 use pintle_ebpf_common::{
     Address, Affinity, AffinityKey, Drop, Endpoint, Frontend, FrontendKey, Scope, Settings, Slot,
-    SlotRun, event, node_address, protocol, seal, setting,
+    SlotRun, Tuple, event, flag, locality, node_address, protocol, seal, setting,
 };
 
 use crate::count;
@@ -28,7 +28,7 @@ pub trait Client {
 /// What the tables say about an address.
 pub enum Answer {
     /// It is a Service's, and this backend is to serve it.
-    Backend { endpoint: Endpoint, service: u32, flags: u32, ranges: u32 },
+    Backend { endpoint: Endpoint, locality: u16, service: u32, flags: u32, ranges: u32 },
     /// It is a Service's that has no backend for this client, who is to be turned away as
     /// [`Frontend::drops`] says.
     NoBackend { drop: bool, flags: u32, service: u32 },
@@ -66,7 +66,22 @@ pub fn resolve(client: &impl Client, key: FrontendKey) -> Answer {
     let Frontend { service, flags, ranges, affinity_seconds, .. } = frontend;
     let endpoint =
         if affinity_seconds == 0 { fresh } else { come_back(client, &frontend, run, fresh) };
-    Answer::Backend { endpoint, service, flags, ranges }
+    let locality = endpoint.locality;
+    let endpoint = endpoint.at(locality::UNKNOWN);
+    Answer::Backend { endpoint, locality, service, flags, ranges }
+}
+
+/// Of packets that another node has chosen a backend of this one for: the number of the Service, and its
+/// source ranges. A node port is asked for by the other node's address.
+#[inline(always)]
+pub fn exposed(tuple: Tuple) -> Option<(u32, u32)> {
+    let key = FrontendKey::new(tuple.destination, tuple.destination_port_be, tuple.protocol);
+    let (key, found) = match frontend(key) {
+        Some(found) => (key, found),
+        None => (key.node_port(), frontend(key.node_port())?),
+    };
+    let is_exposed = found.is_sealed_for(key) && found.flags & flag::CLUSTER_IP == 0;
+    if is_exposed { Some((found.service, found.ranges)) } else { None }
 }
 
 /// Whether a backend is one of those that `key` may be answered by now.
@@ -208,7 +223,7 @@ fn contains(table: u64, run: SlotRun, backend: Endpoint) -> bool {
         }
         let middle = low + (high - low) / 2;
         let Some(found) = slot(run.base.wrapping_add(middle), table) else { return false };
-        if found == backend {
+        if found.is_same(&backend) {
             return true;
         }
         if is_below(found, backend) {

@@ -16,8 +16,10 @@ mod lookup;
 mod maps;
 mod packet;
 mod quote;
+mod refuse;
 mod route;
 mod socket;
+mod tunnel;
 mod view;
 
 use address::{V4, V6};
@@ -100,6 +102,24 @@ pub fn pintle_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn pintle_egress(ctx: TcContext) -> i32 {
     forward::egress(&ctx)
+}
+
+/// Goes on with a packet that leaves for another node.
+#[classifier]
+pub fn pintle_pack(ctx: TcContext) -> i32 {
+    tunnel::pack(&ctx)
+}
+
+/// Goes on with a packet that comes in for a Service without a backend.
+#[classifier]
+pub fn pintle_refuse(ctx: TcContext) -> i32 {
+    refuse::nobody(&ctx)
+}
+
+/// Goes on with a packet that comes in and may hold another.
+#[classifier]
+pub fn pintle_unpack(ctx: TcContext) -> i32 {
+    tunnel::unpack(&ctx)
 }
 
 /// Runs for each packet that comes in by a link of the node, before the kernel looks at it.

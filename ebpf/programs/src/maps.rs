@@ -10,6 +10,8 @@
 //! | DEVICES | link | its addresses | user space | ingress |
 //! | FILTER | 0 | addresses and pairs | user space, ingress | ingress, egress, express |
 //! | TRACKED | packets of a direction | what they become | ingress | ingress, egress |
+//! | REFUSED | client, backend | when | ingress | ingress |
+//! | JUMPS | number | program | user space | ingress, egress |
 //! | FRAGMENTS | packet | its ports | ingress, egress | ingress, egress |
 //! | AFFINITY | client, number | backend, time | connect, sendmsg | connect, sendmsg |
 //! | TCP_PEERS | TCP socket | its translation | connect, release | getpeername |
@@ -22,12 +24,12 @@
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, SkStorage};
 use aya_ebpf::macros::btf_map;
 use pintle_ebpf_common::{
-    Address, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint, Filter, Flow,
-    FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot, SourceRange, Tracked,
-    Translation, Tuple, event,
+    Address, AddressPair, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint,
+    Filter, Flow, FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot,
+    SourceRange, Tracked, Translation, Tuple, event, jump,
 };
 
 use crate::express::{WAYS_MAX, Way};
@@ -85,15 +87,26 @@ pub static FILTER: Array<Filter, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static TRACKED: LruHashMap<Tuple, Tracked, 131_072> = LruHashMap::new();
 
-/// 0 (4 bytes) -> [`Work`] (176 bytes a CPU): what the programs for packets have no room for on their
-/// stack. Kernel 4.18.
+/// 0 (4 bytes) -> [`Work`] (256 bytes a CPU): what the programs for packets have no room for on their
+/// stack, and what one tells another of a packet. Kernel 4.18.
 #[btf_map]
 pub static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+
+/// One of [`jump`] (4 bytes) -> a program: where those for packets go on with what is rare. Kernel 4.18.
+#[btf_map]
+pub static JUMPS: ProgramArray<{ jump::COUNT as usize }> = ProgramArray::new();
 
 /// [`FragmentKey`] (40 bytes) -> the source and the destination port (4 bytes): a packet's first
 /// fragment has them, the others are found by it. Kernel 4.19.
 #[btf_map]
 pub static FRAGMENTS: LruHashMap<FragmentKey, u32, 8192> = LruHashMap::new();
+
+/// [`AddressPair`] (32 bytes) -> when, in the kernel's ticks (8 bytes): a client whose packets did not reach
+/// a backend on another node inside others.
+///
+/// Least recently used goes first: such a client's next connection is tried anew. Kernel 4.19.
+#[btf_map]
+pub static REFUSED: LruHashMap<AddressPair, u64, 4096> = LruHashMap::new();
 
 /// [`AffinityKey`] (24 bytes) -> [`Affinity`] (32 bytes): the backend a client comes back to.
 ///

@@ -31,18 +31,24 @@ pub struct Packet {
 #[inline(always)]
 pub fn parse(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
     match view.ethertype() {
-        ETH_IPV4 => parse_v4(view, tuple),
-        ETH_IPV6 => parse_v6(view, tuple),
+        ETH_IPV4 => parse_v4(view, L3, tuple),
+        ETH_IPV6 => parse_v6(view, L3, tuple),
         _ => None,
     }
 }
 
+/// The same of a packet whose IP header begins elsewhere, of one that is inside another.
 #[inline(always)]
-fn parse_v4(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
-    let header: [u32; 5] = view.load(L3)?;
+pub fn parse_at(view: &impl View, v4: bool, start: usize, tuple: &mut Tuple) -> Option<Packet> {
+    if v4 { parse_v4(view, start, tuple) } else { parse_v6(view, start, tuple) }
+}
+
+#[inline(always)]
+fn parse_v4(view: &impl View, start: usize, tuple: &mut Tuple) -> Option<Packet> {
+    let header: [u32; 5] = view.load(start)?;
     let [first, _, length_high, length_low] = header[0].to_ne_bytes();
-    let transport = L3 + (first & 15) as usize * 4;
-    if first >> 4 != 4 || transport < L3 + 20 {
+    let transport = start + (first & 15) as usize * 4;
+    if first >> 4 != 4 || transport < start + 20 {
         return None;
     }
     let [id_high, id_low, fragment_high, fragment_low] = header[1].to_ne_bytes();
@@ -60,19 +66,19 @@ fn parse_v4(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
     };
     piece.ports(view, tuple, number, transport)?;
     let length = u16::from_be_bytes([length_high, length_low]);
-    let length = length.wrapping_sub((transport - L3) as u16);
+    let length = length.wrapping_sub((transport - start) as u16);
     Some(piece.packet(true, number, transport, length, header[2]))
 }
 
 /// Packets with extension headers are not translated, but for fragments.
 #[inline(always)]
-fn parse_v6(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
-    let header: [u32; 10] = view.load(L3)?;
+fn parse_v6(view: &impl View, start: usize, tuple: &mut Tuple) -> Option<Packet> {
+    let header: [u32; 10] = view.load(start)?;
     let [_, _, mut number, _] = header[1].to_ne_bytes();
     if header[0].to_ne_bytes()[0] >> 4 != 6 {
         return None;
     }
-    let mut transport = L3 + 40;
+    let mut transport = start + 40;
     let mut piece = Piece { id_be: 0, is_fragment: false, is_later: false };
     if number == FRAGMENT {
         let fragment: [u32; 2] = view.load(transport)?;
@@ -81,7 +87,7 @@ fn parse_v6(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
         let (is_later, id_be) = (offset & 0xfff8 != 0, fragment[1]);
         // A packet in one piece may have the header too (RFC 6946).
         piece = Piece { id_be, is_fragment: offset & 0xfff9 != 0, is_later };
-        (number, transport) = (next, L3 + 48);
+        (number, transport) = (next, start + 48);
     }
     if !is_ours(number) {
         return None;
@@ -91,7 +97,7 @@ fn parse_v6(view: &impl View, tuple: &mut Tuple) -> Option<Packet> {
     piece.ports(view, tuple, number, transport)?;
     let [length_high, length_low, ..] = header[1].to_ne_bytes();
     let length = u16::from_be_bytes([length_high, length_low]);
-    let length = length.wrapping_sub((transport - L3 - 40) as u16);
+    let length = length.wrapping_sub((transport - start - 40) as u16);
     Some(piece.packet(false, number, transport, length, 0))
 }
 
@@ -232,7 +238,10 @@ pub fn opens_tcp(view: &impl View) -> bool {
 
 #[inline(always)]
 fn is_syn_at(view: &impl View, transport: usize) -> bool {
-    let [_, flags] = view.load::<u16>(transport + TCP_FLAGS - 1).unwrap_or(0).to_ne_bytes();
+    let word = view.load::<u16>(transport + TCP_FLAGS - 1).unwrap_or(0);
+    // SAFETY: a place of the program's own. Volatile, or the compiler would look at a word that was not
+    // read before it looks whether it was, which the verifier does not let it.
+    let [_, flags] = unsafe { ptr::from_ref(&word).read_volatile() }.to_ne_bytes();
     flags & (TCP_SYN | TCP_ACK) == TCP_SYN
 }
 
@@ -246,8 +255,22 @@ impl Packet {
             ptr::from_mut(at).write_volatile(packet);
             ptr::from_mut(at).read_volatile()
         };
-        // At most 14 + 60; said anew.
+        // At most 14 + 40 + 60; said anew.
         Self { transport: packet.transport & 127, ..packet }
+    }
+
+    /// One that was put there, as [`Packet::forgotten`] gives it.
+    #[inline(always)]
+    pub fn again(&self) -> Self {
+        // SAFETY: a place of the program's own. Volatile, or the compiler would read parts of it anew.
+        let packet = unsafe { ptr::from_ref(self).read_volatile() };
+        Self { transport: packet.transport & 127, ..packet }
+    }
+
+    /// The same, from whose beginning so many bytes were taken.
+    #[inline(always)]
+    pub fn moved(self, length: usize) -> Self {
+        Self { transport: self.transport - length, ..self }
     }
 
     /// Whether it is one of IPv4.
@@ -260,6 +283,51 @@ impl Packet {
     #[inline(always)]
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether it is no fragment, and has its ports right behind an IP header without options, here.
+    #[inline(always)]
+    pub fn is_plain_at(&self, transport: usize) -> bool {
+        self.whole && self.transport == transport
+    }
+
+    /// How long the longest piece is that is sent of it, of so many bytes of payload if that is not 0, from
+    /// its IP header on. Pieces of TCP are made to fit.
+    #[inline(always)]
+    pub fn longest(&self, payload: u32, length: u32) -> u32 {
+        if payload == 0 {
+            length - L3 as u32
+        } else if self.protocol == protocol::UDP {
+            (self.transport - L3) as u32 + 8 + payload
+        } else {
+            0
+        }
+    }
+
+    /// Of a packet that answers one which opens a TCP connection: have its receiver send segments that are
+    /// shorter by so many bytes. Where the option does not come first, errors will have to say so.
+    #[inline(always)]
+    pub fn shorten_segments(&self, view: &impl View, by: u16) -> Option<()> {
+        if self.protocol != protocol::TCP || !self.has_transport {
+            return None;
+        }
+        let [words, flags] = view.load::<u16>(self.transport + TCP_FLAGS - 1)?.to_ne_bytes();
+        if flags & (TCP_SYN | TCP_ACK) != TCP_SYN | TCP_ACK || words >> 4 < 6 {
+            return None;
+        }
+        let option: u32 = view.load(self.transport + 20)?;
+        let [kind, length, high, low] = option.to_ne_bytes();
+        let size = u16::from_be_bytes([high, low]);
+        if [kind, length] != TCP_SEGMENT_SIZE || size <= by {
+            return None;
+        }
+        let [high, low] = (size - by).to_be_bytes();
+        let new = u32::from_ne_bytes([kind, length, high, low]);
+        let body = fold(difference(0, option, new));
+        let segment = Segment { offset: 0, length: 0, pseudo: 0, is_made: false };
+        let change = Change { addresses: 0, body, v6: !self.v4, may_be_absent: false, segment };
+        view.mend(self.transport + 16, change)?;
+        view.store(self.transport + 20, &new)
     }
 
     /// Whether its ports stand under a checksum that cannot be mended: SCTP's is one of the whole
@@ -369,5 +437,7 @@ pub const ETH_IPV6: u16 = 0x86dd;
 /// IPv6's extension header of fragments.
 const FRAGMENT: u8 = 44;
 const TCP_FLAGS: usize = 13;
+/// The option that says how long a segment may be (RFC 9293): its kind and length.
+const TCP_SEGMENT_SIZE: [u8; 2] = [2, 4];
 const TCP_SYN: u8 = 0x02;
 const TCP_ACK: u8 = 0x10;

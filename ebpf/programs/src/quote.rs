@@ -9,6 +9,7 @@ use crate::packet::{
     ETH_IPV4, ETH_IPV6, L3, addresses_difference, is_ours, ports, ports_difference, set_ports,
     store_v4, store_v6,
 };
+use crate::tunnel::{IPIP, IPV6_IN_IPV6};
 use crate::view::{Change, Segment, View, fold};
 
 /// An ICMP error: where the parts of it begin.
@@ -109,6 +110,46 @@ fn parse_v6(view: &impl View, tuple: &mut Tuple) -> Option<Quote> {
     })
 }
 
+/// An error of a backend that a packet which holds another does not reach: whether it is of IPv4, where
+/// the packet begins that is held, and the backend.
+#[inline(always)]
+pub fn tunnelled(view: &impl View) -> Option<(bool, usize, Address)> {
+    match view.ethertype() {
+        ETH_IPV4 => {
+            let outer: [u32; 5] = view.load(L3)?;
+            let [version, ..] = outer[0].to_ne_bytes();
+            let [_, number, ..] = outer[2].to_ne_bytes();
+            let [kind, code] = view.load::<u16>(L3 + 20)?.to_ne_bytes();
+            let header = L3 + 28;
+            let quoted: [u32; 5] = view.load(header)?;
+            let [inner_version, ..] = quoted[0].to_ne_bytes();
+            let [_, inner_number, ..] = quoted[2].to_ne_bytes();
+            let is_it = version == 0x45
+                && number == ICMP
+                && kind == ICMP_UNREACHABLE
+                && code != ICMP_TOO_BIG
+                && inner_version == 0x45
+                && inner_number == IPIP;
+            if is_it { Some((true, header + 20, Address::from_v4(quoted[4]))) } else { None }
+        }
+        ETH_IPV6 => {
+            let outer: [u32; 2] = view.load(L3)?;
+            let [_, _, number, _] = outer[1].to_ne_bytes();
+            let [kind, code] = view.load::<u16>(L3 + 40)?.to_ne_bytes();
+            let header = L3 + 48;
+            let quoted: [u32; 10] = view.load(header)?;
+            let [_, _, inner_number, _] = quoted[1].to_ne_bytes();
+            let is_it = outer[0].to_ne_bytes()[0] >> 4 == 6
+                && number == ICMP_V6
+                && (kind == ICMP_V6_UNREACHABLE || [kind, code] == ICMP_V6_UNKNOWN_HEADER)
+                && inner_number == IPV6_IN_IPV6;
+            let to = Address::from_words([quoted[6], quoted[7], quoted[8], quoted[9]]);
+            if is_it { Some((false, header + 40, to)) } else { None }
+        }
+        _ => None,
+    }
+}
+
 impl Quote {
     /// Whether the error is for this address.
     #[inline(always)]
@@ -169,5 +210,8 @@ const ICMP_UNREACHABLE: u8 = 3;
 const ICMP_TIME_EXCEEDED: u8 = 11;
 const ICMP_PARAMETER: u8 = 12;
 pub const ICMP_V6: u8 = 58;
+const ICMP_TOO_BIG: u8 = 4;
+const ICMP_V6_UNREACHABLE: u8 = 1;
+const ICMP_V6_UNKNOWN_HEADER: [u8; 2] = [4, 1];
 /// From this type on they are no errors.
 const ICMP_V6_INFORMATION: u8 = 128;

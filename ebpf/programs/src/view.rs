@@ -85,8 +85,9 @@ impl View for TcContext {
     /// Straight from the packet where that lies in one piece as far as needed.
     #[inline(always)]
     fn load<T: Copy>(&self, offset: usize) -> Option<T> {
-        let start = self.data() + offset;
-        if start + size_of::<T>() <= self.data_end() {
+        let (start, end) = bounds(self);
+        let start = start + offset;
+        if start + size_of::<T>() <= end {
             // SAFETY: within the packet. Headers lie at multiples of four bytes after the 14 of
             // Ethernet, which the kernel places so that they are aligned where that matters.
             return Some(unsafe { (start as *const T).read() });
@@ -143,6 +144,19 @@ impl View for TcContext {
     #[inline(always)]
     fn length(&self) -> u32 {
         self.len()
+    }
+}
+
+/// Where a packet begins and ends, as far as it lies in one piece.
+///
+/// The context is read anew each time: the compiler would keep the fields' addresses otherwise where there
+/// are many such looks, and the verifier lets a program use that of the whole alone.
+#[inline(always)]
+fn bounds(ctx: &TcContext) -> (usize, usize) {
+    // SAFETY: the kernel's context, by a pointer of the program's own.
+    unsafe {
+        let skb = addr_of!(ctx.skb.skb).read_volatile();
+        ((*skb).data as usize, (*skb).data_end as usize)
     }
 }
 
