@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
     }
 
     fn create_pods(&mut self, pods: &CreatePods, namespace: &str) -> anyhow::Result<()> {
-        let memory_before = resident_bytes();
+        let memory_before = anonymous_bytes();
         let maker = PodMaker {
             template: objects::pod_template(self.directory, self.case, self.workload, pods)?,
             volumes: VolumeMaker::of(self.directory, pods)?,
@@ -258,7 +258,7 @@ impl<'a> Run<'a> {
         let drained = self.drain(count, measures, steady)?;
         if measures {
             let own = self.figures.own_bytes() + drained.bound.len() * size_of::<Bound>();
-            let grown = resident_bytes().saturating_sub(memory_before + own as u64);
+            let grown = anonymous_bytes().saturating_sub(memory_before + own as u64);
             self.figures.bytes_per_pod = grown as f64 / count.max(1) as f64;
         }
         self.conclude(drained, count, measures)
@@ -471,7 +471,8 @@ fn new_scheduler(workers: usize) -> Scheduler {
 }
 
 /// Attempts in a row before the clock is read again and churn has its turn, if several threads decide.
-const ATTEMPTS_MAX: usize = 16_384;
+/// What they return of more than these is out of the caches before it is read.
+const ATTEMPTS_MAX: usize = 2048;
 
 /// How long this process computed so far, all its threads together.
 fn cpu_time() -> Duration {
@@ -480,8 +481,11 @@ fn cpu_time() -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-fn resident_bytes() -> u64 {
-    let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: Option<u64> = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0) * 4096
+/// Resident memory that holds data. Pages of the program itself are not in it: they come in when
+/// their code first runs, whatever is measured then.
+fn anonymous_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib: Option<u64> = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kib.unwrap_or(0) * 1024
 }

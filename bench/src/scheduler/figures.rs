@@ -20,7 +20,8 @@ pub(crate) struct Figures {
     pub(crate) attempts_ns: Vec<u64>,
     /// How long what is measured computed meanwhile.
     pub(crate) cpu: Duration,
-    /// Resident memory that a pod, and a node, added. The objects themselves are in it.
+    /// Resident memory that a pod, and a node, added. The objects themselves are in it, the program's
+    /// own pages are not (mode engine).
     pub(crate) bytes_per_pod: f64,
     pub(crate) bytes_per_node: f64,
     /// From objects in memory to a scheduler's first decision.
@@ -164,6 +165,12 @@ impl Allocatable {
             ephemeral_storage_bytes: has.ephemeral_storage_bytes,
             others: others.collect(),
         }
+    }
+
+    /// What it holds besides itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let other = |(name, _): &(Box<str>, i64)| size_of::<(Box<str>, i64)>() + name.len();
+        self.others.iter().map(other).sum()
     }
 
     fn other(&self, name: &str) -> i64 {

@@ -8,7 +8,7 @@ use pintle_scheduler_core::PodUid;
 use pintle_scheduler_core::cache::Object;
 use serde_json::Value;
 
-use super::{Run, resident_bytes};
+use super::{Run, anonymous_bytes};
 use crate::scheduler::config::{CreateNamespaces, CreateNodes};
 use crate::scheduler::figures::Allocatable;
 use crate::scheduler::objects::{self, NodeMaker, VolumeMaker};
@@ -38,7 +38,7 @@ macro_rules! other {
 
 impl Run<'_> {
     pub(super) fn create_nodes(&mut self, nodes: &CreateNodes) -> anyhow::Result<()> {
-        let memory_before = resident_bytes();
+        let (memory_before, own_before) = (anonymous_bytes(), self.own_bytes_of_nodes());
         let maker = NodeMaker::new(self.directory, self.workload, nodes)?;
         let count = nodes.count.of(self.workload)?;
         for number in 0..count {
@@ -51,9 +51,16 @@ impl Run<'_> {
                 self.scheduler.object_changed(Object::CSINode(None, Some(csi_node)), self.now());
             }
         }
-        let grown = resident_bytes().saturating_sub(memory_before);
+        let own = self.own_bytes_of_nodes() - own_before;
+        let grown = anonymous_bytes().saturating_sub(memory_before + own as u64);
         self.figures.bytes_per_node = grown as f64 / count.max(1) as f64;
         Ok(())
+    }
+
+    /// Memory that the harness's own notes of nodes take, but for what an allocator adds.
+    fn own_bytes_of_nodes(&self) -> usize {
+        let table = self.nodes.capacity() * size_of::<(String, Allocatable)>();
+        table + self.nodes.iter().map(|(name, has)| name.len() + has.heap_bytes()).sum::<usize>()
     }
 
     fn add_node(&mut self, node: Node) -> anyhow::Result<Arc<Node>> {
