@@ -470,9 +470,10 @@ fn new_scheduler(workers: usize) -> Scheduler {
     scheduler
 }
 
-/// Attempts in a row before the clock is read again and churn has its turn, if several threads decide.
-/// What they return of more than these is out of the caches before it is read.
-const ATTEMPTS_MAX: usize = 2048;
+/// Attempts in a row before the clock is read again and churn has its turn, if several threads decide: for
+/// more pods at once the start of a thread counts less, but what is returned of them leaves the caches
+/// before it is read.
+const ATTEMPTS_MAX: usize = 8192;
 
 /// How long this process computed so far, all its threads together.
 fn cpu_time() -> Duration {

@@ -38,6 +38,7 @@ use crate::pod::{PodInfo, PodUid};
 use crate::time::Time;
 
 pub use change_log::{CacheId, ChangeLog, RowLog};
+pub(crate) use commit::{Nodes, Places};
 pub use images::ImageState;
 pub use node_info::NodeInfo;
 use node_object::NodeLikenesses;

@@ -32,7 +32,7 @@ use rand::Rng;
 use crate::cache::Snapshot;
 use crate::diagnosis::Diagnosis;
 use crate::framework::Profile;
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, Template};
 use crate::preemption::CandidateSearch;
 
 pub(crate) use local::{Local, nominated_from};
@@ -72,4 +72,28 @@ pub trait Engine: CandidateSearch {
     fn decide_batch(&mut self, batch: Batch<'_>, random: &mut dyn Rng, out: &mut Vec<usize>) {
         let _ = (batch, random, out);
     }
+
+    /// Makes ready for [`Engine::decide_streamed`], and pushes the templates that the pods are of: from
+    /// here to [`Engine::end_stream`] pods of these alone may come, that have no affinity and ask of
+    /// their nodes what their template says. `None` if pods of one of them are not decided about so.
+    fn begin_stream(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pods: &mut dyn Iterator<Item = &Arc<PodInfo>>,
+        templates: &mut Vec<Arc<Template>>,
+    ) -> Option<()> {
+        let _ = (profile, snapshot, pods, templates);
+        None
+    }
+
+    /// As [`Engine::decide_batch`] for a single pod, of the template with this number. Nothing of the
+    /// cluster is read meanwhile. After the first `None` there are only such.
+    fn decide_streamed(&mut self, template: usize, random: &mut dyn Rng) -> Option<usize> {
+        let _ = (template, random);
+        None
+    }
+
+    /// All pods that were decided about are assumed next, in their order.
+    fn end_stream(&mut self) {}
 }

@@ -1,20 +1,19 @@
-//! Assuming many pods at once, in parts that threads can work on beside each other.
+//! Assuming many pods in a row, by up to two threads.
 //!
-//! All parts together do what [`Cache::assume_at`] does pod by pod, for pods that are not in the cache
+//! The parts together do what [`Cache::assume_at`] does pod by pod, for pods that are not in the cache
 //! and have no affinity to pods.
 
 use std::sync::Arc;
 
 use super::pod_table::{Place, PodTable};
 use super::{Assumed, Cache, NodeInfo};
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, Template};
 
-/// Some of the nodes.
+/// The nodes.
 #[derive(Debug)]
-pub(crate) struct NodePart<'a> {
-    first: usize,
+pub(crate) struct Nodes<'a> {
     nodes: &'a mut [Arc<NodeInfo>],
-    /// Before the first pod.
+    /// Of the latest change.
     generation: u64,
 }
 
@@ -28,36 +27,56 @@ impl Cache {
         self.pods.is_placed(info)
     }
 
-    /// What assuming a pod on each of these rows, in order, changes: the nodes in at most so many
-    /// parts, and the table of pods.
-    pub(crate) fn split(
-        &mut self,
-        rows: &[usize],
-        parts: usize,
-    ) -> (impl Iterator<Item = NodePart<'_>>, Places<'_>) {
-        let (nodes, generation) = self.snapshot.pods_to_come(rows);
-        let size = nodes.len().div_ceil(parts).max(1);
-        let chunks = nodes.chunks_mut(size).enumerate();
-        let parts = chunks.map(move |(at, nodes)| NodePart { first: at * size, nodes, generation });
-        (parts, Places(&mut self.pods))
+    /// What assuming pods changes: nodes and the table of pods. Both must come to the same, and
+    /// [`Cache::came`] must be told of it.
+    pub(crate) fn split(&mut self) -> (Nodes<'_>, Places<'_>) {
+        let (nodes, generation) = self.snapshot.nodes_ahead();
+        (Nodes { nodes, generation }, Places(&mut self.pods))
+    }
+
+    /// Pods were put on the nodes in these rows, in this order.
+    pub(crate) fn came(&mut self, rows: &[usize]) {
+        self.snapshot.pods_came(rows);
     }
 }
 
-impl NodePart<'_> {
-    /// Puts on its nodes those of the pods that are for them. All rows and pods of the batch are
-    /// given, in order.
-    pub(crate) fn add<'a>(self, rows: &[usize], pods: impl Iterator<Item = &'a Arc<PodInfo>>) {
-        for ((number, row), info) in (1..).zip(rows).zip(pods) {
-            let node = row.checked_sub(self.first).and_then(|at| self.nodes.get_mut(at));
-            let Some(node) = node else { continue };
-            let node = Arc::make_mut(node);
-            node.set_generation(self.generation + number);
-            node.add_pod(Arc::clone(info));
-        }
+impl Nodes<'_> {
+    /// Puts the pod on the node in this row; returns the node's name.
+    #[inline]
+    pub(crate) fn add(&mut self, row: usize, info: Arc<PodInfo>) -> Arc<str> {
+        let node = self.next(row);
+        node.add_pod(info);
+        Arc::clone(node.name())
+    }
+
+    /// The same for a pod of this template that has no affinity and asks for what the template says;
+    /// the pod itself is not read, which another thread may have just written to.
+    #[inline]
+    pub(crate) fn add_of(
+        &mut self,
+        row: usize,
+        info: Arc<PodInfo>,
+        template: &Template,
+    ) -> Arc<str> {
+        let node = self.next(row);
+        node.add_pod_of(info, template);
+        Arc::clone(node.name())
+    }
+
+    fn next(&mut self, row: usize) -> &mut NodeInfo {
+        self.generation += 1;
+        let node = Arc::make_mut(&mut self.nodes[row]);
+        node.set_generation(self.generation);
+        node
     }
 }
 
 impl Places<'_> {
+    /// Whether the pod has a place.
+    pub(crate) fn has(&self, info: &PodInfo) -> bool {
+        self.0.is_placed(info)
+    }
+
     /// Notes that the pod is assumed on the node of this name.
     pub(crate) fn add(&mut self, info: &Arc<PodInfo>, node: &Arc<str>) {
         let assumed = Some(Assumed { deadline: None });

@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 
 use super::images;
 use super::node_object::NodeObject;
-use crate::pod::{HostPort, PodInfo, PodUid, not_negative};
+use crate::pod::{HostPort, PodInfo, PodUid, Template, not_negative};
 
 /// A node with the sums that plugins read (`framework.NodeInfo`).
 #[derive(Clone, Debug)]
@@ -174,6 +174,14 @@ impl NodeInfo {
         if !info.affinity().is_empty() {
             self.pods_with_affinity.push(Arc::clone(&info));
         }
+        self.pods.push(info);
+    }
+
+    /// As [`NodeInfo::add_pod`] for a pod without affinity that asks for what its template says.
+    pub(super) fn add_pod_of(&mut self, info: Arc<PodInfo>, template: &Template) {
+        add(&mut self.requested, &template.requests, 1);
+        add(&mut self.requested_nonzero, &template.requests_nonzero, 1);
+        self.used_ports.extend(template.host_ports.iter().cloned());
         self.pods.push(info);
     }
 

@@ -263,13 +263,16 @@ impl Snapshot {
         result
     }
 
-    /// Notes that a pod without affinity comes to each of these rows, in order; returns the nodes, to
-    /// be changed so, and the generation before the first of them.
-    pub(super) fn pods_to_come(&mut self, rows: &[usize]) -> (&mut [Arc<NodeInfo>], u64) {
-        let generation = self.generation;
+    /// The nodes, to put pods without affinity on them, and the generation of the latest change.
+    /// [`Snapshot::pods_came`] must be told of it.
+    pub(super) fn nodes_ahead(&mut self) -> (&mut [Arc<NodeInfo>], u64) {
+        (&mut self.nodes, self.generation)
+    }
+
+    /// Notes that a pod without affinity came to each of these rows, in order.
+    pub(super) fn pods_came(&mut self, rows: &[usize]) {
         self.generation += rows.len() as u64;
         self.log(|changes| rows.iter().for_each(|&row| changes.pods_changed(row)));
-        (&mut self.nodes, generation)
     }
 
     fn log(&mut self, note: impl FnOnce(&mut ChangeLog)) {

@@ -5,6 +5,7 @@
 //! index does not hold exactly ([`super::scope`]) is decided by [`Scan`].
 
 mod ahead;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -27,9 +28,10 @@ use crate::cache::{CacheId, ChangeLog, Snapshot};
 use crate::counters::{Appraisal, Counters, Inquiry};
 use crate::diagnosis::{Diagnosis, Refusals};
 use crate::framework::{PostFilterContext, PreemptionCandidate, Profile};
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, Template};
 use crate::preemption::{CandidateSearch, DryRun, Ranking};
 use ahead::Ahead;
+use stream::Stream;
 
 /// The engine of production.
 #[derive(Debug, Default)]
@@ -60,6 +62,7 @@ pub struct Indexed {
     /// Where the search for a class to give up goes on.
     hand: usize,
     ahead: Ahead,
+    stream: Stream,
     counts: IndexCounts,
 }
 
@@ -122,6 +125,24 @@ impl Engine for Indexed {
 
     fn decide_batch(&mut self, batch: Batch<'_>, random: &mut dyn Rng, out: &mut Vec<usize>) {
         self.decide_in_order(batch, random, out);
+    }
+
+    fn begin_stream(
+        &mut self,
+        profile: &Profile,
+        snapshot: &Snapshot,
+        pods: &mut dyn Iterator<Item = &Arc<PodInfo>>,
+        templates: &mut Vec<Arc<Template>>,
+    ) -> Option<()> {
+        self.open_stream(profile, snapshot, pods, templates)
+    }
+
+    fn decide_streamed(&mut self, template: usize, random: &mut dyn Rng) -> Option<usize> {
+        self.decide_in_stream(template, random)
+    }
+
+    fn end_stream(&mut self) {
+        self.close_stream();
     }
 }
 

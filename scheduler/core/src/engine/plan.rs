@@ -127,6 +127,11 @@ impl Plan {
             && !self.extenders.iter().any(|extender| extender.is_interested(pod))
     }
 
+    /// Whether nobody else is asked about pods.
+    pub(super) fn has_no_extenders(&self) -> bool {
+        self.extenders.is_empty()
+    }
+
     /// The other plugins that have something to say of the pod.
     pub(super) fn wide(&self, pod: &PodInfo, snapshot: &Snapshot) -> Vec<&dyn Plugin> {
         let plugins = self.cluster.iter().map(|plugin| &**plugin);

@@ -27,12 +27,6 @@ impl Drawn {
         pod.refused_by = PluginSet::default();
         pod
     }
-
-    /// A copy of [`Drawn::into_popped`].
-    pub(crate) fn popped(&self) -> QueuedPod {
-        let pod = self.pod().clone();
-        QueuedPod { attempts: pod.attempts + 1, refused_by: PluginSet::default(), ..pod }
-    }
 }
 
 impl Queue {

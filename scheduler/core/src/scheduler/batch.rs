@@ -1,31 +1,32 @@
 //! Many decisions in a row, with one thread or several.
 //!
-//! What must be done in order is little: taking pods from the queue, and deciding about each once the
-//! one before has its node. The rest is tables: who waits, who is where, what is being bound, what is
-//! on each node. So a *batch* of pods is drawn from the queue; one thread decides about them in order,
-//! against columns that it keeps ahead of the cache ([`Engine::decide_batch`]), with others filling
-//! classes for it; meanwhile another draws the next batch; then all of them carry the decisions over
-//! into the tables, each table and each part of the nodes by one. The answers are those of
+//! A *batch* of pods is drawn from the queue; one thread decides about them in order, against columns
+//! that it keeps ahead of the cache ([`Engine::decide_batch`]), with others filling classes for it;
+//! then the decisions are carried over into the tables, table by table. Where the classes of all
+//! templates are known, two threads share the work instead ([`stream`]). The answers are those of
 //! [`Scheduler::schedule_next`], pod by pod, whatever the number of threads.
 //!
 //! A batch ends before a pod that is not decided about so: one of which a plugin of wider view has
 //! something to say, of a gang, nominated for a node, for another profile, being deleted, or for which
 //! there is no node. That one is decided about alone.
 
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use crossbeam::queue::SegQueue;
 use rand::Rng;
+use rustc_hash::FxHashMap;
 
 use super::{Attempt, Binding, Outcome, Scheduler};
-use crate::engine::{Batch, End, together};
+use crate::cache::Places;
+use crate::engine::Batch;
 use crate::framework::{PluginName, Profile};
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, PodUid};
 use crate::queue::Drawn;
 use crate::time::Time;
+use stream::Parcel;
 
 /// So many attempts in a row are best for one thread: what they touch stays in its processor's caches,
 /// and what a pod needs of memory is fetched while others' is. Who asks waits for a tenth of a
@@ -47,10 +48,12 @@ pub(super) struct Batches {
     rest_min: usize,
     /// How many that will be if no batch comes of the next try either.
     next_rest: usize,
+    /// For fewer pods a second thread is not started.
+    stream_min: usize,
     current: Vec<Drawn>,
-    next: Vec<Drawn>,
     rows: Vec<usize>,
-    names: Vec<Arc<str>>,
+    /// Buffers of streams.
+    parcels: Vec<Parcel>,
     counts: BatchCounts,
 }
 
@@ -72,27 +75,25 @@ impl Default for Batches {
             rest: 0,
             rest_min: REST_MIN,
             next_rest: REST_MIN,
+            stream_min: STREAM_MIN,
             current: Vec::new(),
-            next: Vec::new(),
             rows: Vec::new(),
-            names: Vec::new(),
+            parcels: Vec::new(),
             counts: BatchCounts::default(),
         }
     }
 }
 
-/// For fewer pods a batch is not worth it: threads take as long to start as some thirty decisions.
+/// For fewer pods a batch is not worth it.
 const SIZE_MIN: usize = 64;
+/// For fewer pods a second thread is not worth it: it takes as long to start as two hundred decisions.
+const STREAM_MIN: usize = 1024;
 /// So many pods are decided about alone after a batch that was not worth it; twice as many after
 /// each that follows, so that trying costs nothing where no batch comes of it.
 const REST_MIN: usize = 32;
 const REST_MAX: usize = 4096;
-/// The tables that a batch changes fit into the caches of a processor, and starting threads does not
-/// count any more.
-const SIZE_MAX: usize = 2048;
-
-/// What a thread can do beside others.
-type Task<'a> = Box<dyn FnOnce() + Send + 'a>;
+/// What a batch touches of pods and tables fits into the caches of a processor.
+const SIZE_MAX: usize = 256;
 
 impl Scheduler {
     /// From now on decides with so many threads, the caller's among them, where it can.
@@ -137,37 +138,47 @@ impl Scheduler {
 
     fn run_batches(&mut self, random: &mut dyn Rng, max: usize, attempts: &mut Vec<Attempt>) {
         let mut left = max;
-        self.draw_first(left);
-        while !self.batches.current.is_empty() {
-            left -= self.batches.current.len();
-            self.decide(left, random);
-            let decided = self.batches.rows.len();
-            let is_whole = decided == self.batches.current.len();
-            if !is_whole {
-                let undecided = self.batches.current.drain(decided..);
-                self.queue.take_back(undecided.chain(self.batches.next.drain(..)));
+        loop {
+            self.draw(left);
+            let drawn = self.batches.current.len();
+            if drawn == 0 {
+                return;
             }
-            self.carry_over(attempts);
-            let size = if is_whole { self.batches.size * 2 } else { decided * 2 };
-            self.batches.size = size.clamp(self.batches.size_min, SIZE_MAX);
+            let decided = match self.begin_stream(left) {
+                Some(templates) => self.stream(&templates, left, random, attempts),
+                None => self.run_batch(random, attempts),
+            };
+            left -= decided;
             self.batches.counts.batches += 1;
             self.batches.counts.decided += decided as u64;
-            std::mem::swap(&mut self.batches.current, &mut self.batches.next);
+            let size = if decided < drawn { decided * 2 } else { self.batches.size * 2 };
+            self.batches.size = size.clamp(self.batches.size_min, SIZE_MAX);
+            if decided < drawn {
+                return;
+            }
         }
     }
 
-    fn draw_first(&mut self, max: usize) {
+    /// Decides about the current batch alone; returns how many were decided about.
+    fn run_batch(&mut self, random: &mut dyn Rng, attempts: &mut Vec<Attempt>) -> usize {
+        self.decide(random);
+        let decided = self.batches.rows.len();
+        self.queue.take_back(self.batches.current.drain(decided..));
+        self.carry_over(attempts);
+        decided
+    }
+
+    fn draw(&mut self, max: usize) {
         let (cache, batches) = (&self.cache, &mut self.batches);
         let size = batches.size.min(max);
         self.queue.draw(size, |pod| !cache.has_placed(&pod.info), &mut batches.current);
     }
 
-    /// Decides about the current batch and draws the next, of at most `left` pods.
-    fn decide(&mut self, left: usize, random: &mut dyn Rng) {
-        let Self { cache, queue, profiles, engine, batches, .. } = self;
-        let Batches { workers, size_min, size, current, next, rows, names, .. } = batches;
+    /// Decides about the current batch.
+    fn decide(&mut self, random: &mut dyn Rng) {
+        let Self { cache, profiles, engine, batches, .. } = self;
+        let Batches { workers, current, rows, .. } = batches;
         rows.clear();
-        names.clear();
         let Some(first) = current.first() else { return };
         let Some(profile) = profiles.of(&first.pod().info) else { return };
         if !reserves_nothing(profile) {
@@ -177,66 +188,44 @@ impl Scheduler {
             let is_same = profiles.of(pod).is_some_and(|own| std::ptr::eq(own, profile));
             is_same && !pod.is_terminating() && !pod.signature.asks.workload
         };
-        let left = left.min((*size * 2).min(SIZE_MAX));
-        let (cache, snapshot) = (&*cache, cache.snapshot());
-        // Not before one batch of the run was whole. One thread alone ends the run here.
-        let draws = *workers > 1 && left > 0 && *size > *size_min && queue.counts().active > 0;
-        let draw = draws.then_some(|_: &End| {
-            queue.draw(left, |pod| !cache.has_placed(&pod.info), next);
-        });
-        together(draw.into_iter(), |_| {
-            let mut pods = current.iter().map(|drawn| &drawn.pod().info).take_while(is_of_batch);
-            let batch = Batch { profile, snapshot, pods: &mut pods, helpers: *workers - 1 };
-            engine.decide_batch(batch, random, rows);
-            names.extend(rows.iter().map(|row| Arc::clone(snapshot.nodes()[*row].name())));
-        });
+        let mut pods = current.iter().map(|drawn| &drawn.pod().info).take_while(is_of_batch);
+        let snapshot = cache.snapshot();
+        let batch = Batch { profile, snapshot, pods: &mut pods, helpers: *workers - 1 };
+        engine.decide_batch(batch, random, rows);
     }
 
     /// Takes the decisions over into every table, and out of the current batch.
     fn carry_over(&mut self, attempts: &mut Vec<Attempt>) {
         let Self { cache, queue, binding, batches, .. } = self;
-        let Batches { workers, current, rows, names, .. } = batches;
-        if rows.is_empty() {
-            return;
-        }
-        let tasks = SegQueue::<Task<'_>>::new();
-        {
-            let (pods, rows, names) = (&*current, &*rows, &*names);
-            let infos = move || pods.iter().map(|drawn| &drawn.pod().info);
-            let (parts, mut table) = cache.split(rows, *workers);
-            tasks.push(Box::new(move || queue.settle(pods)));
-            tasks.push(Box::new(move || {
-                infos().zip(names).for_each(|(info, name)| table.add(info, name));
-            }));
-            tasks.push(Box::new(move || {
-                for drawn in pods {
-                    let pod = drawn.popped();
-                    binding.insert(pod.info.uid.clone(), Binding { pod, steps: Vec::new() });
-                }
-            }));
-            for part in parts {
-                tasks.push(Box::new(move || part.add(rows, infos())));
-            }
-        }
-        run(&tasks, *workers);
-        // What they borrow is free again.
-        drop(tasks);
-        let places = current.drain(..).zip(names.drain(..));
-        attempts.extend(places.map(|(drawn, node)| {
-            let outcome = Outcome::Bind { node, steps: Vec::new() };
-            Attempt { pod: drawn.into_popped(), outcome }
+        let Batches { current, rows, .. } = batches;
+        queue.settle(current);
+        let (mut nodes, mut places) = cache.split();
+        let first = attempts.len();
+        attempts.extend(current.drain(..).zip(&*rows).map(|(drawn, row)| {
+            let node = nodes.add(*row, Arc::clone(&drawn.pod().info));
+            attempt(drawn, node)
         }));
+        note(&attempts[first..], &mut places, binding);
+        cache.came(rows);
     }
 }
 
-/// Does the tasks with so many threads.
-fn run(tasks: &SegQueue<Task<'_>>, workers: usize) {
-    let work = |_: &End| {
-        while let Some(task) = tasks.pop() {
-            task();
+/// What became of a pod that has this node.
+fn attempt(drawn: Drawn, node: Arc<str>) -> Attempt {
+    Attempt { pod: drawn.into_popped(), outcome: Outcome::Bind { node, steps: Vec::new() } }
+}
+
+/// Notes where the pods are, and that they are to be bound.
+fn note(attempts: &[Attempt], places: &mut Places<'_>, binding: &mut FxHashMap<PodUid, Binding>) {
+    for Attempt { pod, outcome } in attempts {
+        if let Outcome::Bind { node, .. } = outcome {
+            places.add(&pod.info, node);
         }
-    };
-    together(std::iter::repeat_n(work, workers - 1), work);
+    }
+    for Attempt { pod, .. } in attempts {
+        let binding_of = Binding { pod: pod.clone(), steps: Vec::new() };
+        binding.insert(pod.info.uid.clone(), binding_of);
+    }
 }
 
 /// Whether the profile's Reserve plugins have nothing to reserve for pods without volumes and claims.

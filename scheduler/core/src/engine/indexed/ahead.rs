@@ -19,7 +19,7 @@ use super::super::workers::{Claims, End, RowsTaken, together};
 use super::Indexed;
 use crate::cache::Snapshot;
 use crate::engine::{Batch, Draw};
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, Template};
 
 /// Buffers, kept from batch to batch.
 #[derive(Debug, Default)]
@@ -112,6 +112,12 @@ impl Ahead {
         self.turns.push(Turn { kind: self.kinds.len() as u32 - 1, fill });
     }
 
+    /// Another turn like the one before, which is of a class.
+    fn repeat(&mut self) {
+        let kind = self.kinds.len() as u32 - 1;
+        self.turns.push(Turn { kind, fill: None });
+    }
+
     /// The fixed parts that searches read.
     fn searched(&self) -> impl Iterator<Item = usize> {
         self.kinds.iter().filter_map(|kind| match kind.way {
@@ -141,10 +147,15 @@ impl Indexed {
             return;
         }
         self.ahead.restart();
+        let mut last: Option<&Arc<Template>> = None;
         for pod in pods {
-            if self.prepare(plan, snapshot, pod).is_none() {
-                break;
+            if last.is_some_and(|last| Arc::ptr_eq(last, &pod.template)) && is_placed_as_asked(pod)
+            {
+                self.ahead.repeat();
+                continue;
             }
+            let Some(are_alike) = self.prepare(plan, snapshot, pod) else { break };
+            last = are_alike.then_some(&pod.template);
         }
         let start = changes.rows.end();
         let decided_before = out.len();
@@ -162,13 +173,15 @@ impl Indexed {
         self.ahead.searched().for_each(|fixed| self.fixed[fixed].users -= 1);
     }
 
-    /// Notes the pod's turn; `None` if it ends the batch.
-    fn prepare(&mut self, plan: usize, snapshot: &Snapshot, pod: &Arc<PodInfo>) -> Option<()> {
+    /// Notes the pod's turn, and says whether the same may be noted for the next of its template;
+    /// `None` if it ends the batch.
+    fn prepare(&mut self, plan: usize, snapshot: &Snapshot, pod: &Arc<PodInfo>) -> Option<bool> {
         let changes = snapshot.changes()?;
         if !self.plans[plan].covers(pod, snapshot) || !is_placed_as_asked(pod) {
             return None;
         }
         let wide = self.plans[plan].wide(pod, snapshot);
+        let are_alike = wide.is_empty() && self.plans[plan].has_no_extenders();
         if !wide.is_empty() {
             let asked = self.plans[plan].asked(plan, &wide)?;
             if !self.scan.counters.inquiry(&asked, pod, snapshot)?.is_empty() {
@@ -180,7 +193,7 @@ impl Indexed {
             && self.is_searched_for(pod)
             && self.prepare_search(plan, snapshot, pod).is_some()
         {
-            return Some(());
+            return Some(false);
         }
         let (class, is_new) = match known {
             Some(class) if self.ahead.holds(class) => (class, false),
@@ -210,7 +223,7 @@ impl Indexed {
         }
         let demand = *self.classes[class].demand()?;
         self.note(class, demand, is_new);
-        Some(())
+        Some(are_alike)
     }
 
     /// Whether the pod is the first of its signature, so that no class is made for it.
@@ -237,7 +250,7 @@ impl Indexed {
     }
 
     /// The class and what it is built on take over what changed.
-    fn catch_up(&mut self, class: usize, snapshot: &Snapshot) -> Option<()> {
+    pub(super) fn catch_up(&mut self, class: usize, snapshot: &Snapshot) -> Option<()> {
         let changes = snapshot.changes()?;
         let class = &mut self.classes[class];
         let (plan, fixed) = (&self.plans[class.plan], &mut self.fixed[class.fixed]);
@@ -448,6 +461,6 @@ impl Shared<'_> {
 }
 
 /// Whether the pod takes of its node what its signature says.
-fn is_placed_as_asked(pod: &PodInfo) -> bool {
+pub(super) fn is_placed_as_asked(pod: &PodInfo) -> bool {
     std::ptr::eq(pod.placed_nonzero(), &raw const pod.requests_nonzero)
 }

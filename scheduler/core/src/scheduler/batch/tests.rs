@@ -86,7 +86,7 @@ impl Side {
         let engine = Indexed::default();
         let mut scheduler = Scheduler::new(Arc::new(profiles), Options::default(), engine);
         scheduler.set_workers(workers.unwrap_or(1));
-        scheduler.batches.size_min = 2;
+        (scheduler.batches.size_min, scheduler.batches.stream_min) = (2, 3);
         (scheduler.batches.rest_min, scheduler.batches.next_rest) = (1, 1);
         let random = SmallRng::seed_from_u64(seed);
         let pod_by_pod = workers.is_none();
