@@ -9,6 +9,7 @@ mod choice;
 mod class;
 mod columns;
 mod fixed;
+mod holders;
 mod indexed;
 mod local;
 mod overlay;

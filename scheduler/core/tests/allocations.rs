@@ -125,7 +125,9 @@ impl Life {
 
     /// A round after many others.
     fn warm_round(&mut self) -> u64 {
-        (0..ROUNDS_BEFORE).for_each(|_| drop(self.round()));
+        for _ in 0..ROUNDS_BEFORE {
+            self.round();
+        }
         self.round()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Draw;
 use super::columns::{Columns, Demand, Row, sum};
 use super::fixed::Fixed;
+use super::holders::Holders;
 use super::local::with_nominated;
 use super::plan::Plan;
 use super::probe::{Probe, Unusual};
@@ -61,6 +62,7 @@ pub(super) struct Sources<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) changes: &'a ChangeLog,
     pub(super) columns: &'a mut Columns,
+    pub(super) holders: &'a mut Holders,
 }
 
 /// Patching a row costs about as much as filling this many.
@@ -356,7 +358,7 @@ impl Class {
 
     /// Computes every total.
     fn refill(&mut self, sources: &mut Sources<'_>) -> Result<(), Unusual> {
-        let Sources { plan, fixed, snapshot, changes, columns } = sources;
+        let Sources { plan, fixed, snapshot, changes, columns, holders } = sources;
         let rows = snapshot.nodes().len();
         let pod = Arc::clone(&self.pod);
         let probe = || Probe::new(&plan.moving_filters, &plan.moving_scores, &pod, snapshot);
@@ -376,11 +378,20 @@ impl Class {
             }
             None => {
                 let probe = probe()?;
-                for (row, node) in snapshot.nodes().iter().enumerate() {
+                let few = holders.of_rarest(plan.required(&pod), snapshot, changes);
+                if few.is_some() {
+                    totals.fill(NONE);
+                }
+                let mut ask = |row: usize| {
                     totals[row] = match fixed.base[row] {
                         NONE => NONE,
-                        base => sum(base, probe.ask(node)?),
+                        base => sum(base, probe.ask(&snapshot.nodes()[row])?),
                     };
+                    Ok(())
+                };
+                match few {
+                    Some(few) => few.iter().copied().try_for_each(&mut ask)?,
+                    None => (0..rows).try_for_each(&mut ask)?,
                 }
             }
         }

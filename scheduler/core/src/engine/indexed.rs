@@ -15,14 +15,17 @@ use rand::Rng;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::class::{Class, Sources};
-use super::columns::{Blocks, Columns, Demand, Wanted};
-use super::fixed::Fixed;
+use super::columns::{Blocks, Columns, Demand, Wanted, sum};
+use super::fixed::{Fixed, Raws};
+use super::holders::Holders;
 use super::local::Local;
 use super::overlay::{Answers, Overlay, Query};
 use super::partition::{Partition, Sources as Parts, Terms};
 use super::partitions::Partitions;
 use super::plan::Plan;
+use super::probe::Probe;
 use super::signature::Signature;
+use super::tournament::NONE;
 use super::{Batch, Draw, Engine, Scan};
 use crate::cache::{CacheId, ChangeLog, Snapshot};
 use crate::counters::{Appraisal, Counters, Inquiry};
@@ -42,6 +45,7 @@ pub struct Indexed {
     plans: Vec<Plan>,
     columns: Columns,
     blocks: Blocks,
+    holders: Holders,
     overlay: Overlay,
     fixed: Vec<Fixed>,
     /// By plan; looked up without memory of its own for a pod.
@@ -100,6 +104,8 @@ const CLASSES_MIN: usize = 64;
 /// Fixed parts that no class uses are kept for pods that are all different; with 100,000 nodes each
 /// takes a megabyte.
 const UNUSED_MAX: usize = 16;
+/// For a pod that asks for what more nodes have than this a class is made at once.
+const FEW_MAX: usize = 256;
 /// Signatures that were seen once are forgotten beyond this; a few hundred bytes each.
 const SEEN_MAX: usize = 4096;
 
@@ -351,8 +357,8 @@ impl Indexed {
         let plan = &self.plans[plan];
         let fixed = &mut self.fixed[class.fixed];
         fixed.catch_up(plan, snapshot, changes).ok()?;
-        let columns = &mut self.columns;
-        class.catch_up(Sources { plan, fixed, snapshot, changes, columns }).ok()?;
+        let (columns, holders) = (&mut self.columns, &mut self.holders);
+        class.catch_up(Sources { plan, fixed, snapshot, changes, columns, holders }).ok()?;
         Some(at)
     }
 
@@ -378,6 +384,9 @@ impl Indexed {
         if !is_alone || !self.is_local(place.plan, pod, snapshot) {
             return None;
         }
+        if pod.signature.asks.scalars {
+            return self.search_holders(place.plan, pod, snapshot, draw);
+        }
         let demand = Demand::new(self.plans[place.plan].arithmetic?, pod)?;
         let fixed = self.fixed_of(place.plan, pod);
         let fixed = &mut self.fixed[fixed];
@@ -390,6 +399,37 @@ impl Indexed {
         self.blocks.catch_up(&self.columns, changes);
         let highest = self.blocks.highest(wanted)?;
         self.blocks.choose(wanted, &self.columns, highest, draw)
+    }
+
+    /// The same for a pod that asks for a resource which few nodes have, from these alone.
+    fn search_holders(
+        &mut self,
+        plan: usize,
+        pod: &Arc<PodInfo>,
+        snapshot: &Snapshot,
+        draw: Draw,
+    ) -> Option<usize> {
+        let changes = snapshot.changes()?;
+        let fixed = self.fixed_of(plan, pod);
+        let (plan, fixed) = (&self.plans[plan], &mut self.fixed[fixed]);
+        let few = self.holders.of_rarest(plan.required(pod), snapshot, changes)?;
+        fixed.catch_up(plan, snapshot, changes).ok()?;
+        if few.len() > FEW_MAX || fixed.raws.iter().any(Raws::matters) {
+            return None;
+        }
+        let probe = Probe::new(&plan.moving_filters, &plan.moving_scores, pod, snapshot).ok()?;
+        let (mut highest, mut best) = (NONE, Vec::new());
+        for row in few.iter().copied().filter(|row| fixed.base[*row] != NONE) {
+            let total = sum(fixed.base[row], probe.ask(&snapshot.nodes()[row]).ok()?);
+            if total > highest {
+                highest = total;
+                best.clear();
+            }
+            if total == highest && total != NONE {
+                best.push(row);
+            }
+        }
+        (!best.is_empty()).then(|| draw.choose(snapshot.nodes().len(), &best))
     }
 
     /// Starts anew if the changes are another cache's.

@@ -157,6 +157,13 @@ impl Plan {
         Some(asked)
     }
 
+    /// The resources that few nodes have and without which NodeResourcesFit refuses one for the pod.
+    pub(super) fn required<'a>(&'a self, pod: &'a PodInfo) -> impl Iterator<Item = &'a str> {
+        let plugins = self.moving_filters.iter().filter_map(|plugin| plugin.as_any());
+        let fit = plugins.filter_map(|plugin| plugin.downcast_ref::<NodeResourcesFit>());
+        fit.flat_map(|fit| fit.required(pod))
+    }
+
     /// What the plugins' scores count.
     pub(super) fn weights(&self) -> Weights {
         Weights {

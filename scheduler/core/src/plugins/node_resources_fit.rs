@@ -56,6 +56,15 @@ impl NodeResourcesFit {
     }
 }
 
+impl NodeResourcesFit {
+    /// The resources other than CPU, memory and storage that a node must have for the pod, by name.
+    pub(crate) fn required<'a>(&'a self, pod: &'a PodInfo) -> impl Iterator<Item = &'a str> {
+        let wanted = pod.requests.scalar.iter().filter(|(_, wanted)| **wanted > 0);
+        let names = wanted.map(|(name, _)| name.as_str());
+        names.filter(|name| is_scalar(name) && !self.is_ignored(name))
+    }
+}
+
 impl Plugin for NodeResourcesFit {
     fn name(&self) -> PluginName {
         PluginName::NodeResourcesFit

@@ -190,6 +190,7 @@ impl Indexed {
         }
         let known = self.by_signature[plan].get(&pod.signature).copied();
         if known.is_none()
+            && Demand::new(self.plans[plan].arithmetic?, pod).is_some()
             && self.is_searched_for(pod)
             && self.prepare_search(plan, snapshot, pod).is_some()
         {
@@ -255,8 +256,8 @@ impl Indexed {
         let class = &mut self.classes[class];
         let (plan, fixed) = (&self.plans[class.plan], &mut self.fixed[class.fixed]);
         fixed.catch_up(plan, snapshot, changes).ok()?;
-        let columns = &mut self.columns;
-        class.catch_up(Sources { plan, fixed, snapshot, changes, columns }).ok()
+        let (columns, holders) = (&mut self.columns, &mut self.holders);
+        class.catch_up(Sources { plan, fixed, snapshot, changes, columns, holders }).ok()
     }
 
     fn note(&mut self, class: usize, demand: Demand, is_new: bool) {

@@ -351,6 +351,33 @@ fn plain_pods_are_decided_by_the_index() {
     assert_eq!(counts, IndexCounts { indexed: 100, searched: 1, ..IndexCounts::default() });
 }
 
+/// Nodes come to have it, lose it, and go; each answer is compared with the reference's.
+#[test]
+fn a_resource_of_few_nodes_is_looked_for_on_these() {
+    let rare = |name: usize, resource: usize| -> Step {
+        Step::SetNode(Arc::new(object(
+            serde_json::json!({"metadata": {"name": format!("n{name}")},
+            "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10",
+                format!("example.com/rare-{resource}"): "2"}}}),
+        )))
+    };
+    let pod = |resource: usize| -> Pod {
+        let requests = serde_json::json!({"cpu": "100m",
+            format!("example.com/rare-{resource}"): "1"});
+        object(serde_json::json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "resources": {"requests": requests}}]}}))
+    };
+    let pods: Vec<Pod> = (0..8).map(pod).collect();
+    let mut steps: Vec<Step> = (0..20).map(|name| rare(name, name % 4)).collect();
+    steps.extend((0..4).flat_map(|at| vec![Step::Schedule(at); 2]));
+    steps.extend([rare(3, 5), rare(4, 6), rare(8, 6), Step::RemoveNode(3), Step::RemoveNode(0)]);
+    steps.extend((0..8).flat_map(|at| vec![Step::Schedule(at); 12]));
+    let nodes = (0..NODES_MAX).map(|n| sized(&format!("n{n}"), "4")).collect();
+    let counts = run(nodes, &pods, steps, 7);
+    // Of the other two there is none, and no node with the fifth is left.
+    assert_eq!((counts.searched, counts.scanned), (5, 0), "{counts:?}");
+}
+
 #[test]
 fn classes_beyond_the_bound_are_given_up() {
     let profile = Profile::default_plugins("default-scheduler");
