@@ -42,7 +42,8 @@ pub(super) fn pod() -> Part {
 
 fn container() -> impl Strategy<Value = Value> {
     let few = || option::weighted(0.2, 0_u32..3);
-    let requests = (option::of(0_u32..30), option::of(0_u32..20), few(), few());
+    let requests =
+        (option::of(0_u32..30), option::of(0_u32..20), few(), option::weighted(0.1, 0_u32..3));
     let image = select(&["app:v1", "db", "none"][..]);
     (requests, image, option::weighted(0.2, 80_u32..82)).prop_map(
         |((cpu, memory, gpus, rare), image, port)| {

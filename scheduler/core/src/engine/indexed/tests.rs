@@ -289,7 +289,7 @@ proptest! {
 fn every_way_of_deciding_is_taken_in_such_histories() {
     let mut runner = TestRunner::deterministic();
     let mut sum = IndexCounts::default();
-    for _ in 0..24 {
+    for _ in 0..40 {
         let (nodes, templates, steps, seed) =
             spread_history().new_tree(&mut runner).unwrap().current();
         let counts = run(nodes, &templates, steps, seed);
