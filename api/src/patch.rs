@@ -99,6 +99,14 @@ impl From<PatchError> for Status {
 }
 
 impl Patch {
+    /// What a merge patch, strategic or not, merges in.
+    pub fn merged(&self) -> Option<&Value> {
+        match &self.body {
+            Body::Operations(_) => None,
+            Body::Merge(value) | Body::Strategic(value) => Some(value),
+        }
+    }
+
     /// Reads a patch.
     pub fn parse(format: Format, bytes: &[u8]) -> Result<Self, PatchError> {
         let document = decode::parse(bytes, Syntax::Json)

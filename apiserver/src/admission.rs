@@ -49,7 +49,8 @@ pub(crate) async fn create(
     Ok(())
 }
 
-async fn check_namespace(
+/// Refuse a new object in a namespace that is missing or on its way out.
+pub(crate) async fn check_namespace(
     core: &Core,
     resource: &Resource,
     namespace: &str,

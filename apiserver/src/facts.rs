@@ -45,6 +45,15 @@ impl Facts {
         Self { fields: self.fields, text: packed.text.into(), ends: packed.ends.into() }
     }
 
+    /// The same of another namespace and name.
+    pub(crate) fn named(&self, namespace: &str, name: &str) -> Self {
+        let mut packed = Packed::default();
+        packed.push(namespace);
+        packed.push(name);
+        (OWN..self.ends.len()).for_each(|index| packed.push(self.at(index)));
+        Self { fields: self.fields, text: packed.text.into(), ends: packed.ends.into() }
+    }
+
     pub(crate) fn namespace(&self) -> &str {
         self.at(0)
     }

@@ -27,7 +27,8 @@ use crate::request::{Info, Target};
 use crate::server::Core;
 use crate::{discovery, openapi};
 
-pub(crate) use create::create_object;
+pub(crate) use create::{Recurring, create_object};
+pub(crate) use pod::bind;
 
 /// A request that may be made.
 pub(crate) struct Call<'a> {
@@ -56,7 +57,7 @@ pub(crate) fn public(core: &Core, info: &Info, query: Option<&str>) -> Option<Re
 pub(crate) async fn dispatch(core: &Core, call: &Call<'_>) -> Result<Response<Body>, Status> {
     let Some(target) = &call.info.target else { return no_resource(core, call) };
     if target.resource == "bindings" && call.info.verb == "create" {
-        return pod::bind(core, call, target).await;
+        return pod::create_binding(core, call, target).await;
     }
     let resource = target.scheme().ok_or_else(Status::no_such_path)?;
     if resource.namespaced && target.namespace.is_empty() && !target.name.is_empty() {
@@ -116,7 +117,7 @@ async fn subresource(
         ("scale", "get") => scale::get(core, call, target, resource).await,
         ("scale", "update") => scale::update(core, call, target, resource).await,
         ("scale", "patch") => scale::patch(core, call, target, resource).await,
-        ("binding", _) => pod::bind(core, call, target).await,
+        ("binding", _) => pod::create_binding(core, call, target).await,
         ("eviction", _) => eviction::evict(core, call, target, resource).await,
         _ => Err(Status::no_such_path()),
     }

@@ -108,7 +108,7 @@ impl Serialize for AsStored<'_> {
 }
 
 /// `metadata` without resourceVersion.
-struct StoredMetadata<'a>(&'a Value);
+pub(crate) struct StoredMetadata<'a>(pub(crate) &'a Value);
 
 impl Serialize for StoredMetadata<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -147,6 +147,11 @@ const REVISION_BYTES: usize = 41;
 /// Now, as `metav1.Time` has it: RFC 3339 in whole seconds.
 pub(crate) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// A `metadata.uid`.
+pub(crate) fn new_uid() -> String {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ mod in_process;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use pintle_api::status::Status;
+use pintle_client::PodBinding;
 use pintle_component::Daemon;
 use pintle_store::Store;
 use tokio::net::TcpListener;
@@ -43,6 +44,7 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     pub(crate) watches: Arc<Semaphore>,
     pub(crate) tokens: Tokens,
+    pub(crate) recurring: handlers::Recurring,
     inflight: Semaphore,
 }
 
@@ -65,6 +67,7 @@ impl ApiServer {
             storage: Storage::new(store, Arc::clone(&cache)),
             metrics: Metrics::register(daemon, &cache),
             daemon: daemon.clone(),
+            recurring: handlers::Recurring::default(),
             tokens,
             cache,
             config,
@@ -101,7 +104,7 @@ impl ApiServer {
     pub(crate) async fn answer<B>(
         &self,
         request: Request<B>,
-        user: Option<UserInfo>,
+        user: Option<Arc<UserInfo>>,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes>,
@@ -111,16 +114,38 @@ impl ApiServer {
         let info = Info::parse(request.method(), request.uri().path(), &query);
         let timer = self.core.metrics.start(&info);
         let answered = self.core.pass(request, &info, query, user);
-        let response = if info.is_long_running() {
-            answered.await
-        } else {
-            let late = || Status::timeout("request did not complete within its time", 0);
-            let limit = self.core.config.request_timeout;
-            tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| Err(late()))
+        let response = match info.is_long_running() {
+            true => answered.await,
+            false => self.in_time(answered).await,
         }
         .unwrap_or_else(|error| status::response(&error));
         timer.done(response.status());
         response
+    }
+
+    /// Answer `user`'s POST of a pod's binding that has not the form of a request.
+    pub(crate) async fn bind(
+        &self,
+        user: &UserInfo,
+        binding: &PodBinding<'_>,
+    ) -> Result<(), Status> {
+        let info = Info::binding(binding.namespace, binding.name);
+        let timer = self.core.metrics.start(&info);
+        let bound = self.in_time(self.core.pass_binding(user, &info, binding)).await;
+        timer.done(match &bound {
+            Ok(()) => StatusCode::CREATED,
+            Err(refusal) => status::code(refusal),
+        });
+        bound
+    }
+
+    async fn in_time<T>(
+        &self,
+        answered: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        let late = || Status::timeout("request did not complete within its time", 0);
+        let limit = self.core.config.request_timeout;
+        tokio::time::timeout(limit, answered).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -130,7 +155,7 @@ impl Core {
         request: Request<B>,
         info: &Info,
         query: Query,
-        user: Option<UserInfo>,
+        user: Option<Arc<UserInfo>>,
     ) -> Result<Response<Body>, Status>
     where
         B: http_body::Body<Data = Bytes>,
@@ -140,7 +165,7 @@ impl Core {
             return Ok(reply);
         }
         let user = user
-            .or_else(|| self.tokens.user_of(request.headers()))
+            .or_else(|| self.tokens.user_of(request.headers()).map(Arc::new))
             .ok_or_else(Status::unauthorized)?;
         auth::authorize(&user, info)?;
         let _permit = match info.is_long_running() {
@@ -155,6 +180,17 @@ impl Core {
         };
         let call = handlers::Call { info, user: &user, query, headers: head.headers, body };
         handlers::dispatch(self, &call).await
+    }
+
+    async fn pass_binding(
+        &self,
+        user: &UserInfo,
+        info: &Info,
+        binding: &PodBinding<'_>,
+    ) -> Result<(), Status> {
+        auth::authorize(user, info)?;
+        let _permit = self.inflight.try_acquire().map_err(|_| busy())?;
+        handlers::bind(self, binding).await
     }
 }
 

@@ -7,9 +7,12 @@ use crate::body::Body;
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+pub(crate) fn code(status: &Status) -> StatusCode {
+    StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 pub(crate) fn response(status: &Status) -> Response<Body> {
-    let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(code, &status);
+    let mut response = json(code(status), &status);
     if let Some(seconds) = status.retry_after_s() {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }

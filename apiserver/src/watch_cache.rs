@@ -95,8 +95,11 @@ impl WatchCache {
     }
 
     pub(crate) fn get(&self, resource: &Resource, ns: &str, name: &str) -> Option<Arc<Stored>> {
-        let key = storage::key(resource, ns, name);
-        self.of(resource).state.read().entries.get(&key).cloned()
+        self.get_by_key(resource, &storage::key(resource, ns, name))
+    }
+
+    pub(crate) fn get_by_key(&self, resource: &Resource, key: &Bytes) -> Option<Arc<Stored>> {
+        self.of(resource).state.read().entries.get(key).cloned()
     }
 
     /// How many objects there are of each resource.
@@ -110,6 +113,11 @@ impl ResourceCache {
     /// A receiver that wakes after each change.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// The revision of the newest change, or one after it.
+    pub(crate) fn newest(&self) -> u64 {
+        self.state.read().ring.newest()
     }
 
     /// The position of the first change after `revision`; 410 if the ring no longer reaches back.

@@ -7,6 +7,8 @@
 mod cluster;
 #[path = "integration/objects.rs"]
 mod objects;
+#[path = "integration/recurring.rs"]
+mod recurring;
 #[path = "integration/refusals.rs"]
 mod refusals;
 #[path = "integration/reviews.rs"]

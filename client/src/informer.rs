@@ -120,7 +120,12 @@ where
         let name = api.resource_url().to_owned();
         self.follow(&name, watcher(api, config)).await;
     }
+}
 
+impl<K> Informer<K>
+where
+    K: kube::Resource + Send + Sync + 'static,
+{
     /// Follow an event stream, such as one of `kube::runtime::metadata_watcher`, until it ends.
     pub async fn follow(
         self,

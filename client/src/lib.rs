@@ -7,6 +7,7 @@
 //! [`LeaderElector`] lets one of several processes work.
 #![forbid(unsafe_code)]
 
+mod bind;
 mod connect;
 mod delegated_access;
 mod event_recorder;
@@ -15,6 +16,7 @@ mod leader_election;
 mod throttle;
 mod transport;
 
+pub use bind::{Bind, PodBinding};
 pub use connect::{ConnectError, ConnectOptions, connect, connect_with};
 pub use delegated_access::delegated_access;
 pub use event_recorder::{EventRecord, EventRecorder, EventType, reference_to};

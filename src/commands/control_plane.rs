@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use pintle_apiserver::pki::{Pki, Sans};
-use pintle_apiserver::{ApiServer, UserInfo, pki};
+use pintle_apiserver::{ApiServer, InProcess, UserInfo, pki};
 use pintle_component::Daemon;
 use pintle_store::{EmbeddedStore, Options};
 use tokio::net::TcpListener;
@@ -58,7 +58,12 @@ impl ControlPlane {
 
     /// A client under an identity, answered in this process.
     pub(crate) fn client(&self, user: UserInfo) -> kube::Client {
-        pintle_client::in_process(self.server.in_process(user))
+        pintle_client::in_process(self.in_process(user))
+    }
+
+    /// The server's handlers under an identity.
+    pub(crate) fn in_process(&self, user: UserInfo) -> InProcess {
+        self.server.in_process(user)
     }
 
     /// Wait for the server to end by itself, which it never should.

@@ -7,9 +7,12 @@
 mod nodes;
 mod parts;
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use pintle_apiserver::UserInfo;
 use pintle_kubelet::RuntimeKind;
+use pintle_scheduler_runner::InProcessBind;
 use tokio_util::sync::CancellationToken;
 
 use self::nodes::Nodes;
@@ -84,8 +87,10 @@ fn start_control(args: &StandaloneArgs, plane: &ControlPlane) -> Parts {
             .start("controller-manager", |daemon| pintle_controllers::run(client, config, daemon));
     }
     if !args.disable_scheduler {
-        let config = pintle_scheduler_runner::Config::default();
-        let client = plane.client(UserInfo::new("system:kube-scheduler", []));
+        let user = UserInfo::new("system:kube-scheduler", []);
+        let bind = InProcessBind(Arc::new(plane.in_process(user.clone())));
+        let config = pintle_scheduler_runner::Config { bind: Some(bind), ..Default::default() };
+        let client = plane.client(user);
         control.start("scheduler", |daemon| pintle_scheduler_runner::run(client, config, daemon));
     }
     control

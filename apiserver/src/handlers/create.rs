@@ -1,5 +1,7 @@
 //! create: a new object, named by the client or, with `generateName`, by the server.
 
+mod recurring;
+
 use http::{Response, StatusCode};
 use pintle_api::decode::Decoded;
 use pintle_api::scheme::{Kind, Resource};
@@ -16,6 +18,8 @@ use crate::server::Core;
 use crate::storage::{self, Stored};
 use crate::{admission, object};
 
+pub(crate) use recurring::Recurring;
+
 pub(super) async fn create(
     core: &Core,
     call: &Call<'_>,
@@ -26,9 +30,21 @@ pub(super) async fn create(
         return Err(Status::bad_request("the namespace must be in the path"));
     }
     let dry_run = call.query.dry_run()?;
-    let Decoded { object, warnings } = options::decode(call, resource.kind)?;
     let namespace = if resource.namespaced { target.namespace.as_str() } else { "" };
+    let body = match resource.kind {
+        Kind::Pod if !dry_run => recurring::Body::of(core, call, namespace),
+        _ => None,
+    };
+    if let Some(body) = &body
+        && let Some(created) = recurring::create(core, resource, namespace, body).await?
+    {
+        return render::object(call, resource, StatusCode::CREATED, &created);
+    }
+    let Decoded { object, warnings } = options::decode(call, resource.kind)?;
     let created = create_object(core, resource, namespace, object, dry_run).await?;
+    if let Some(body) = body.filter(|_| warnings.is_empty()) {
+        recurring::remember(core, body, &created);
+    }
     let response = render::object(call, resource, StatusCode::CREATED, &created)?;
     Ok(render::with_warnings(response, &warnings))
 }
@@ -91,7 +107,7 @@ fn identify(resource: &Resource, namespace: &str, object: &mut Value) -> Result<
     if resource.namespaced {
         metadata.insert("namespace".to_owned(), json!(namespace));
     }
-    metadata.insert("uid".to_owned(), json!(uuid::Uuid::new_v4().to_string()));
+    metadata.insert("uid".to_owned(), json!(object::new_uid()));
     metadata.insert("creationTimestamp".to_owned(), json!(object::now()));
     metadata.shift_remove("generation");
     if strategy::has_generation(resource.kind) {

@@ -1,14 +1,18 @@
 //! delete and deletecollection: at once, or marked with a deletionTimestamp until finalizers and
 //! the grace period are done with.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use pintle_api::scheme::{Kind, Resource};
 use pintle_api::status::{self as api_status, Status};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::options::{DeleteOptions, Propagation};
+use super::pod::Parts;
 use super::write::TRIES_MAX;
 use super::{Call, list, render};
 use crate::body::Body;
@@ -79,6 +83,12 @@ pub(super) async fn delete_object(
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Outcome, Status> {
+    if resource.kind == Kind::Pod
+        && !options.dry_run
+        && let Some(outcome) = delete_pod(core, resource, namespace, name, options).await?
+    {
+        return Ok(outcome);
+    }
     for _ in 0..TRIES_MAX {
         let old = core.storage.get(resource, namespace, name).await?;
         check_preconditions(resource, name, &old, options)?;
@@ -105,6 +115,58 @@ pub(super) async fn delete_object(
         }
     }
     Err(Status::modified(storage::subject(resource, name)))
+}
+
+/// The same of a pod as the cache has it, without decoding its spec; `None` if it is out of the
+/// ordinary, or was changed meanwhile.
+async fn delete_pod(
+    core: &Core,
+    resource: &'static Resource,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+) -> Result<Option<Outcome>, Status> {
+    let key = storage::key(resource, namespace, name);
+    let Some(known) = core.cache.get_by_key(resource, &key) else { return Ok(None) };
+    let Some((new, bytes)) = marked_pod(resource, name, &known, options) else { return Ok(None) };
+    let (facts, revision) = (Arc::clone(&known.facts), known.revision);
+    if registry::is_finished(Kind::Pod, &new) {
+        let removed = core.storage.remove(key, revision).await?;
+        return Ok(removed.map(|at| Outcome::Removed(Stored::new(facts, bytes, at))));
+    }
+    // That nothing changes is for the newest state to say: the cache may be a moment behind.
+    if bytes == known.bytes {
+        return Ok(None);
+    }
+    let marked = core.storage.put_bytes(key, facts.with(&[]), bytes, revision).await?;
+    Ok(marked.map(Outcome::Marked))
+}
+
+/// What of the spec decides on the grace period.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GraceSpec {
+    node_name: Option<String>,
+    termination_grace_period_seconds: Option<Value>,
+}
+
+/// The pod as the deletion leaves it, less most of its spec, and its stored form.
+fn marked_pod(
+    resource: &'static Resource,
+    name: &str,
+    known: &Stored,
+    options: &DeleteOptions,
+) -> Option<(Value, Bytes)> {
+    let parts = Parts::of(&known.bytes)?;
+    let spec: GraceSpec = serde_json::from_str(parts.spec.get()).ok()?;
+    let mut object = parts.object.clone();
+    object["spec"] = json!({"nodeName": spec.node_name,
+        "terminationGracePeriodSeconds": spec.termination_grace_period_seconds});
+    let old = Current { object, bytes: known.bytes.clone(), revision: known.revision };
+    check_preconditions(resource, name, &old, options).ok()?;
+    let new = mark(Kind::Pod, &old.object, options, jiff::Timestamp::now());
+    let bytes = parts.encode(&new);
+    Some((new, bytes))
 }
 
 fn check_preconditions(
@@ -212,6 +274,43 @@ mod tests {
         assert_eq!(mark(Kind::Pod, &marked, &longer, now()), marked);
         let now_gone = DeleteOptions { grace_seconds: Some(0), ..DeleteOptions::default() };
         assert!(registry::is_finished(Kind::Pod, &mark(Kind::Pod, &marked, &now_gone, now())));
+    }
+
+    #[test]
+    fn a_pod_is_marked_alike_with_and_without_its_spec() {
+        let resource = pintle_api::scheme::of(Kind::Pod).unwrap();
+        let whole = |node: &str| {
+            let mut pod = pod(node);
+            pod["apiVersion"] = json!("v1");
+            pod["kind"] = json!("Pod");
+            pod["spec"]["containers"] = json!([{"name": "c"}]);
+            pod["status"] = json!({"phase": "Running"});
+            pod
+        };
+        let seconds = |grace| DeleteOptions { grace_seconds: grace, ..DeleteOptions::default() };
+        for (pod, options) in [
+            (whole(""), seconds(None)),
+            (whole("n"), seconds(None)),
+            (whole("n"), seconds(Some(0))),
+            (mark(Kind::Pod, &whole("n"), &seconds(None), now()), seconds(Some(0))),
+        ] {
+            let known = Stored::unwritten(Kind::Pod, &pod, 7);
+            let (new, bytes) = marked_pod(resource, "a", &known, &options).unwrap();
+            let mut expected = mark(Kind::Pod, &pod, &options, jiff::Timestamp::now());
+            let mut marked = storage::decode(&bytes).unwrap();
+            assert_eq!(
+                registry::is_finished(Kind::Pod, &new),
+                registry::is_finished(Kind::Pod, &expected)
+            );
+            for pod in [&mut expected, &mut marked] {
+                assert!(object::is_deleting(pod));
+                object::metadata(pod).shift_remove("deletionTimestamp");
+            }
+            assert_eq!(marked, expected);
+        }
+        let other = DeleteOptions { uid: Some("u".to_owned()), ..DeleteOptions::default() };
+        let known = Stored::unwritten(Kind::Pod, &whole(""), 7);
+        assert!(marked_pod(resource, "a", &known, &other).is_none());
     }
 
     #[test]

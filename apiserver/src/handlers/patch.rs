@@ -8,7 +8,7 @@ use pintle_api::status::Status;
 use serde_json::Value;
 
 use super::write::{Part, Write};
-use super::{Call, options, render, update};
+use super::{Call, options, pod, render, update};
 use crate::body::Body;
 use crate::negotiate;
 use crate::request::Target;
@@ -23,6 +23,15 @@ pub(super) async fn patch(
 ) -> Result<Response<Body>, Status> {
     let dry_run = call.query.dry_run()?;
     let patch = parse(call)?;
+    if part == Part::Status
+        && resource.kind == Kind::Pod
+        && !dry_run
+        && let Some((patched, warnings)) =
+            pod::status_patched(core, call, resource, target, &patch).await?
+    {
+        let response = render::object(call, resource, StatusCode::OK, &patched)?;
+        return Ok(render::with_warnings(response, &warnings));
+    }
     let mut warnings = Vec::new();
     let write = Write { resource, target, part, dry_run };
     let change = |current: Value| {

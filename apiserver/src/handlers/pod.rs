@@ -1,23 +1,59 @@
 //! pods/binding.
 
+mod parts;
 mod splice;
+mod status;
 
 use http::{Response, StatusCode};
 use pintle_api::decode::Decoded;
-use pintle_api::scheme::{self, Kind, Resource};
+use pintle_api::scheme::{self, Kind};
 use pintle_api::status::{Status, Subject};
-use serde_json::{Value, json};
+use pintle_client::PodBinding;
+use serde_json::{Map, Value, json};
 
 use super::write::TRIES_MAX;
 use super::{Call, options, render};
 use crate::body::Body;
+use crate::object;
 use crate::request::Target;
 use crate::server::Core;
 use crate::storage::{self, Current};
-use crate::{object, status};
 
-/// Put a pod on a node, once: what the scheduler writes. `POST bindings` names the pod in the body.
-pub(super) async fn bind(
+pub(crate) use parts::Parts;
+pub(crate) use status::patched as status_patched;
+
+/// What a binding says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wanted<'a> {
+    /// Empty if it says none.
+    uid: &'a str,
+    /// Empty if it says none.
+    revision: &'a str,
+    annotations: Option<&'a Map<String, Value>>,
+    node: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(binding: &'a Value) -> Self {
+        Self {
+            uid: object::meta(binding, "uid"),
+            revision: object::meta(binding, "resourceVersion"),
+            annotations: binding["metadata"].get("annotations").and_then(Value::as_object),
+            node: object::text(binding, &["target", "name"]),
+        }
+    }
+}
+
+/// Put a pod on a node, once, for a scheduler in this process.
+pub(crate) async fn bind(core: &Core, binding: &PodBinding<'_>) -> Result<(), Status> {
+    let PodBinding { namespace, name, uid, node } = *binding;
+    check_node(name, "Node", node)?;
+    let wanted = Wanted { uid: uid.unwrap_or_default(), node, ..Wanted::default() };
+    write(core, namespace, name, &wanted, false).await
+}
+
+/// The same for a request. `POST bindings` names the pod in the body.
+pub(super) async fn create_binding(
     core: &Core,
     call: &Call<'_>,
     target: &Target,
@@ -31,14 +67,10 @@ pub(super) async fn bind(
     if !target.name.is_empty() && !name.is_empty() && name != target.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    let pod = Target {
-        name: if target.name.is_empty() { name.to_owned() } else { target.name.clone() },
-        resource: "pods".to_owned(),
-        ..target.clone()
-    };
-    check_node(&pod.name, &binding)?;
-    let resource = scheme::of(Kind::Pod).ok_or_else(Status::no_such_path)?;
-    write(core, resource, &pod, &binding, dry_run).await?;
+    let name = if target.name.is_empty() { name } else { &target.name };
+    let wanted = Wanted::of(&binding);
+    check_node(name, object::text(&binding, &["target", "kind"]), wanted.node)?;
+    write(core, &target.namespace, name, &wanted, dry_run).await?;
     let done = json!({
         "kind": "Status",
         "apiVersion": "v1",
@@ -46,49 +78,49 @@ pub(super) async fn bind(
         "status": "Success",
         "code": 201,
     });
-    Ok(render::with_warnings(status::json(StatusCode::CREATED, &done), &warnings))
+    Ok(render::with_warnings(crate::status::json(StatusCode::CREATED, &done), &warnings))
 }
 
 /// Where a pod is bound to changes nothing of what defaults, validation and the server's own fields
 /// are about, so the object is changed in place and written.
 async fn write(
     core: &Core,
-    resource: &'static Resource,
-    target: &Target,
-    binding: &Value,
+    namespace: &str,
+    name: &str,
+    wanted: &Wanted<'_>,
     dry_run: bool,
 ) -> Result<(), Status> {
-    let key = storage::key(resource, &target.namespace, &target.name);
-    if let Some(known) = core.cache.get(resource, &target.namespace, &target.name)
-        && let Some((bytes, facts)) = splice::bound(&known, binding).filter(|_| !dry_run)
+    let resource = scheme::of(Kind::Pod).ok_or_else(Status::no_such_path)?;
+    let key = storage::key(resource, namespace, name);
+    if let Some(known) = core.cache.get_by_key(resource, &key)
+        && let Some((bytes, facts)) = splice::bound(&known, wanted).filter(|_| !dry_run)
         && core.storage.put_bytes(key.clone(), facts, bytes, known.revision).await?.is_some()
     {
         return Ok(());
     }
     for _ in 0..TRIES_MAX {
         let Current { object: mut pod, revision, .. } =
-            core.storage.get(resource, &target.namespace, &target.name).await?;
-        check(&pod, revision, binding)?;
+            core.storage.get(resource, namespace, name).await?;
+        check(&pod, revision, wanted)?;
         if dry_run {
             return Ok(());
         }
-        bind_to(&mut pod, binding);
+        bind_to(&mut pod, wanted);
         if core.storage.put(Kind::Pod, key.clone(), &pod, revision).await?.is_some() {
             return Ok(());
         }
         tokio::task::yield_now().await;
     }
-    Err(Status::modified(storage::subject(resource, &target.name)))
+    Err(Status::modified(storage::subject(resource, name)))
 }
 
-fn check_node(pod: &str, binding: &Value) -> Result<(), Status> {
+fn check_node(pod: &str, kind: &str, node: &str) -> Result<(), Status> {
     let mut errors = pintle_api::field::Errors::new();
     let path = pintle_api::field::Path::new("target");
-    let kind = object::text(binding, &["target", "kind"]);
     if !matches!(kind, "" | "Node") {
         errors.not_supported(&path.child("kind"), kind, &["Node", "<empty>"]);
     }
-    if object::text(binding, &["target", "name"]).is_empty() {
+    if node.is_empty() {
         errors.required(&path.child("name"), "");
     }
     if errors.is_empty() {
@@ -98,14 +130,16 @@ fn check_node(pod: &str, binding: &Value) -> Result<(), Status> {
 }
 
 /// Whether the pod, at this revision, may be bound so.
-fn check(pod: &Value, revision: u64, binding: &Value) -> Result<(), Status> {
+fn check(pod: &Value, revision: u64, wanted: &Wanted<'_>) -> Result<(), Status> {
     let name = object::name(pod);
     let conflict = |why: String| {
         Err(Status::conflict(Subject { group: "", kind: "pods/binding", name }, &why))
     };
     let revision = revision.to_string();
-    for (key, found) in [("uid", object::meta(pod, "uid")), ("resourceVersion", &revision)] {
-        let wanted = object::meta(binding, key);
+    for (key, wanted, found) in [
+        ("uid", wanted.uid, object::meta(pod, "uid")),
+        ("resourceVersion", wanted.revision, &revision),
+    ] {
         if !wanted.is_empty() && wanted != found {
             return conflict(format!(
                 "Precondition failed: {key} in precondition: {wanted}, in object meta: {found}"
@@ -126,11 +160,10 @@ fn check(pod: &Value, revision: u64, binding: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-/// Put the pod on the node of `binding`.
-fn bind_to(pod: &mut Value, binding: &Value) {
-    let target = object::text(binding, &["target", "name"]);
-    object::section(pod, "spec").insert("nodeName".to_owned(), json!(target));
-    if let Some(annotations) = binding["metadata"].get("annotations").and_then(Value::as_object) {
+/// Put the pod on its node.
+fn bind_to(pod: &mut Value, wanted: &Wanted<'_>) {
+    object::section(pod, "spec").insert("nodeName".to_owned(), json!(wanted.node));
+    if let Some(annotations) = wanted.annotations {
         let own = object::metadata(pod).entry("annotations").or_insert_with(|| json!({}));
         for (key, value) in annotations {
             own[key] = value.clone();
@@ -167,21 +200,21 @@ mod tests {
         let status = json!({"nominatedNodeName": "n2"});
         let pod = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {}, "status": status});
         let binding = json!({"metadata": {"name": "a"}, "target": {"name": "n1"}});
-        check(&pod, 1, &binding).unwrap();
+        check(&pod, 1, &Wanted::of(&binding)).unwrap();
         let mut once = pod.clone();
-        bind_to(&mut once, &binding);
+        bind_to(&mut once, &Wanted::of(&binding));
         assert_eq!(once["metadata"]["generation"], 1);
         assert_eq!(once["spec"]["nodeName"], "n1");
         assert_eq!(once["status"]["conditions"][0]["type"], "PodScheduled");
         assert_eq!(once["status"].get("nominatedNodeName"), None);
-        let error = check(&once, 2, &binding).unwrap_err();
+        let error = check(&once, 2, &Wanted::of(&binding)).unwrap_err();
         assert_eq!(error.code(), 409);
         assert!(error.message().contains("pod a is already assigned to node \"n1\""), "{error}");
         let other = json!({"metadata": {"uid": "v"}, "target": {"name": "n1"}});
-        assert_eq!(check(&pod, 1, &other).unwrap_err().code(), 409);
+        assert_eq!(check(&pod, 1, &Wanted::of(&other)).unwrap_err().code(), 409);
         let version =
             |text| json!({"metadata": {"resourceVersion": text}, "target": {"name": "n"}});
-        assert_eq!(check(&pod, 7, &version("6")).unwrap_err().code(), 409);
-        check(&pod, 7, &version("7")).unwrap();
+        assert_eq!(check(&pod, 7, &Wanted::of(&version("6"))).unwrap_err().code(), 409);
+        check(&pod, 7, &Wanted::of(&version("7"))).unwrap();
     }
 }

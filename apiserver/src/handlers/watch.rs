@@ -226,9 +226,10 @@ impl Watcher {
     }
 
     async fn send_initial(&mut self, initial: Vec<Arc<Stored>>, revision: u64) -> Result<(), Gone> {
-        for entry in initial {
+        let count = initial.len();
+        for (nth, entry) in initial.into_iter().enumerate() {
+            self.make_room(&entry, count - nth).await?;
             self.put_line("ADDED", &entry);
-            self.flush_full().await?;
         }
         if self.options.initial_events == Some(true) {
             let bookmark = self.bookmark(revision, true);
@@ -254,14 +255,14 @@ impl Watcher {
             }
             seen += changes.len();
             self.position += changes.len() as u64;
-            for change in &changes {
-                self.put_change(change);
-                self.flush_full().await?;
+            for (nth, change) in changes.iter().enumerate() {
+                self.put_change(change, changes.len() - nth).await?;
             }
         }
     }
 
-    fn put_change(&mut self, change: &Change) {
+    /// Put the change in, of which `left` are left with it.
+    async fn put_change(&mut self, change: &Change, left: usize) -> Result<(), Gone> {
         let in_scope = |entry: &&Arc<Stored>| {
             let namespace = &self.options.namespace;
             let here = entry.facts.namespace() == namespace;
@@ -269,6 +270,9 @@ impl Watcher {
         };
         let old = change.old.as_ref().filter(in_scope);
         let new = change.new.as_ref().filter(in_scope);
+        if let Some(entry) = new.or(old) {
+            self.make_room(entry, left).await?;
+        }
         match (old, new) {
             (None, None) => {}
             (None, Some(new)) => self.put_line("ADDED", new),
@@ -277,6 +281,20 @@ impl Watcher {
             // It no longer matches: its last matching state, at the revision of this change.
             (Some(old), None) => self.put_line("DELETED", &old.at(change.revision)),
         }
+        Ok(())
+    }
+
+    /// See to it that the entry's line fits into the chunk, which else would be moved to where it
+    /// does: what is there is sent, and a new chunk is made for as many lines as are `left`.
+    async fn make_room(&mut self, entry: &Stored, left: usize) -> Result<(), Gone> {
+        let line = entry.bytes.len() + EVENT_BYTES;
+        if self.chunk.capacity() - self.chunk.len() >= line {
+            return Ok(());
+        }
+        self.flush().await?;
+        let bytes = line.saturating_mul(left).min(CHUNK_BYTES).max(line);
+        self.chunk = BytesMut::with_capacity(bytes);
+        Ok(())
     }
 
     fn put_line(&mut self, kind: &str, entry: &Stored) {
@@ -320,10 +338,6 @@ impl Watcher {
         }
     }
 
-    async fn flush_full(&mut self) -> Result<(), Gone> {
-        if self.chunk.len() < CHUNK_BYTES { Ok(()) } else { self.flush().await }
-    }
-
     async fn flush(&mut self) -> Result<(), Gone> {
         let chunk = self.chunk.split().freeze();
         self.send(chunk).await
@@ -338,7 +352,6 @@ impl Watcher {
 }
 
 fn put_object_line(out: &mut BytesMut, kind: &str, stored: &Stored) {
-    out.reserve(stored.bytes.len() + EVENT_BYTES);
     out.put_slice(b"{\"type\":\"");
     out.put_slice(kind.as_bytes());
     out.put_slice(b"\",\"object\":");
@@ -367,9 +380,11 @@ const PACE: Duration = Duration::from_millis(1);
 const STALLED: Duration = Duration::from_secs(60);
 /// Chunks that wait for one client.
 const CHUNKS_MAX: usize = 8;
-/// Changes that are read at once, and bytes after which a chunk is sent.
+/// Changes that are read at once.
 const BATCH: usize = 128;
-const CHUNK_BYTES: usize = 64 * 1024;
+/// A chunk's bytes, but for a line that is longer: two TLS records, and what allocators still cut
+/// from a larger piece.
+const CHUNK_BYTES: usize = 32 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -61,7 +61,7 @@ impl Write<'_> {
         Err(Status::modified(storage::subject(self.resource, &target.name)))
     }
 
-    fn check_identity(&self, new: &Value, old: &Current) -> Result<(), Status> {
+    pub(super) fn check_identity(&self, new: &Value, old: &Current) -> Result<(), Status> {
         let subject = storage::subject(self.resource, &self.target.name);
         let revision = object::meta(new, "resourceVersion");
         if !revision.is_empty() {
@@ -146,7 +146,7 @@ impl Write<'_> {
 }
 
 /// What only the server sets.
-fn keep_system_fields(new: &mut Value, old: &Value) {
+pub(super) fn keep_system_fields(new: &mut Value, old: &Value) {
     let metadata = object::metadata(new);
     for field in [
         "creationTimestamp",

@@ -85,6 +85,7 @@ async fn talk(
     let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
     let certificates = stream.get_ref().1.peer_certificates();
     let user = certificates.and_then(|chain| UserInfo::from_certificate(chain.first()?));
+    let user = user.map(Arc::new);
     let service = service_fn(move |request| {
         let (server, user) = (server.clone(), user.clone());
         async move { Ok::<_, Infallible>(server.answer(request, user).await) }

@@ -1,12 +1,15 @@
 //! The server as a tower service: the whole way of a request less the socket.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use pintle_api::status::Status;
+use pintle_client::{Bind, PodBinding};
 
 use super::ApiServer;
 use crate::auth::UserInfo;
@@ -16,13 +19,29 @@ use crate::body::Body;
 #[derive(Clone)]
 pub struct InProcess {
     server: ApiServer,
-    user: UserInfo,
+    user: Arc<UserInfo>,
 }
 
 impl InProcess {
     pub(super) fn new(server: ApiServer, user: UserInfo) -> Self {
-        Self { server, user }
+        Self { server, user: Arc::new(user) }
     }
+}
+
+impl Bind for InProcess {
+    fn bind<'a>(&'a self, binding: PodBinding<'a>) -> BoxFuture<'a, kube::Result<()>> {
+        async move {
+            let bound = self.server.bind(&self.user, &binding).await;
+            bound.map_err(|refusal| kube::Error::Api(Box::new(as_client(&refusal))))
+        }
+        .boxed()
+    }
+}
+
+/// The refusal as clients read it.
+fn as_client(refusal: &Status) -> kube::core::Status {
+    let read = serde_json::to_value(refusal).and_then(serde_json::from_value);
+    read.unwrap_or_else(|_| kube::core::Status::failure(refusal.message(), ""))
 }
 
 impl<B> tower::Service<Request<B>> for InProcess

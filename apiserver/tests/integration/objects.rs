@@ -57,6 +57,48 @@ async fn generations_count_specs_and_status_is_its_own() {
 }
 
 #[tokio::test]
+async fn a_pods_status_is_patched_alone() {
+    let cluster = Cluster::start().await;
+    let (_, created) = cluster.send("POST", PODS, &pod("a")).await;
+    let status = format!("{PODS}/a/status");
+    let media_type = "application/strategic-merge-patch+json";
+    let patch = async |body: Value| {
+        let (head, answer) = cluster.send_as("PATCH", &status, media_type, body.to_string()).await;
+        (head.status.as_u16(), answer)
+    };
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
+    let uid = &created["metadata"]["uid"];
+    let (code, first) = patch(json!({"metadata": {"uid": uid},
+        "status": {"nominatedNodeName": "n", "conditions": [condition("Ready", "False")]}}))
+    .await;
+    assert_eq!(code, 200, "{first}");
+    let revision = &first["metadata"]["resourceVersion"];
+    let (code, second) = patch(json!({"metadata": {"resourceVersion": revision},
+        "status": {"conditions": [condition("DisruptionTarget", "True")], "phase": "Running"}}))
+    .await;
+    assert_eq!(code, 200, "{second}");
+    assert_eq!(second["status"]["conditions"].as_array().unwrap().len(), 2);
+    assert_eq!((&second["spec"], &second["metadata"]["uid"]), (&created["spec"], uid));
+    assert_eq!(second["metadata"]["generation"], 1);
+    assert_eq!(cluster.get(&format!("{PODS}/a")).await.1, second);
+    for selector in ["status.nominatedNodeName=n", "status.phase=Running"] {
+        let (_, list) = cluster.get(&format!("{PODS}?fieldSelector={selector}")).await;
+        assert_eq!(list["items"].as_array().unwrap().len(), 1, "{selector}");
+    }
+    // What changes nothing is not written.
+    let (_, same) = patch(json!({"status": {"phase": "Running"}})).await;
+    assert_eq!(same["metadata"]["resourceVersion"], second["metadata"]["resourceVersion"]);
+    let stale = json!({"metadata": {"resourceVersion": revision}, "status": {"phase": "Failed"}});
+    assert_eq!(patch(stale).await.0, 409);
+    assert_eq!(patch(json!({"metadata": {"uid": "u"}, "status": {"phase": "X"}})).await.0, 409);
+    assert_eq!(patch(json!({"status": {"nominatedNodeName": "N!"}})).await.0, 422);
+    assert_eq!(patch(json!({"status": {"phase": 7}})).await.0, 400);
+    let (code, labelled) =
+        patch(json!({"metadata": {"labels": {"a": "b"}}, "status": {"phase": "Pending"}})).await;
+    assert_eq!((code, &labelled["metadata"]["labels"]), (200, &json!({"a": "b"})));
+}
+
+#[tokio::test]
 async fn a_pod_is_bound_once_and_deleted_gracefully() {
     let cluster = Cluster::start().await;
     assert_eq!(cluster.send("POST", PODS, &pod("a")).await.0, 201);

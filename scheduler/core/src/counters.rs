@@ -89,8 +89,11 @@ impl Counters {
         let nodes = snapshot.nodes();
         match changes.rows.since(self.position) {
             Some(rows) => {
-                for &row in rows {
-                    self.refresh(row as usize, nodes);
+                for (at, &row) in rows.iter().enumerate() {
+                    // Once for all changes of a node that follow one another.
+                    if rows.get(at + 1) != Some(&row) {
+                        self.refresh(row as usize, nodes);
+                    }
                 }
             }
             None => (0..nodes.len()).for_each(|row| self.refresh(row, nodes)),

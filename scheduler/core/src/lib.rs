@@ -28,7 +28,8 @@ mod time;
 
 pub use diagnosis::{Diagnosis, RefusalKind, Refusals, Refused};
 pub use pod::{
-    AffinityTerm, AffinityTerms, HostPort, PodInfo, PodUid, Template, Templates, WeightedTerm,
+    AffinityTerm, AffinityTerms, Alike, HostPort, PodInfo, PodUid, Template, Templates,
+    WeightedTerm,
 };
 pub use scheduler::{ATTEMPTS_OF_ONE, Attempt, BatchCounts, Outcome, Scheduler, Statistics};
 pub use time::Time;

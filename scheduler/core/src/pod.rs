@@ -61,8 +61,12 @@ impl HostPort {
     }
 }
 
+/// What a pod shares with those like it.
+#[derive(Clone, Debug)]
+pub struct Alike(Likeness);
+
 /// A pod as the scheduler sees it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PodInfo {
     /// The object as far as pods that are alike share it: not name, uid, version, node and status.
     /// [`PodInfo::object`] has them.
@@ -113,17 +117,21 @@ impl PodInfo {
             info.template = templates.known.share(info.template);
             return info;
         }
-        let Templates { known, likenesses } = templates;
-        let mut likeness = likenesses.share(&pod, |pod| {
-            let own = Likeness::of(pod);
-            Likeness { template: known.share(own.template), ..own }
-        });
+        let Alike(mut likeness) = templates.alike(&pod);
+        let known = &mut templates.known;
         if is_resized(&pod) {
             let Likeness { template, placed_nonzero, .. } = Likeness::of(Arc::clone(&pod));
             let template = known.share(template);
             likeness = Likeness { template, placed_nonzero, ..likeness };
         }
         Self::with(&pod, likeness)
+    }
+
+    /// As [`PodInfo::shared`] of a pod that is like one that was seen before, and of which `own` says
+    /// what is its own: name, uid, version, priority, node and status. Neither is being deleted, nor
+    /// is any of its containers being resized.
+    pub fn like(own: &Pod, alike: &Alike) -> Self {
+        Self::with(own, alike.0.clone())
     }
 
     fn with(pod: &Pod, likeness: Likeness) -> Self {
@@ -239,8 +247,13 @@ impl PodInfo {
 
     /// Whether the pod is nominated for a node (`status.nominatedNodeName`).
     pub fn is_nominated(&self) -> bool {
-        let nominated = self.status().and_then(|status| status.nominated_node_name.as_deref());
-        nominated.is_some_and(|node| !node.is_empty())
+        self.nominated_node().is_some()
+    }
+
+    /// `status.nominatedNodeName` of a pod that is not bound.
+    pub fn nominated_node(&self) -> Option<&str> {
+        let name = self.status().and_then(|status| status.nominated_node_name.as_deref());
+        name.filter(|name| !name.is_empty())
     }
 
     /// Whether the pod is being deleted.

@@ -166,14 +166,48 @@ impl Scheduler {
             && uid(before) != uid(after)
         {
             // Deleted and created again under its name, unseen.
-            self.pod_gone(before, now);
+            self.pod_changed(old, None, now);
             return self.pod_changed(None, new, now);
         }
         match (old, new) {
-            (_, Some(pod)) if !is_finished(pod) => self.pod_seen(old, pod, now),
-            (_, Some(pod)) | (Some(pod), None) => self.pod_gone(pod, now),
+            (_, Some(pod)) if !is_finished(pod) => {
+                // Of another one nothing is asked for.
+                let old = old.filter(|it| is_bound(it) || nominated_node(it).is_some());
+                let old = old.filter(|it| !is_finished(it)).map(|it| self.info(it));
+                let new = PodInfo::shared(Arc::clone(pod), &mut self.templates);
+                self.pod_seen(old.map(Arc::new).as_ref(), new, now);
+            }
+            (_, Some(pod)) | (Some(pod), None) => {
+                let info = match self.cache.pod(&PodUid::of(pod)) {
+                    Some(known) => Arc::clone(known),
+                    None => Arc::new(self.info(pod)),
+                };
+                self.pod_gone(&info, now);
+            }
             (None, None) => {}
         }
+    }
+
+    /// The same of pods that have been read already, none of them finished.
+    pub fn pod_info_changed(
+        &mut self,
+        old: Option<&Arc<PodInfo>>,
+        new: Option<&Arc<PodInfo>>,
+        now: Time,
+    ) {
+        match (old, new) {
+            (Some(before), Some(after)) if before.uid != after.uid => {
+                self.pod_gone(before, now);
+                self.pod_seen(None, PodInfo::clone(after), now);
+            }
+            (_, Some(pod)) => self.pod_seen(old, PodInfo::clone(pod), now),
+            (Some(pod), None) => self.pod_gone(pod, now),
+            (None, None) => {}
+        }
+    }
+
+    fn info(&mut self, pod: &Arc<Pod>) -> PodInfo {
+        PodInfo::shared(Arc::clone(pod), &mut self.templates)
     }
 
     /// A node was added (`old` is missing), changed, or deleted (`new` is missing).
@@ -396,11 +430,10 @@ impl Scheduler {
         }
     }
 
-    fn pod_seen(&mut self, old: Option<&Arc<Pod>>, pod: &Arc<Pod>, now: Time) {
-        let info = PodInfo::shared(Arc::clone(pod), &mut self.templates);
+    fn pod_seen(&mut self, old: Option<&Arc<PodInfo>>, info: PodInfo, now: Time) {
         let is_new_member = self.cache.join_group(&info);
         if info.node_name().is_none() {
-            let info = self.pending_pod_seen(old, pod, info, now);
+            let info = self.pending_pod_seen(old, info, now);
             if is_new_member {
                 let event = ClusterEvent::new(Resource::UnscheduledPod, Action::ADD);
                 self.wake(event, Subject::Pod(None, Some(info)), now);
@@ -412,9 +445,7 @@ impl Scheduler {
         self.end_binding(&info.uid);
         self.cache.end_nomination(&info.uid);
         self.cache.set_preempting(&info.uid, false);
-        let was_bound = |old: &&Arc<Pod>| is_bound(old) && !is_finished(old);
-        let old = old.filter(was_bound);
-        let old = old.map(|old| Arc::new(PodInfo::shared(Arc::clone(old), &mut self.templates)));
+        let old = old.filter(|old| old.node_name().is_some()).cloned();
         let action = match &old {
             Some(old) => scheduling_change(old, &info),
             None => Action::ADD,
@@ -426,8 +457,7 @@ impl Scheduler {
 
     fn pending_pod_seen(
         &mut self,
-        old: Option<&Arc<Pod>>,
-        pod: &Pod,
+        old: Option<&Arc<PodInfo>>,
         info: PodInfo,
         now: Time,
     ) -> Arc<PodInfo> {
@@ -442,7 +472,7 @@ impl Scheduler {
         } else if self.cache.is_assumed(&info.uid) {
             // The binding is written; its event is on its way.
         } else {
-            self.follow_nomination(old, pod, &info, now);
+            self.follow_nomination(old, &info, now);
             self.queue.add(Arc::clone(&info), self.cache.snapshot(), now);
         }
         info
@@ -450,15 +480,9 @@ impl Scheduler {
 
     /// Takes over what the pod's status tells of its nomination. Where it tells nothing new, what
     /// was decided here and is not written yet stays.
-    fn follow_nomination(
-        &mut self,
-        old: Option<&Arc<Pod>>,
-        pod: &Pod,
-        info: &Arc<PodInfo>,
-        now: Time,
-    ) {
-        let before = old.and_then(|old| nominated_node(old));
-        let after = nominated_node(pod);
+    fn follow_nomination(&mut self, old: Option<&Arc<PodInfo>>, info: &Arc<PodInfo>, now: Time) {
+        let before = old.and_then(|old| old.nominated_node());
+        let after = info.nominated_node();
         let known = self.cache.snapshot().nomination_of(&info.uid).cloned();
         let node = if before == after { known.as_deref() } else { after };
         match node {
@@ -476,20 +500,16 @@ impl Scheduler {
     }
 
     /// Pods that had to yield to the pod may now have its place.
-    fn wake_by_nomination_lost(&mut self, pod: &Arc<Pod>, now: Time) {
-        let info = Arc::new(PodInfo::new(Arc::clone(pod)));
+    fn wake_by_nomination_lost(&mut self, info: &Arc<PodInfo>, now: Time) {
         let event = ClusterEvent::new(Resource::AssignedPod, Action::DELETE);
         let priority_max = info.priority;
-        let occurrence = Occurrence { event, subject: Subject::Pod(Some(info), None) };
+        let occurrence = Occurrence { event, subject: Subject::Pod(Some(Arc::clone(info)), None) };
         self.queue.wake_up_to(priority_max, &occurrence, self.cache.snapshot(), now);
     }
 
-    fn pod_gone(&mut self, pod: &Arc<Pod>, now: Time) {
+    fn pod_gone(&mut self, pod: &Arc<PodInfo>, now: Time) {
         // What is there is what goes.
-        let info = match self.cache.pod(&PodUid::of(pod)) {
-            Some(known) => Arc::clone(known),
-            None => Arc::new(PodInfo::shared(Arc::clone(pod), &mut self.templates)),
-        };
+        let info = Arc::clone(self.cache.pod(&pod.uid).unwrap_or(pod));
         self.queue.remove(&info.uid);
         self.end_binding(&info.uid);
         self.cache.leave_group(&info);

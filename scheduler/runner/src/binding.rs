@@ -6,11 +6,13 @@ use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use pintle_client::PodBinding;
 use pintle_scheduler_core::PodInfo;
 use pintle_scheduler_core::framework::{Extender as _, ExtenderError};
 use serde::de::IgnoredAny;
 
 use crate::HttpExtender;
+use crate::config::InProcessBind;
 
 /// Who binds pods.
 #[derive(Clone)]
@@ -18,6 +20,8 @@ pub(crate) struct Binder {
     pub(crate) client: Client,
     /// It binds the pods it is interested in.
     pub(crate) extender: Option<Arc<HttpExtender>>,
+    /// It binds the others, if it is there.
+    pub(crate) in_process: Option<InProcessBind>,
 }
 
 /// Why a pod is not bound.
@@ -50,7 +54,16 @@ impl Binder {
                 bound => return bound.map_err(BindError::Extender),
             }
         }
-        write(&self.client, pod, node).await.map_err(BindError::Default)
+        let bound = match &self.in_process {
+            Some(InProcessBind(api_server)) => {
+                let uid = pod.object_uid();
+                let (namespace, name) = (pod.namespace(), pod.name());
+                let binding = PodBinding { namespace, name, uid: uid.as_deref(), node };
+                api_server.bind(binding).await
+            }
+            None => write(&self.client, pod, node).await,
+        };
+        bound.map_err(BindError::Default)
     }
 }
 

@@ -6,10 +6,11 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use pintle_scheduler_core::framework::Nomination;
 use serde_json::{Value, json};
+
+use crate::unread;
 
 /// Tries before a condition is given up: each fails only if the pod changed meanwhile, and the
 /// pod's next attempt writes it again.
@@ -60,12 +61,11 @@ async fn write_patch(
     let mut latest = pod.clone();
     for _ in 0..TRIES_MAX {
         let Some(patch) = patch(&latest) else { return Ok(()) };
-        let patch = Patch::Strategic(patch);
-        match api.patch_status(name, &PatchParams::default(), &patch).await {
+        match unread::patch_status(client, namespace, name, &patch).await {
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
             Err(error) => return Err(error),
-            Ok(_) => return Ok(()),
+            Ok(()) => return Ok(()),
         }
         latest = match api.get_opt(name).await? {
             Some(found) if found.metadata.uid == pod.metadata.uid && !is_bound(&found) => found,

@@ -1,10 +1,12 @@
 //! What the scheduler daemon can be told.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pintle_client::Bind;
 use pintle_scheduler_core::framework::{Extender, Profile, Profiles};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub unschedulable_max: Duration,
     /// The extender that binds the pods it is interested in; the others are bound by DefaultBinder.
     pub binder: Option<Arc<HttpExtender>>,
+    /// Who binds the others without requests; `None` sends them through the client.
+    pub bind: Option<InProcessBind>,
     /// How long the volumes of a pod may take to be bound (VolumeBinding's `bindTimeoutSeconds`), by
     /// scheduler name; ten minutes for others.
     pub bind_timeouts: Arc<BTreeMap<String, Duration>>,
@@ -51,6 +55,7 @@ impl Default for Config {
             backoff_max: Duration::from_secs(10),
             unschedulable_max: Duration::from_secs(300),
             binder: None,
+            bind: None,
             bind_timeouts: Arc::default(),
             workers: workers(PARALLELISM),
             bindings_max: BINDINGS_MAX,
@@ -88,6 +93,16 @@ impl TryFrom<&CheckedConfiguration> for Config {
             workers: workers(usize::try_from(it.parallelism).unwrap_or(1)),
             ..Self::default()
         })
+    }
+}
+
+/// An API server in the same process.
+#[derive(Clone)]
+pub struct InProcessBind(pub Arc<dyn Bind>);
+
+impl fmt::Debug for InProcessBind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcessBind")
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::runtime::watcher;
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::core::v1::Node;
+use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
 use pintle_client::{EventRecorder, Informer};
 use pintle_component::Daemon;
@@ -23,6 +23,7 @@ use crate::Config;
 use crate::binding::Binder;
 use crate::cycle::Cycle;
 use crate::metrics::Metrics;
+use crate::seen::{RawPod, Reader, SeenPod};
 use crate::shared::Shared;
 use crate::{objects, sample, statistics};
 
@@ -46,7 +47,7 @@ const PODS_THAT_COUNT: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// Schedules pods until `daemon.shutdown`; bindings under way are finished.
 pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), Error> {
     let shared = Shared::new(scheduler(&config));
-    let pods: Informer<Pod> = Informer::new(&[]);
+    let pods: Informer<SeenPod> = Informer::new(&[]);
     let nodes: Informer<Node> = Informer::new(&[]);
     subscribe(&shared, &pods, &nodes);
     let objects = objects::informers(&shared, &client);
@@ -58,7 +59,11 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
         client: client.clone(),
         bind_timeouts: Arc::clone(&config.bind_timeouts),
         recorders,
-        binder: Binder { client: client.clone(), extender: config.binder.clone() },
+        binder: Binder {
+            client: client.clone(),
+            extender: config.binder.clone(),
+            in_process: config.bind.clone(),
+        },
         profiles: Arc::clone(&config.profiles),
         samples: sample::Schedule::default(),
         metrics: Metrics::register(&daemon.registry),
@@ -71,10 +76,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     });
     let random = SmallRng::seed_from_u64(config.seed.unwrap_or_else(rand::random));
     let event_writer = tokio::spawn(event_writers);
-    let watch_pods = tokio::spawn(
-        pods.clone()
-            .run(Api::all(client.clone()), watcher::Config::default().fields(PODS_THAT_COUNT)),
-    );
+    let watch_pods = tokio::spawn(watch_pods(pods.clone(), client.clone()));
     let watch_nodes = tokio::spawn(nodes.clone().run(Api::all(client), watcher::Config::default()));
     let mut checks: Vec<Check> = vec![("nodes", is_synced(&nodes)), ("pods", is_synced(&pods))];
     let (mut synced, mut watch_objects) = (Vec::new(), JoinSet::new());
@@ -114,6 +116,25 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     result
 }
 
+/// Lists and watches the pods that count; does not end.
+async fn watch_pods(pods: Informer<SeenPod>, client: Client) {
+    let api: Api<RawPod> = Api::all(client);
+    let config = watcher::Config::default().fields(PODS_THAT_COUNT);
+    let mut reader = Reader::default();
+    let read = watcher(api, config).filter_map(move |event| {
+        let event = match event.map(|event| reader.read(event)) {
+            Ok(Ok(event)) => Some(Ok(event)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a pod that cannot be read is left out");
+                None
+            }
+            Err(error) => Some(Err(error)),
+        };
+        std::future::ready(event)
+    });
+    pods.follow("pods", read).await;
+}
+
 /// A recorder for each profile, and what writes for all of them.
 fn recorders(
     client: &Client,
@@ -141,7 +162,7 @@ fn scheduler(config: &Config) -> Scheduler {
     scheduler
 }
 
-fn subscribe(shared: &Shared, pods: &Informer<Pod>, nodes: &Informer<Node>) {
+fn subscribe(shared: &Shared, pods: &Informer<SeenPod>, nodes: &Informer<Node>) {
     let to = shared.clone();
     pods.on_change(move |change| to.pod_changed(change));
     let to = shared.clone();

@@ -7,14 +7,14 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::{DeleteParams, Preconditions};
 use pintle_client::{EventRecord, EventRecorder, reference_to};
 use pintle_scheduler_core::PodInfo;
 use pintle_scheduler_core::framework::Preemption;
 use serde_json::{Value, json};
 
-use crate::condition;
+use crate::{condition, unread};
 
 /// Carries a preemption out; false if some of it could not be written.
 pub(crate) async fn carry_out(
@@ -63,19 +63,18 @@ enum Evicted {
 }
 
 async fn evict(client: &Client, victim: &PodInfo, preemptor: &PodInfo) -> kube::Result<Evicted> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), victim.namespace());
+    let (namespace, name) = (victim.namespace(), victim.name());
     if let Some(patch) = disruption_target(&victim.object(), preemptor, Timestamp::now()) {
-        let patch = Patch::Strategic(patch);
-        match api.patch_status(victim.name(), &PatchParams::default(), &patch).await {
+        match unread::patch_status(client, namespace, name, &patch).await {
             Err(error) if is_gone(&error) => return Ok(Evicted::ByOthers),
             result => result?,
-        };
+        }
     }
     let preconditions = Preconditions { uid: victim.object_uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match api.delete(victim.name(), &params).await {
+    match unread::delete(client, namespace, name, &params).await {
         Err(error) if is_gone(&error) => Ok(Evicted::ByOthers),
-        result => result.map(|_| Evicted::ByUs),
+        result => result.map(|()| Evicted::ByUs),
     }
 }
 

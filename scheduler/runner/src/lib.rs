@@ -18,9 +18,11 @@ mod metrics;
 mod objects;
 mod prebind;
 mod sample;
+mod seen;
 mod shared;
 mod statistics;
+mod unread;
 
-pub use config::Config;
+pub use config::{Config, InProcessBind};
 pub use daemon::{Error, run};
 pub use extender::{ExtenderSetupError, HttpExtender};

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use parking_lot::{Mutex, MutexGuard};
 use pintle_client::Change;
 use pintle_scheduler_core::cache::Object;
 use pintle_scheduler_core::{PodUid, Scheduler, Time};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::seen::SeenPod;
 
 /// Cheap to clone; clones share the core.
 #[derive(Clone)]
@@ -53,8 +55,12 @@ impl Shared {
         self.inner.changed.notified().await;
     }
 
-    pub(crate) fn pod_changed(&self, change: &Change<Pod>) {
-        self.lock().pod_changed(change.old.as_ref(), change.new.as_ref(), self.now());
+    pub(crate) fn pod_changed(&self, change: &Change<SeenPod>) {
+        let info = |pod: &Option<Arc<SeenPod>>| {
+            pod.as_ref().filter(|pod| !pod.is_finished).map(|pod| Arc::clone(&pod.info))
+        };
+        let (old, new) = (info(&change.old), info(&change.new));
+        self.lock().pod_info_changed(old.as_ref(), new.as_ref(), self.now());
         self.inner.changed.notify_one();
     }
 

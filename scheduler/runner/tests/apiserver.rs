@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's failures are panics")]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -10,8 +11,9 @@ use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use pintle_apiserver::{ApiServer, UserInfo};
+use pintle_client::{Bind as _, PodBinding};
 use pintle_component::Daemon;
-use pintle_scheduler_runner::Config;
+use pintle_scheduler_runner::{Config, InProcessBind};
 use pintle_store::EmbeddedStore;
 use serde_json::json;
 
@@ -20,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Cluster {
     client: Client,
+    server: ApiServer,
     daemon: Daemon,
     running: tokio::task::JoinHandle<Result<(), pintle_scheduler_runner::Error>>,
     _data: tempfile::TempDir,
@@ -31,15 +34,17 @@ impl Cluster {
     }
 
     async fn start_with(config: Config) -> Self {
-        let config = Config { seed: Some(1), ..config };
         let data = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(data.path(), pintle_store::Options::default()).unwrap();
         let daemon = Daemon::default();
         let server_config = pintle_apiserver::Config::default();
         let server = ApiServer::new(store, server_config, &daemon).await.unwrap();
         let client = pintle_client::in_process(server.in_process(UserInfo::admin()));
+        let scheduler = server.in_process(UserInfo::new("system:kube-scheduler", []));
+        let bind = Some(InProcessBind(Arc::new(scheduler)));
+        let config = Config { seed: Some(1), bind, ..config };
         let running = pintle_scheduler_runner::run(client.clone(), config, daemon.clone());
-        Self { client, daemon, running: tokio::spawn(running), _data: data }
+        Self { client, server, daemon, running: tokio::spawn(running), _data: data }
     }
 
     async fn stop(self) {
@@ -154,6 +159,33 @@ async fn two_hundred_pods_fill_five_nodes() {
     let message = format!("Successfully assigned default/p199 to {node}");
     assert_eq!(event.message, Some(message));
     assert_eq!(event.source.unwrap().component.as_deref(), Some("default-scheduler"));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_without_a_request_meets_what_a_request_meets() {
+    let cluster = Cluster::start().await;
+    cluster.add_pod("a", "1").await;
+    let bind = async |user: &str, name: &str, uid: Option<&str>, node: &str| {
+        let api_server = cluster.server.in_process(UserInfo::new(user, []));
+        let bound = api_server.bind(PodBinding { namespace: "default", name, uid, node }).await;
+        bound.map_err(|error| match error {
+            kube::Error::Api(status) => (status.code, status.reason),
+            other => panic!("{other}"),
+        })
+    };
+    let scheduler = "system:kube-scheduler";
+    let refused = |code, reason: &str| Err((code, reason.to_owned()));
+    assert_eq!(bind("stranger", "a", None, "n").await, refused(403, "Forbidden"));
+    assert_eq!(bind(scheduler, "b", None, "n").await, refused(404, "NotFound"));
+    assert_eq!(bind(scheduler, "a", None, "").await, refused(422, "Invalid"));
+    assert_eq!(bind(scheduler, "a", Some("other"), "n").await, refused(409, "Conflict"));
+    let uid = cluster.pods().get("a").await.unwrap().metadata.uid;
+    assert_eq!(bind(scheduler, "a", uid.as_deref(), "n").await, Ok(()));
+    assert_eq!(bind(scheduler, "a", uid.as_deref(), "m").await, refused(409, "Conflict"));
+    let bound = cluster.pods().get("a").await.unwrap();
+    assert_eq!(scheduled(&bound).map(|(status, ..)| status), Some("True"));
+    assert_eq!(bound.spec.unwrap().node_name.as_deref(), Some("n"));
     cluster.stop().await;
 }
 

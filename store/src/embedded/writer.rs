@@ -98,21 +98,31 @@ impl Writer {
 
     /// Wait a moment for callers that were answered just now and are about to write again: without
     /// it the first of them gets a flush for itself, and all others wait for that and for their own.
-    /// Waits only while fewer are here than last time, and at most half as long as a flush takes.
+    /// Waits while fewer are here than last time and more keep coming, no longer than a flush takes.
     fn gather(&mut self, group: &mut Vec<Request>) {
-        if group.len() < self.last_group {
-            // Asleep: who is about to write needs the processor. Where many write, a flush saved is
-            // worth more than the wait for it.
-            let many = self.last_group >= GROUP_TXNS_MANY;
-            let patience = if many { self.last_flush } else { self.last_flush / 2 };
-            std::thread::sleep(patience.min(GATHER_MAX));
-            while group.len() < GROUP_TXNS_MAX
-                && let Ok(request) = self.queue.try_recv()
-            {
-                group.push(request);
+        let patience = self.last_flush.min(GATHER_MAX);
+        let mut waited = Duration::ZERO;
+        while group.len() < self.last_group && waited < patience {
+            let step = (patience / GATHER_STEPS).max(GATHER_STEP_MIN);
+            // Asleep: who is about to write needs the processor.
+            std::thread::sleep(step);
+            waited += step;
+            if self.take_queued(group) == 0 {
+                break;
             }
         }
         self.last_group = group.len();
+    }
+
+    /// Take what waits by now; how many that were.
+    fn take_queued(&mut self, group: &mut Vec<Request>) -> usize {
+        let before = group.len();
+        while group.len() < GROUP_TXNS_MAX
+            && let Ok(request) = self.queue.try_recv()
+        {
+            group.push(request);
+        }
+        group.len() - before
     }
 
     fn commit(&mut self, group: Vec<Request>) {
@@ -214,8 +224,11 @@ fn op_bytes(op: &Op) -> usize {
 const TIMER_SLACK_NS: u64 = 2_000;
 /// Longest wait for a group to gather, however slow the disk: not worth noticing for a person.
 const GATHER_MAX: Duration = Duration::from_millis(1);
-/// From so many on, half of the writers being late is several transactions.
-const GROUP_TXNS_MANY: usize = 8;
+/// Looks at the queue while a group gathers: a flush that nobody else would join is put off by a
+/// quarter of one at most.
+const GATHER_STEPS: u32 = 4;
+/// A shorter sleep costs more processor time than it is long.
+const GATHER_STEP_MIN: Duration = Duration::from_micros(10);
 /// Transactions that share a flush: beyond this the flush is no longer what takes the time.
 const GROUP_TXNS_MAX: usize = 512;
 /// A group of this size is common enough to keep its buffer.

@@ -4,62 +4,99 @@
 //! Whatever is out of the ordinary (a precondition that fails or is rare, gates, annotations, a pod
 //! that is bound or being deleted) is left to the longer way, which also knows the refusals.
 
-use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
+use super::Wanted;
 use crate::facts::Facts;
-use crate::object;
 use crate::storage::Stored;
 
-type Fields<'a> = BTreeMap<&'a str, &'a RawValue>;
-
 /// The five fields that a pod has, in the order of the stored form.
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Pod<'a> {
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
     #[serde(borrow)]
-    api_version: &'a RawValue,
+    metadata: Metadata<'a>,
     #[serde(borrow)]
-    kind: &'a RawValue,
+    spec: &'a RawValue,
     #[serde(borrow)]
-    metadata: Fields<'a>,
-    #[serde(borrow)]
-    spec: Fields<'a>,
-    status: Value,
+    status: &'a RawValue,
 }
 
-/// The pod on the node of `binding`, as it is stored and as selectors see it; `None` if that takes
-/// the longer way.
-pub(super) fn bound(stored: &Stored, binding: &Value) -> Option<(Bytes, Facts)> {
-    let mut pod: Pod<'_> = serde_json::from_slice(&stored.bytes).ok()?;
-    let uid = object::meta(binding, "uid");
-    let is_plain = (uid.is_empty() || text(&pod.metadata, "uid") == Some(uid))
-        && object::meta(binding, "resourceVersion").is_empty()
-        && binding["metadata"].get("annotations").is_none()
-        && ["nodeName", "schedulingGates"].iter().all(|field| !pod.spec.contains_key(field))
-        && !pod.metadata.contains_key("deletionTimestamp")
-        && pod.status.is_object();
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata<'a> {
+    uid: Option<String>,
+    #[serde(borrow)]
+    generation: &'a RawValue,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    node_name: Option<IgnoredAny>,
+    scheduling_gates: Option<IgnoredAny>,
+    #[serde(rename = "containers")]
+    _containers: IgnoredAny,
+}
+
+/// The pod on its node, as it is stored and as selectors see it; `None` if that takes the longer
+/// way. The node's name becomes the last field of the spec.
+pub(super) fn bound(stored: &Stored, wanted: &Wanted<'_>) -> Option<(Bytes, Facts)> {
+    let text = std::str::from_utf8(&stored.bytes).ok()?;
+    let pod: Pod<'_> = serde_json::from_str(text).ok()?;
+    let Wanted { uid, revision, annotations, node } = *wanted;
+    let spec: Spec = serde_json::from_str(pod.spec.get()).ok()?;
+    let mut status: Value = serde_json::from_str(pod.status.get()).ok()?;
+    let is_plain = (uid.is_empty() || pod.metadata.uid.as_deref() == Some(uid))
+        && revision.is_empty()
+        && annotations.is_none()
+        && spec.node_name.is_none()
+        && spec.scheduling_gates.is_none()
+        && pod.metadata.deletion_timestamp.is_none()
+        && status.is_object();
     if !is_plain {
         return None;
     }
-    let node = object::text(binding, &["target", "name"]);
-    let before = pod.metadata.get("generation").and_then(|raw| raw.get().parse::<u64>().ok());
-    let (name, generation) =
-        (to_raw_value(node).ok()?, to_raw_value(&(before.unwrap_or(0) + 1)).ok()?);
-    pod.spec.insert("nodeName", &name);
-    pod.metadata.insert("generation", &generation);
-    super::set_scheduled(&mut pod.status);
+    super::set_scheduled(&mut status);
+    let generation = pod.metadata.generation.get().parse::<u64>().ok()? + 1;
+    let before_generation = text.get(..offset(text, pod.metadata.generation)?)?;
+    let to_spec_end = text.get(end(text, pod.metadata.generation)?..end(text, pod.spec)? - 1)?;
+    let between = text.get(end(text, pod.spec)?..offset(text, pod.status)?)?;
+    let rest = text.get(end(text, pod.status)?..)?;
+    let mut new = String::with_capacity(text.len() + GROWTH_BYTES);
+    // Writing into a text that grows cannot fail.
+    let _ = write!(
+        new,
+        "{before_generation}{generation}{to_spec_end},\"nodeName\":{}}}{between}{status}{rest}",
+        Value::from(node)
+    );
     let facts = stored.facts.with(&[("spec.nodeName", node), ("status.nominatedNodeName", "")]);
-    Some((object::json_bytes(&pod), facts))
+    // In as much memory as it needs: it is kept.
+    Some((Bytes::copy_from_slice(new.as_bytes()), facts))
 }
 
-fn text<'a>(fields: &Fields<'a>, key: &str) -> Option<&'a str> {
-    serde_json::from_str(fields.get(key)?.get()).ok()
+/// Where in the text a part of it begins.
+fn offset(text: &str, part: &RawValue) -> Option<usize> {
+    (part.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)
 }
+
+fn end(text: &str, part: &RawValue) -> Option<usize> {
+    Some(offset(text, part)? + part.get().len())
+}
+
+/// Room for the node's name, of at most 253 characters, and the condition.
+const GROWTH_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
@@ -67,6 +104,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::object;
 
     fn pod() -> Value {
         json!({
@@ -84,7 +122,7 @@ mod tests {
     }
 
     fn spliced(pod: &Value, binding: &Value) -> Option<(Value, Facts)> {
-        let (bytes, facts) = bound(&Stored::unwritten(Kind::Pod, pod, 7), binding)?;
+        let (bytes, facts) = bound(&Stored::unwritten(Kind::Pod, pod, 7), &Wanted::of(binding))?;
         Some((serde_json::from_slice(&bytes).unwrap(), facts))
     }
 
@@ -103,7 +141,7 @@ mod tests {
         for pod in [pod(), plain] {
             let (spliced, facts) = spliced(&pod, &binding()).unwrap();
             let mut longer = pod.clone();
-            super::super::bind_to(&mut longer, &binding());
+            super::super::bind_to(&mut longer, &Wanted::of(&binding()));
             assert_eq!(untimed(spliced.clone()), untimed(longer));
             assert_eq!(facts, Facts::of(Kind::Pod, &spliced));
         }

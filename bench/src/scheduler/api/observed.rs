@@ -5,8 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::Method;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use tokio::sync::Notify;
@@ -207,9 +205,7 @@ impl Shared {
     }
 
     async fn follow(&self, wire: &Wire) -> anyhow::Result<()> {
-        let mut connection = wire.connect().await?;
-        let path = "/api/v1/pods?watch=1";
-        let mut answer = connection.send(&Method::GET, path, Bytes::new()).await?;
+        let mut answer = wire.follow("/api/v1/pods?watch=1").await?;
         let mut begun = Vec::new();
         while let Some(frame) = answer.body_mut().frame().await {
             let Ok(data) = frame?.into_data() else { continue };

@@ -25,7 +25,7 @@ pub(super) struct Requests {
     client: kube::Client,
     wire: Wire,
     /// Kept open from one operation to the next.
-    connections: Arc<[Mutex<Option<Connection>>]>,
+    connection: Arc<Mutex<Option<Connection>>>,
 }
 
 /// The creation of an object, or a change of one.
@@ -77,8 +77,7 @@ impl Request {
 
 impl Requests {
     pub(super) fn new(client: kube::Client, wire: Wire) -> Self {
-        let connections = std::iter::repeat_with(Mutex::default).take(AT_ONCE).collect();
-        Self { client, wire, connections }
+        Self { client, wire, connection: Arc::default() }
     }
 
     /// Send one and wait until it is durable.
@@ -94,20 +93,15 @@ impl Requests {
     ) -> anyhow::Result<()> {
         let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
         let mut senders = JoinSet::new();
-        for place in 0..AT_ONCE.min(requests.len()) {
+        for _ in 0..AT_ONCE.min(requests.len()) {
             let (own, requests) = (self.clone(), Arc::clone(&requests));
             let (next, pulse) = (Arc::clone(&next), pulse.clone());
             let sender = async move {
-                let mut kept = own.connections[place].lock().await;
+                let mut connection = own.connection().await?;
                 while let Some(request) = requests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let mut connection = match kept.take().filter(Connection::is_open) {
-                        Some(connection) => connection,
-                        None => own.wire.connect().await?,
-                    };
                     let Request { method, path, body } = request;
                     let sent = connection.call(method, path, body.clone()).await;
                     sent.with_context(|| format!("{method} {path}"))?;
-                    *kept = Some(connection);
                     if pulse.is_over() {
                         break;
                     }
@@ -120,6 +114,16 @@ impl Requests {
             sent??;
         }
         Ok(())
+    }
+
+    /// The connection that they share, as a client of Kubernetes has it; made where there is none any
+    /// more.
+    async fn connection(&self) -> anyhow::Result<Connection> {
+        let mut kept = self.connection.lock().await;
+        if let Some(connection) = kept.as_ref().filter(|kept| kept.is_open()) {
+            return Ok(connection.clone());
+        }
+        Ok(kept.insert(self.wire.connect().await?).clone())
     }
 
     /// Delete an object at once.

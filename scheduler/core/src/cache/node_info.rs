@@ -187,7 +187,8 @@ impl NodeInfo {
 
     /// Takes a pod from the node; returns whether it was there.
     pub fn remove_pod(&mut self, uid: &PodUid) -> bool {
-        let Some(at) = self.pods.iter().position(|pod| pod.uid == *uid) else { return false };
+        // From the end: mostly it is one that came just now, and a node may have thousands.
+        let Some(at) = self.pods.iter().rposition(|pod| pod.uid == *uid) else { return false };
         let info = self.pods.swap_remove(at);
         self.pods_with_affinity.retain(|pod| !Arc::ptr_eq(pod, &info));
         add(&mut self.requested, &info.requests, -1);

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use pintle_api::resources::{Resources, pod_requests, pod_requests_nonzero};
 use rustc_hash::FxHashSet;
 
-use super::likeness::Likenesses;
-use super::{HostPort, host_ports, not_negative};
+use super::likeness::{Likeness, Likenesses};
+use super::{Alike, HostPort, host_ports, not_negative};
 use crate::engine::Signature;
 
 /// What scheduling needs of a pod besides its identity.
@@ -66,6 +66,17 @@ impl Template {
 pub struct Templates {
     pub(super) known: KnownTemplates,
     pub(super) likenesses: Likenesses,
+}
+
+impl Templates {
+    /// What the pod shares with those like it.
+    pub fn alike(&mut self, pod: &Pod) -> Alike {
+        let Self { known, likenesses } = self;
+        Alike(likenesses.share(pod, |pod| {
+            let own = Likeness::of(pod);
+            Likeness { template: known.share(own.template), ..own }
+        }))
+    }
 }
 
 /// The templates of all of them.
