@@ -1,11 +1,23 @@
 //! Errors to one line on standard error, and an exit code.
 
+use std::error::Error as _;
 use std::process::ExitCode;
+
+use pintle_component::ConfigurationError;
 
 /// A value on the command line or in a configuration file is wrong (`EX_USAGE` of sysexits.h).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct UsageError(pub(crate) String);
+
+impl From<ConfigurationError> for UsageError {
+    fn from(error: ConfigurationError) -> Self {
+        match error.source() {
+            Some(source) => Self(format!("{error}: {source}")),
+            None => Self(error.to_string()),
+        }
+    }
+}
 
 /// Print the error and its causes on one line and say how to exit.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {

@@ -1,7 +1,8 @@
-//! What every daemon has, as Kubernetes' component-base gives it: logs, shutdown on a signal, and
-//! the `/healthz`, `/livez`, `/readyz` and `/metrics` endpoints.
+//! What every daemon has, as Kubernetes' component-base gives it: a configuration file, logs,
+//! shutdown on a signal, and the `/healthz`, `/livez`, `/readyz` and `/metrics` endpoints.
 #![forbid(unsafe_code)]
 
+mod configuration;
 mod daemon;
 mod health;
 mod log;
@@ -9,6 +10,7 @@ mod server;
 mod signal;
 mod tls;
 
+pub use configuration::{ConfigurationError, read_configuration};
 pub use daemon::Daemon;
 pub use health::{Health, HealthReply};
 pub use log::{LogError, LogFormat, init as init_logging};

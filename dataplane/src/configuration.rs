@@ -8,13 +8,14 @@
 //! [`check`]: KubeProxyConfiguration::check
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use pintle_api::decode::{self, Syntax};
 use pintle_api::duration::GoDuration;
 use pintle_api::field::{Errors, Path};
+use pintle_component::{ConfigurationError, read_configuration};
 use serde_json::Value;
 
 use crate::kernel::Express;
@@ -31,31 +32,6 @@ pub use v1alpha1::{
 };
 
 use v1alpha1::{API_VERSION, KIND};
-
-/// A file larger than this is none; etcd would not keep such a ConfigMap either.
-const FILE_BYTES_MAX: u64 = 3 << 20;
-
-/// Why there is no configuration. The message names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigurationError {
-    /// Its syntax, or a field's type or name, is wrong.
-    #[error("{}: {message}", path.display())]
-    Decode {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
-    /// The file cannot be read.
-    #[error("read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
 
 /// A configuration that may be used.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,13 +59,7 @@ pub enum LocalDetection {
 impl KubeProxyConfiguration {
     /// Reads a file, in YAML or JSON, and fills in what it leaves out.
     pub fn read(path: &FilePath) -> Result<Self, ConfigurationError> {
-        let failed = |source| ConfigurationError::Read { path: path.to_path_buf(), source };
-        let decode = |message| ConfigurationError::Decode { path: path.to_path_buf(), message };
-        let size = std::fs::metadata(path).map_err(failed)?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(decode(format!("{size} bytes are too many for a configuration")));
-        }
-        Self::parse(&std::fs::read(path).map_err(failed)?).map_err(decode)
+        read_configuration(path, Self::parse)
     }
 
     /// Reads a configuration, in YAML or JSON, and fills in what it leaves out.

@@ -8,7 +8,7 @@ use pintle_client::{ConnectOptions, LeaderElectionConfig, LeaderElector, RateLim
 use pintle_component::Daemon;
 use pintle_scheduler_runner::Config;
 use pintle_scheduler_runner::configuration::{
-    CheckedConfiguration, ConfigurationError, KubeSchedulerConfiguration, LeaderElection,
+    CheckedConfiguration, KubeSchedulerConfiguration, LeaderElection,
 };
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -47,7 +47,7 @@ pub(crate) fn log_filter(args: &SchedulerArgs, log: &LogArgs) -> String {
 /// The file and the flags, checked together: one line if something is wrong with them.
 fn configure(args: &SchedulerArgs) -> Result<CheckedConfiguration, UsageError> {
     let mut configuration = match &args.config {
-        Some(path) => KubeSchedulerConfiguration::read(path).map_err(|error| refusal(&error))?,
+        Some(path) => KubeSchedulerConfiguration::read(path)?,
         None => KubeSchedulerConfiguration::default(),
     };
     apply_election(&mut configuration.leader_election, &args.election);
@@ -59,13 +59,6 @@ fn configure(args: &SchedulerArgs) -> Result<CheckedConfiguration, UsageError> {
         Some(path) => UsageError(format!("{}: {errors}", path.display())),
         None => UsageError(errors.to_string()),
     })
-}
-
-fn refusal(error: &ConfigurationError) -> UsageError {
-    match std::error::Error::source(error) {
-        Some(source) => UsageError(format!("{error}: {source}")),
-        None => UsageError(error.to_string()),
-    }
 }
 
 fn apply_election(election: &mut LeaderElection, args: &LeaderElectionArgs) {

@@ -6,12 +6,13 @@
 //!
 //! [`check`]: KubeSchedulerConfiguration::check
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::Path as FilePath;
 
 use pintle_api::decode::{self, Syntax};
 use pintle_api::duration;
 use pintle_api::field::{Errors, Path};
 use pintle_api::syntax;
+use pintle_component::{ConfigurationError, read_configuration};
 use serde_json::Value;
 
 mod arguments;
@@ -29,39 +30,6 @@ pub use v1::{Extender, ExtenderManagedResource, ExtenderTLSConfig};
 const GROUP: &str = "kubescheduler.config.k8s.io";
 const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 const KIND: &str = "KubeSchedulerConfiguration";
-
-/// A file larger than this is none; etcd would not keep such a ConfigMap either.
-const FILE_BYTES_MAX: u64 = 3 << 20;
-
-/// Why there is no configuration. The message names the file.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigurationError {
-    /// Its syntax, or a field's type or name, is wrong.
-    #[error("{}: {message}", path.display())]
-    Decode {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
-    /// A field's value is wrong.
-    #[error("{}: {errors}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// All that is wrong.
-        errors: Errors,
-    },
-    /// The file cannot be read.
-    #[error("read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
 
 /// The configuration with its defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,13 +121,7 @@ impl Default for KubeSchedulerConfiguration {
 impl KubeSchedulerConfiguration {
     /// Reads and defaults a file, in YAML or JSON.
     pub fn read(path: &FilePath) -> Result<Self, ConfigurationError> {
-        let failed = |source| ConfigurationError::Read { path: path.to_path_buf(), source };
-        let decode = |message| ConfigurationError::Decode { path: path.to_path_buf(), message };
-        let size = std::fs::metadata(path).map_err(failed)?.len();
-        if size > FILE_BYTES_MAX {
-            return Err(decode(format!("{size} bytes are too many for a configuration")));
-        }
-        Self::parse(&std::fs::read(path).map_err(failed)?).map_err(decode)
+        read_configuration(path, Self::parse)
     }
 
     /// Reads and defaults a configuration, in YAML or JSON.

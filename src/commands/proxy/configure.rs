@@ -1,11 +1,7 @@
 //! The configuration file and the flags, checked together.
 
-use std::error::Error as _;
-
 use pintle_component::LogFormat;
-use pintle_dataplane::configuration::{
-    CheckedConfiguration, ConfigurationError, KubeProxyConfiguration,
-};
+use pintle_dataplane::configuration::{CheckedConfiguration, KubeProxyConfiguration};
 
 use crate::cli::{LogArgs, ProxyFieldArgs, ProxyRunArgs};
 use crate::exit::UsageError;
@@ -13,7 +9,7 @@ use crate::exit::UsageError;
 /// One line if something is wrong with them.
 pub(super) fn configure(args: &ProxyRunArgs) -> Result<CheckedConfiguration, UsageError> {
     let mut configuration = match &args.config {
-        Some(path) => KubeProxyConfiguration::read(path).map_err(|error| refusal(&error))?,
+        Some(path) => KubeProxyConfiguration::read(path)?,
         None => apply(KubeProxyConfiguration::defaulted(), &args.fields),
     };
     if let Some(name) = &args.hostname_override {
@@ -26,13 +22,6 @@ pub(super) fn configure(args: &ProxyRunArgs) -> Result<CheckedConfiguration, Usa
         Some(path) => UsageError(format!("{}: {errors}", path.display())),
         None => UsageError(errors.to_string()),
     })
-}
-
-fn refusal(error: &ConfigurationError) -> UsageError {
-    match error.source() {
-        Some(source) => UsageError(format!("{error}: {source}")),
-        None => UsageError(error.to_string()),
-    }
 }
 
 /// The flags as the fields that they stand for.
