@@ -5,6 +5,7 @@ mod agnhost;
 mod apiserver;
 mod control_plane;
 mod daemon;
+mod memory;
 mod proxy;
 mod scheduler;
 mod simulate;

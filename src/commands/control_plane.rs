@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::cli::ServerArgs;
+use crate::commands::memory;
 
 /// A running API server.
 pub(crate) struct ControlPlane {
@@ -26,6 +27,7 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Open the store in the data directory, make what keys are missing, and listen.
     pub(crate) async fn start(args: &ServerArgs) -> anyhow::Result<Self> {
+        memory::use_small_pages();
         let ServerArgs { data_dir, listen, token_auth_file } = args;
         let store = EmbeddedStore::open(&data_dir.join("store"), Options::default())?;
         let listener =

@@ -21,6 +21,7 @@ use pintle_node::cgroup::{self, Cgroup};
 use crate::cli::{LogArgs, ProxyArgs, ProxyCommand, ProxyRunArgs};
 use crate::commands::block_on;
 use crate::commands::daemon::node_name;
+use crate::commands::memory;
 
 pub(crate) fn run(args: ProxyArgs, log: &LogArgs) -> anyhow::Result<ExitCode> {
     match args.command {
@@ -50,7 +51,7 @@ async fn serve(args: ProxyRunArgs, checked: CheckedConfiguration) -> anyhow::Res
     let shutdown = pintle_component::shutdown_on_signal().context("listen for signals")?;
     let daemon = Daemon { shutdown, ..Daemon::default() };
     kube_proxy_rules::look(args.clear_kube_proxy_rules);
-    use_small_pages();
+    memory::use_small_pages();
     adjust_oom_score(checked.configuration().oom_score_adj);
     let Some(local_detector) = detector(&client, &node_name, &checked, &daemon).await? else {
         return Ok(());
@@ -146,14 +147,6 @@ async fn pod_cidrs(client: &kube::Client, node_name: &str) -> anyhow::Result<Vec
             ));
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-}
-
-/// The tables' small pieces lie all over the allocator's memory: of huge pages each would hold two
-/// megabytes for a few of them, a third of what the process takes.
-fn use_small_pages() {
-    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
-        tracing::debug!(%error, "ask for no huge pages");
     }
 }
 

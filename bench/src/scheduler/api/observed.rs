@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io::BufRead as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -210,24 +211,29 @@ impl Shared {
         while let Some(frame) = answer.body_mut().frame().await {
             let Ok(data) = frame?.into_data() else { continue };
             let now = Instant::now();
-            let end = data.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-            let (lines, rest) = data.split_at(end);
-            let mut lines = lines.split_inclusive(|byte| *byte == b'\n');
-            if !begun.is_empty()
-                && let Some(first) = lines.next()
-            {
-                begun.extend_from_slice(first);
-                self.read(&begun, now)?;
-                begun.clear();
+            let mut rest = &data[..];
+            while !rest.is_empty() {
+                let (line, after) = rest.split_at((&mut &*rest).skip_until(b'\n')?);
+                rest = after;
+                match (line.ends_with(b"\n"), begun.is_empty()) {
+                    (true, true) => self.read(line, now)?,
+                    (true, false) => {
+                        begun.extend_from_slice(line);
+                        self.read(&begun, now)?;
+                        begun.clear();
+                    }
+                    (false, _) => begun.extend_from_slice(line),
+                }
             }
-            lines.try_for_each(|line| self.read(line, now))?;
-            begun.extend_from_slice(rest);
             self.changed.notify_one();
         }
         Ok(())
     }
 
     fn read(&self, line: &[u8], now: Instant) -> anyhow::Result<()> {
+        if line.starts_with(DELETED) {
+            return Ok(());
+        }
         let event: Event<'_> = serde_json::from_slice(line)?;
         if event.kind == "ADDED" || event.kind == "MODIFIED" {
             self.note(&event.object, now);
@@ -250,6 +256,9 @@ impl Shared {
         }
     }
 }
+
+/// How the line of a deletion begins, of which nothing is noted.
+const DELETED: &[u8] = b"{\"type\":\"DELETED\",";
 
 #[cfg(test)]
 mod tests {
