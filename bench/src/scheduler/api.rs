@@ -366,6 +366,7 @@ impl Run<'_> {
                 return Ok(pending);
             }
             self.observed.changed(Pulse::INTERVAL).await;
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
     }
 
@@ -405,11 +406,15 @@ impl Run<'_> {
                 bail!("barrier: not all pods are {stage:?} after {patience:?}");
             }
             self.observed.changed(Pulse::INTERVAL).await;
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
         Ok(())
     }
 }
 
+/// Between two looks at how far it is: changes come each millisecond, and a look takes as much of the
+/// processors as some pods. What is measured is noted by the watch.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// Shows that there is a scheduler.
 const PROBE: &str = "scheduler-probe";
 /// How long a scheduler may take to start.
