@@ -86,76 +86,44 @@ pub fn render<'a>(
 
 /// The columns of a kind; each row has as many cells.
 pub fn columns(kind: Kind) -> &'static [Column] {
-    match kind {
-        Kind::Pod => pod::COLUMNS,
-        Kind::Node => node::COLUMNS,
-        Kind::Service => service::COLUMNS,
-        Kind::EndpointSlice => service::SLICE_COLUMNS,
-        Kind::Deployment => workload::DEPLOYMENT_COLUMNS,
-        Kind::ReplicaSet => workload::REPLICA_SET_COLUMNS,
-        Kind::Event => event::COLUMNS,
-        Kind::Namespace => cell::NAMESPACE_COLUMNS,
-        Kind::Lease => cell::LEASE_COLUMNS,
-        Kind::ConfigMap => cell::CONFIG_MAP_COLUMNS,
-        Kind::Secret => cell::SECRET_COLUMNS,
-        Kind::ServiceAccount => cell::SERVICE_ACCOUNT_COLUMNS,
-        Kind::PriorityClass => cell::PRIORITY_CLASS_COLUMNS,
-        Kind::PersistentVolume => volume::PERSISTENT_VOLUME_COLUMNS,
-        Kind::PersistentVolumeClaim => volume::CLAIM_COLUMNS,
-        Kind::StorageClass => volume::STORAGE_CLASS_COLUMNS,
-        Kind::CsiNode => volume::CSI_NODE_COLUMNS,
-        Kind::CsiDriver => volume::CSI_DRIVER_COLUMNS,
-        Kind::CsiStorageCapacity => volume::CAPACITY_COLUMNS,
-        Kind::VolumeAttachment => volume::ATTACHMENT_COLUMNS,
-        Kind::PodDisruptionBudget => cell::POD_DISRUPTION_BUDGET_COLUMNS,
-        Kind::ResourceClaim => device::CLAIM_COLUMNS,
-        Kind::ResourceSlice => device::SLICE_COLUMNS,
-        Kind::ReplicationController => workload::REPLICA_SET_COLUMNS,
-        Kind::StatefulSet => workload::STATEFUL_SET_COLUMNS,
-        Kind::DaemonSet => workload::DAEMON_SET_COLUMNS,
-        Kind::DeviceClass | Kind::ResourceClaimTemplate | Kind::Workload => cell::PLAIN_COLUMNS,
-        Kind::TokenReview
-        | Kind::SelfSubjectReview
-        | Kind::SubjectAccessReview
-        | Kind::LocalSubjectAccessReview
-        | Kind::SelfSubjectAccessReview
-        | Kind::Binding
-        | Kind::Eviction
-        | Kind::Scale
-        | Kind::DeleteOptions => cell::OTHER_COLUMNS,
-    }
+    layout(kind).0
 }
 
-fn cells(kind: Kind, object: &Value, now: Timestamp) -> Vec<Value> {
+/// A kind's columns, and the cells of an object's row.
+type Layout = (&'static [Column], fn(&Value, Timestamp) -> Vec<Value>);
+
+fn layout(kind: Kind) -> Layout {
     match kind {
-        Kind::Pod => pod::cells(object, now),
-        Kind::Node => node::cells(object, now),
-        Kind::Service => service::cells(object, now),
-        Kind::EndpointSlice => service::slice_cells(object, now),
-        Kind::Deployment => workload::deployment_cells(object, now),
-        Kind::ReplicaSet => workload::replica_set_cells(object, now),
-        Kind::Event => event::cells(object, now),
-        Kind::Namespace => cell::namespace(object, now),
-        Kind::Lease => cell::lease(object, now),
-        Kind::ConfigMap => cell::config_map(object, now),
-        Kind::Secret => cell::secret(object, now),
-        Kind::ServiceAccount => cell::service_account(object, now),
-        Kind::PriorityClass => cell::priority_class(object, now),
-        Kind::PersistentVolume => volume::persistent_volume(object, now),
-        Kind::PersistentVolumeClaim => volume::claim(object, now),
-        Kind::StorageClass => volume::storage_class(object, now),
-        Kind::CsiNode => volume::csi_node(object, now),
-        Kind::CsiDriver => volume::csi_driver(object, now),
-        Kind::CsiStorageCapacity => volume::capacity(object, now),
-        Kind::VolumeAttachment => volume::attachment(object, now),
-        Kind::PodDisruptionBudget => cell::pod_disruption_budget(object, now),
-        Kind::ResourceClaim => device::claim(object, now),
-        Kind::ResourceSlice => device::slice(object, now),
-        Kind::ReplicationController => workload::replica_set_cells(object, now),
-        Kind::StatefulSet => workload::stateful_set_cells(object, now),
-        Kind::DaemonSet => workload::daemon_set_cells(object, now),
+        Kind::Pod => (pod::COLUMNS, pod::cells),
+        Kind::Node => (node::COLUMNS, node::cells),
+        Kind::Service => (service::COLUMNS, service::cells),
+        Kind::EndpointSlice => (service::SLICE_COLUMNS, service::slice_cells),
+        Kind::Deployment => (workload::DEPLOYMENT_COLUMNS, workload::deployment_cells),
+        Kind::ReplicaSet => (workload::REPLICA_SET_COLUMNS, workload::replica_set_cells),
+        Kind::Event => (event::COLUMNS, event::cells),
+        Kind::Namespace => (cell::NAMESPACE_COLUMNS, cell::namespace),
+        Kind::Lease => (cell::LEASE_COLUMNS, cell::lease),
+        Kind::ConfigMap => (cell::CONFIG_MAP_COLUMNS, cell::config_map),
+        Kind::Secret => (cell::SECRET_COLUMNS, cell::secret),
+        Kind::ServiceAccount => (cell::SERVICE_ACCOUNT_COLUMNS, cell::service_account),
+        Kind::PriorityClass => (cell::PRIORITY_CLASS_COLUMNS, cell::priority_class),
+        Kind::PersistentVolume => (volume::PERSISTENT_VOLUME_COLUMNS, volume::persistent_volume),
+        Kind::PersistentVolumeClaim => (volume::CLAIM_COLUMNS, volume::claim),
+        Kind::StorageClass => (volume::STORAGE_CLASS_COLUMNS, volume::storage_class),
+        Kind::CsiNode => (volume::CSI_NODE_COLUMNS, volume::csi_node),
+        Kind::CsiDriver => (volume::CSI_DRIVER_COLUMNS, volume::csi_driver),
+        Kind::CsiStorageCapacity => (volume::CAPACITY_COLUMNS, volume::capacity),
+        Kind::VolumeAttachment => (volume::ATTACHMENT_COLUMNS, volume::attachment),
+        Kind::PodDisruptionBudget => {
+            (cell::POD_DISRUPTION_BUDGET_COLUMNS, cell::pod_disruption_budget)
+        }
+        Kind::ResourceClaim => (device::CLAIM_COLUMNS, device::claim),
+        Kind::ResourceSlice => (device::SLICE_COLUMNS, device::slice),
+        Kind::ReplicationController => (workload::REPLICA_SET_COLUMNS, workload::replica_set_cells),
+        Kind::StatefulSet => (workload::STATEFUL_SET_COLUMNS, workload::stateful_set_cells),
+        Kind::DaemonSet => (workload::DAEMON_SET_COLUMNS, workload::daemon_set_cells),
         Kind::DeviceClass | Kind::ResourceClaimTemplate | Kind::Workload => {
-            vec![cell::name(object), cell::age(object, now)]
+            (cell::PLAIN_COLUMNS, cell::plain)
         }
         Kind::TokenReview
         | Kind::SelfSubjectReview
@@ -165,14 +133,12 @@ fn cells(kind: Kind, object: &Value, now: Timestamp) -> Vec<Value> {
         | Kind::Binding
         | Kind::Eviction
         | Kind::Scale
-        | Kind::DeleteOptions => {
-            vec![cell::name(object), cell::created(object)]
-        }
+        | Kind::DeleteOptions => (cell::OTHER_COLUMNS, cell::other),
     }
 }
 
 fn row(kind: Kind, object: &Value, now: Timestamp, include: IncludeObject) -> Value {
-    let mut row = json!({ "cells": cells(kind, object, now) });
+    let mut row = json!({ "cells": layout(kind).1(object, now) });
     if kind == Kind::Pod
         && let Some(condition) = pod::completed(object)
     {

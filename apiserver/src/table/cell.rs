@@ -46,10 +46,6 @@ pub(super) fn age(object: &Value, now: Timestamp) -> Value {
     age::since(&object["metadata"]["creationTimestamp"], now).into()
 }
 
-pub(super) fn created(object: &Value) -> Value {
-    text(&object["metadata"]["creationTimestamp"]).into()
-}
-
 fn size(value: &Value) -> i64 {
     value.as_object().map_or(0, Map::len) as i64
 }
@@ -148,6 +144,14 @@ pub(super) fn pod_disruption_budget(object: &Value, now: Timestamp) -> Vec<Value
 /// Of kinds that have nothing else to show.
 pub(super) const PLAIN_COLUMNS: &[Column] = &[NAME, AGE];
 
+pub(super) fn plain(object: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(object), age(object, now)]
+}
+
 /// Upstream's columns of what has none of its own.
 pub(super) const OTHER_COLUMNS: &[Column] =
     &[NAME, text_column("Created At", "When this object was created.")];
+
+pub(super) fn other(object: &Value, _: Timestamp) -> Vec<Value> {
+    vec![name(object), text(&object["metadata"]["creationTimestamp"]).into()]
+}
