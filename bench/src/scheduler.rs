@@ -39,7 +39,8 @@ pub(crate) use rows::Rows;
 /// A workload that came to its end, or was cut short with something to show.
 pub(crate) struct CaseRun {
     pub(crate) name: String,
-    pub(crate) mode: Mode,
+    /// As [`Options::mode_name`].
+    pub(crate) mode: String,
     pub(crate) figures: Figures,
 }
 
@@ -53,7 +54,7 @@ pub(crate) struct Finished {
 
 impl Finished {
     pub(crate) fn outcomes(&self) -> Vec<Outcome> {
-        let outcomes = |run: &CaseRun| run.figures.outcomes(&run.name, run.mode.name());
+        let outcomes = |run: &CaseRun| run.figures.outcomes(&run.name, &run.mode);
         self.runs.iter().flat_map(outcomes).collect()
     }
 
@@ -90,7 +91,7 @@ pub(crate) async fn run(
     let cases = config::read(&options.config)?;
     let selected = selection::select(&cases, options)?;
     let rows = Rows::of(selected.iter().map(Selected::name));
-    show(&rows.header(options.mode));
+    show(&rows.header(&options.mode_name()));
     let stopped = stopped_by_signal();
     let mut finished = Finished::default();
     for (number, one) in selected.iter().enumerate() {
@@ -111,7 +112,7 @@ pub(crate) async fn run(
         };
         match ran {
             Ok(figures) => {
-                let run = CaseRun { name, mode: options.mode, figures };
+                let run = CaseRun { name, mode: options.mode_name(), figures };
                 progress.suspend(|| show(&rows.row(&run)));
                 finished.runs.push(run);
             }

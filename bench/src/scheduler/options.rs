@@ -77,6 +77,14 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The mode as figures name it: that of several workers is one of its own.
+    pub(crate) fn mode_name(&self) -> String {
+        match (self.mode, self.workers) {
+            (Mode::Engine, 2..) => format!("{}-{}", self.mode.name(), self.workers),
+            _ => self.mode.name().to_owned(),
+        }
+    }
+
     /// What belongs to the short set of all benches.
     pub(crate) fn short(mode: Mode) -> Self {
         Self {

@@ -22,7 +22,7 @@ pub(crate) fn write(dir: &Path, runs: &[CaseRun], report: &Report) -> anyhow::Re
     for run in runs {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let name = run.name.replace(|c| !is_plain(c), "_");
-        let stem = format!("{name}.{}", run.mode.name());
+        let stem = format!("{name}.{}", run.mode);
         for (name, text) in raw(run) {
             keep(dir, &format!("{stem}.{name}.csv"), &text)?;
         }
@@ -60,7 +60,7 @@ fn raw(run: &CaseRun) -> [(&'static str, String); 3] {
 fn section(run: &CaseRun, stem: &str) -> anyhow::Result<String> {
     let figures = &run.figures;
     let (window, throughput) = figures.windows();
-    let mut text = format!("<h2>{} ({})</h2>\n", escape(&run.name), run.mode.name());
+    let mut text = format!("<h2>{} ({})</h2>\n", escape(&run.name), run.mode);
     if let Some(why) = &figures.cut {
         let _ = writeln!(text, "<p><strong>{}</strong></p>", escape(why));
     }
@@ -89,7 +89,7 @@ fn page(runs: &[CaseRun], report: &Report, body: &str) -> anyhow::Result<String>
     let mut table = String::new();
     for (at, run) in runs.iter().enumerate() {
         if at == 0 || runs[at - 1].mode != run.mode {
-            let _ = writeln!(table, "{}", rows.header(run.mode));
+            let _ = writeln!(table, "{}", rows.header(&run.mode));
         }
         let _ = writeln!(table, "{}", rows.row(run));
     }
@@ -121,7 +121,7 @@ mod tests {
             used: (0..pods).map(|pod| (pod as f32 / pods as f32, 0.5)).collect(),
             ..Figures::default()
         };
-        CaseRun { name: "A<B/5Nodes".to_owned(), mode: Mode::Engine, figures }
+        CaseRun { name: "A<B/5Nodes".to_owned(), mode: Mode::Engine.name().to_owned(), figures }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The table of workloads: a row for each, printed as it ends.
 
 use super::CaseRun;
-use super::options::Mode;
 
 /// The table's shape.
 pub(crate) struct Rows {
@@ -14,13 +13,13 @@ impl Rows {
         Self { width: names.map(|name| name.len()).max().unwrap_or(0).max("WORKLOAD".len()) }
     }
 
-    pub(crate) fn header(&self, mode: Mode) -> String {
+    pub(crate) fn header(&self, mode: &str) -> String {
         let width = self.width;
         format!(
             "mode {}; throughput in pods/s, an attempt in us, memory in bytes, balance as the \
              standard deviation of use over nodes\n\
              {:width$} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>7} {:>7} {:>7} {:>4} {:>13}",
-            mode.name(),
+            mode,
             "WORKLOAD",
             "AVERAGE",
             "P50",
