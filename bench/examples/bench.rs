@@ -3,6 +3,10 @@
 
 use clap::Parser;
 
+/// The program's own, as figures depend on it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measure a part.
 #[derive(Parser)]
 struct Cli {

@@ -89,7 +89,7 @@ pub trait Engine: CandidateSearch {
     }
 
     /// As [`Engine::decide_batch`] for a single pod, of the template with this number. Nothing of the
-    /// cluster is read meanwhile. After the first `None` there are only such.
+    /// cluster is read meanwhile. After the first `None` nothing more may be asked.
     fn decide_streamed(&mut self, template: usize, random: &mut dyn Rng) -> Option<usize> {
         let _ = (template, random);
         None
