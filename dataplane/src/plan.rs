@@ -27,6 +27,7 @@ mod room;
 mod service;
 mod slots;
 mod table;
+mod weights;
 
 pub use catalog::{Catalog, LocalEndpoints};
 pub use desired::{
@@ -41,6 +42,7 @@ pub use node::{
 pub use op::{MapOp, Plan, PortName, Rejected, Rejection};
 pub use planner::Planner;
 pub use service::{Family, Protocol, ServiceName, ServicePort, ServiceSpec};
+pub use weights::{Weights, WeightsError};
 
 pub(crate) use endpoint_slice::LABEL_HEADLESS;
 pub(crate) use service::LABEL_SERVICE_PROXY_NAME;

@@ -5,7 +5,8 @@ mod configure;
 mod kube_proxy_rules;
 mod show;
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
@@ -37,6 +38,7 @@ pub(crate) fn run(args: ProxyArgs, log: &LogArgs) -> anyhow::Result<ExitCode> {
                 let (node, clear) = (node(&checked)?, args.run.clear_kube_proxy_rules);
                 block_on(&log, async { cleanup::run(&node, clear) })?;
             } else {
+                keep_little_memory();
                 block_on(&log, serve(args.run, checked))?;
             }
         }
@@ -149,6 +151,25 @@ async fn pod_cidrs(client: &kube::Client, node_name: &str) -> anyhow::Result<Vec
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
 }
+
+/// Have the allocator give back at once what is free: otherwise what the start takes for a moment stays
+/// with the process, some 6 MiB. It reads its options before `main`, so the process begins anew.
+///
+/// Whoever says something else in the environment is followed.
+fn keep_little_memory() {
+    if std::env::var_os(PURGE_DELAY).is_some() {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let (Some(name), Ok(program)) = (arguments.next(), std::env::current_exe()) else { return };
+    let mut anew = Command::new(program);
+    let error = anew.arg0(name).args(arguments).env(PURGE_DELAY, "0").exec();
+    // This process goes on, with more memory.
+    tracing::debug!(%error, "begin anew with {PURGE_DELAY}");
+}
+
+/// mimalloc's option, in milliseconds.
+const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 
 fn adjust_oom_score(score: Option<i32>) {
     if let Some(score) = score

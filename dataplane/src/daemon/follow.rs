@@ -120,7 +120,12 @@ impl<T: Tables> Follower<T> {
                 () = shutdown.cancelled() => return Ok(()),
                 // First what is long due: events without end must not keep an update waiting.
                 () = reached(overdue) => self.sync().await?,
-                Some(event) = services.next() => self.inbox.service(event, &self.metrics),
+                Some(event) = services.next() => {
+                    self.inbox.service(event, &self.metrics);
+                    for (service, warning) in self.inbox.take_warnings() {
+                        self.reporter.misconfigured(&service, &warning);
+                    }
+                }
                 Some(event) = slices.next() => self.inbox.slice(event, &self.metrics),
                 Some(event) = node.next() => {
                     self.inbox.node(event);

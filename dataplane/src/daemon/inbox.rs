@@ -1,6 +1,7 @@
 //! What the two watches say, gathered into the catalog.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
@@ -28,6 +29,8 @@ pub(super) struct Inbox {
     slices: Listing,
     /// Whether the node was looked for.
     node_known: bool,
+    /// What is wrong with Services' annotations, and nobody was told yet.
+    warnings: Vec<(ServiceName, Arc<str>)>,
     /// Its podCIDRs, if they have changed since they were taken.
     pod_cidrs: Option<Vec<IpNet>>,
 }
@@ -62,6 +65,7 @@ impl Inbox {
             services,
             slices,
             node_known: false,
+            warnings: Vec::new(),
             pod_cidrs: None,
         }
     }
@@ -93,6 +97,11 @@ impl Inbox {
         self.catalog.take_changes()
     }
 
+    /// What is wrong with Services' annotations that nobody was told of yet.
+    pub(super) fn take_warnings(&mut self) -> Vec<(ServiceName, Arc<str>)> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// The node's podCIDRs, if they may be news.
     pub(super) fn take_pod_cidrs(&mut self) -> Option<Vec<IpNet>> {
         self.pod_cidrs.take()
@@ -108,7 +117,11 @@ impl Inbox {
             News::Nothing => false,
             News::Removed(name) => self.catalog.set_service(&name, None),
             News::Set(name, service) => {
-                self.catalog.set_service(&name, ServiceSpec::from_object(&service))
+                let spec = ServiceSpec::from_object(&service);
+                let warning = spec.as_ref().and_then(|spec| spec.warning.clone());
+                let fresh = warning.filter(|new| self.catalog.warning(&name) != Some(&**new));
+                self.warnings.extend(fresh.map(|warning| (name.clone(), warning)));
+                self.catalog.set_service(&name, spec)
             }
         };
         if news {

@@ -25,6 +25,12 @@ impl Reporter {
         Self { node: node.to_owned(), events: None }
     }
 
+    /// One whose Events somebody else takes.
+    #[cfg(test)]
+    pub(super) fn to(node: &str, events: mpsc::Sender<(ServiceName, EventRecord)>) -> Self {
+        Self { node: node.to_owned(), events: Some(events) }
+    }
+
     /// One that also writes Events, and the task that does.
     pub(super) fn new(
         node: &str,
@@ -41,6 +47,12 @@ impl Reporter {
         tracing::warn!(node = self.node, %service, %address, %reason, "not published");
         let message = format!("node {}: {address} is not served: {reason}", self.node);
         self.event(service, "FailedToServe", message);
+    }
+
+    /// An annotation of a Service says nothing that can be followed.
+    pub(super) fn misconfigured(&self, service: &ServiceName, warning: &str) {
+        tracing::warn!(node = self.node, %service, warning, "an annotation is left out");
+        self.event(service, "InvalidAnnotation", format!("node {}: {warning}", self.node));
     }
 
     /// A process listens where a node port is served.

@@ -75,6 +75,7 @@ fn shop(affinity_seconds: u32, ranges: &[&str]) -> Tables {
         serving: [].into(),
         affinity_seconds,
         ring: 0,
+        weights: None,
         source_ranges: ranges
             .iter()
             .map(|cidr| cidr.parse::<ipnet::IpNet>().unwrap().into())

@@ -60,7 +60,7 @@ impl Dataplane {
     fn copy(&self, next: &mut Self, larger: Larger) -> Result<(), LoadError> {
         let of = |map| move |source| LoadError::Map { map, source };
         if larger.slots {
-            next.slots.copy_from(&self.slots);
+            next.slots.copy_from(&self.slots).map_err(LoadError::MapMemory)?;
         }
         if larger.source_ranges {
             for entry in &self.source_ranges {

@@ -10,10 +10,10 @@ use pintle_ebpf_common::{
 };
 
 use super::load::Dataplane;
-use crate::plan::{Family, Inventory, PortId, PortName, Protocol, ServiceName, SourceCidr};
+use crate::plan::{Family, Inventory, PortId, PortName, Protocol, ServiceName, SourceCidr, maglev};
 
 /// All that the maps hold and that is whole.
-pub(super) fn read(dataplane: &Dataplane) -> Result<Inventory, MapError> {
+pub(super) fn read(dataplane: &mut Dataplane) -> Result<Inventory, MapError> {
     let mut found = Inventory::default();
     for entry in &dataplane.frontends {
         let (key, frontend) = entry?;
@@ -41,9 +41,9 @@ pub(super) fn read(dataplane: &Dataplane) -> Result<Inventory, MapError> {
         for (run, ring) in of {
             if ring.count > 0
                 && seen.insert((frontend.table, run.base))
-                && is_whole(dataplane, frontend.table, ring)
+                && let Some(content) = ring_content(dataplane, frontend.table, ring)
             {
-                found.rings.push((frontend.table, run.base, ring));
+                found.rings.push((frontend.table, run.base, ring, content));
             }
         }
     }
@@ -86,15 +86,25 @@ fn source_range(key: Key<SourceRange>) -> (u32, SourceCidr) {
     (u32::from_be(ranges_be), SourceCidr { address, bits: bits.try_into().unwrap_or(128) })
 }
 
-fn backends(dataplane: &Dataplane, frontend: &Frontend, run: SlotRun) -> Option<Arc<[Endpoint]>> {
+fn backends(
+    dataplane: &mut Dataplane,
+    frontend: &Frontend,
+    run: SlotRun,
+) -> Option<Arc<[Endpoint]>> {
     let slots = dataplane.slots.read(run)?;
     slots.into_iter().map(|slot| slot.open(frontend.table)).collect()
 }
 
-fn is_whole(dataplane: &Dataplane, table: u64, ring: SlotRun) -> bool {
+/// What a ring holds, if it is whole.
+fn ring_content(dataplane: &mut Dataplane, table: u64, ring: SlotRun) -> Option<u64> {
     let slots = SlotRun { base: ring.base, count: ring.count.div_ceil(Slot::PLACES) };
-    let slots = dataplane.slots.read(slots).unwrap_or_default();
-    !slots.is_empty() && slots.into_iter().all(|slot| slot.place(table, 0).is_some())
+    let slots = dataplane.slots.read(slots)?;
+    let place = |number: u32| {
+        let slot = slots.get((number / Slot::PLACES) as usize)?;
+        slot.place(table, number % Slot::PLACES)
+    };
+    let places: Option<Vec<u16>> = (0..ring.count).map(place).collect();
+    places.map(maglev::content)
 }
 
 fn port_name(label: &ServiceLabel) -> Option<PortName> {

@@ -136,7 +136,7 @@ impl Dataplane {
         let limits = pinned_limits(&ebpf, limits)?;
         let mut dataplane = Self::of(ebpf, costs, limits, cgroup, Some(directory))?;
         dataplane.taken_over = Some(pins.clone());
-        let found = inventory::read(&dataplane).map_err(LoadError::Inventory)?;
+        let found = inventory::read(&mut dataplane).map_err(LoadError::Inventory)?;
         Ok((dataplane, Planner::restore(limits, found)))
     }
 

@@ -7,19 +7,30 @@ use std::ptr::{self, NonNull};
 use aya::maps::MapData;
 use nix::libc;
 
-/// The records of a map, mapped until it is dropped.
+/// The records of a map, or the first of them, mapped until it is dropped.
 pub(super) struct Mapping<T> {
     /// The first of them.
     pub(super) start: NonNull<T>,
     /// How many there are.
     pub(super) len: usize,
-    /// Keeps the map. (The mapping alone would too.)
-    _map: MapData,
+    map: MapData,
 }
 
 impl<T> Mapping<T> {
-    /// Map `map`, an array of `len` records in a row made with `BPF_F_MMAPABLE`.
+    /// Map the first `len` records of `map`, an array of records in a row made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: MapData, len: usize) -> io::Result<Self> {
+        Ok(Self { start: Self::map(&map, len)?, len, map })
+    }
+
+    /// Map so many records in the place of those that are mapped.
+    pub(super) fn set_len(&mut self, len: usize) -> io::Result<()> {
+        let start = Self::map(&self.map, len)?;
+        self.unmap();
+        (self.start, self.len) = (start, len);
+        Ok(())
+    }
+
+    fn map(map: &MapData, len: usize) -> io::Result<NonNull<T>> {
         let fd = map.fd().as_fd().as_raw_fd();
         // SAFETY: a new shared mapping at an address of the kernel's choice touches no memory that
         // is in use. The kernel refuses a length beyond the array's, rounded up to pages.
@@ -36,14 +47,17 @@ impl<T> Mapping<T> {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { start, len, _map: map })
+        NonNull::new(start.cast()).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    fn unmap(&mut self) {
+        // SAFETY: the mapping made in `map`, which nothing refers to any more. It cannot fail then.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
     }
 }
 
 impl<T> Drop for Mapping<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`, which nothing refers to any more. It cannot fail then.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len * size_of::<T>()) };
+        self.unmap();
     }
 }

@@ -9,9 +9,12 @@ use pintle_ebpf_common::{Endpoint, Slot, SlotRun};
 
 use super::mapping::Mapping;
 
-/// The mapped array.
+/// The array, mapped as far as it was used: the kernel counts all that is mapped as this process's
+/// memory, used or not, and the planner gives out the first slots first.
 pub(super) struct MappedSlots {
     memory: Mapping<Slot>,
+    /// Slots of the array.
+    len: usize,
 }
 
 // SAFETY: the memory belongs to the mapping, not to a thread, and is written through `&mut self`
@@ -21,52 +24,72 @@ unsafe impl Send for MappedSlots {}
 impl MappedSlots {
     /// Map `map`, an array of `len` [`Slot`]s made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: MapData, len: u32) -> io::Result<Self> {
-        Ok(Self { memory: Mapping::new(map, len as usize)? })
+        let len = len as usize;
+        Ok(Self { memory: Mapping::new(map, PIECE.min(len))?, len })
+    }
+
+    /// Have the slots below `end` mapped: an eighth more where there are many, so that this is done
+    /// rarely.
+    fn map_to(&mut self, end: usize) -> io::Result<()> {
+        if end > self.len {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if end > self.memory.len {
+            let wanted = end.saturating_add(self.memory.len / 8).next_multiple_of(PIECE);
+            self.memory.set_len(wanted.min(self.len))?;
+        }
+        Ok(())
     }
 
     /// Write `table`'s backends from the slot `base` on.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the run does not lie within the array. The planner gives out slots that do.
-    pub(super) fn write(&mut self, base: u32, table: u64, backends: &[Endpoint]) {
-        self.write_slots(base, backends.iter().map(|backend| Slot::new(*backend, table)));
+    /// If the run cannot be mapped. The planner gives out slots that lie within the array.
+    pub(super) fn write(&mut self, base: u32, table: u64, backends: &[Endpoint]) -> io::Result<()> {
+        self.write_slots(base, backends.iter().map(|backend| Slot::new(*backend, table)))
     }
 
     /// Hold what `other`, a shorter array, holds. No program reads this one yet.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the other one is longer.
-    pub(super) fn copy_from(&mut self, other: &Self) {
-        assert!(other.memory.len <= self.memory.len, "arrays grow");
+    /// Among others if the other one is longer.
+    pub(super) fn copy_from(&mut self, other: &Self) -> io::Result<()> {
+        // All that was written or found is mapped there.
+        let len = other.memory.len;
+        self.map_to(len)?;
         // SAFETY: both mappings have at least so many slots, and are two. The other one is written
         // through `&mut` alone, so it does not change meanwhile.
-        unsafe { self.memory.start.copy_from_nonoverlapping(other.memory.start, other.memory.len) };
+        unsafe { self.memory.start.copy_from_nonoverlapping(other.memory.start, len) };
+        Ok(())
     }
 
     /// Write the places of a ring of `table` from the slot `base` on.
     ///
-    /// # Panics
+    /// # Errors
     ///
     /// As [`MappedSlots::write`].
-    pub(super) fn write_ring(&mut self, base: u32, table: u64, places: &[u16]) {
+    pub(super) fn write_ring(&mut self, base: u32, table: u64, places: &[u16]) -> io::Result<()> {
         let slots = places.chunks(Slot::PLACES as usize).map(|some| {
             let mut all = [0; Slot::PLACES as usize];
             all[..some.len()].copy_from_slice(some);
             Slot::of_ring(all, table)
         });
-        self.write_slots(base, slots);
+        self.write_slots(base, slots)
     }
 
-    fn write_slots(&mut self, base: u32, slots: impl ExactSizeIterator<Item = Slot>) {
+    fn write_slots(
+        &mut self,
+        base: u32,
+        slots: impl ExactSizeIterator<Item = Slot>,
+    ) -> io::Result<()> {
         let base = base as usize;
-        let fits = base.checked_add(slots.len()).is_some_and(|end| end <= self.memory.len);
-        assert!(fits, "the planner and the maps were made with the same limits");
+        self.map_to(base.saturating_add(slots.len()))?;
         for (index, slot) in slots.enumerate() {
             let Slot { address, port_be, seal } = slot;
             let words = [address.high_be, address.low_be, port_be, seal];
-            // SAFETY: the slot lies within the mapping, by the check above, is four words long and
+            // SAFETY: the slot lies within the mapping, by the line above, is four words long and
             // aligned to 32 bytes from the start of a page. Programs in the kernel read it meanwhile,
             // so it is written by atomic stores; that they are not one store is what the seal is for.
             unsafe {
@@ -76,16 +99,19 @@ impl MappedSlots {
                 }
             }
         }
+        Ok(())
     }
 
     /// Read a run; `None` if it does not lie within the array.
-    pub(super) fn read(&self, run: SlotRun) -> Option<Vec<Slot>> {
+    pub(super) fn read(&mut self, run: SlotRun) -> Option<Vec<Slot>> {
         let (base, count) = (run.base as usize, run.count as usize);
-        if base.checked_add(count)? > self.memory.len {
-            return None;
-        }
-        // SAFETY: the slots lie within the mapping, by the check above. This process alone writes
+        let end = base.checked_add(count)?;
+        self.map_to(end).ok()?;
+        // SAFETY: the slots lie within the mapping, by the line above. This process alone writes
         // them, by `&mut self`.
-        Some((base..base + count).map(|at| unsafe { self.memory.start.add(at).read() }).collect())
+        Some((base..end).map(|at| unsafe { self.memory.start.add(at).read() }).collect())
     }
 }
+
+/// Slots that are mapped at a time, at least: 256 KiB.
+const PIECE: usize = 8192;

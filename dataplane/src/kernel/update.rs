@@ -50,12 +50,12 @@ impl Dataplane {
                 absent_is_fine(self.services.remove(service)).map_err(of("SERVICES"))
             }
             MapOp::WriteSlots { base, table, backends } => {
-                self.slots.write(*base, *table, backends);
-                Ok(())
+                let written = self.slots.write(*base, *table, backends);
+                written.map_err(MapError::IoError).map_err(of("SLOTS"))
             }
             MapOp::WriteRing { base, table, places } => {
-                self.slots.write_ring(*base, *table, places);
-                Ok(())
+                let written = self.slots.write_ring(*base, *table, places);
+                written.map_err(MapError::IoError).map_err(of("SLOTS"))
             }
             MapOp::PutSourceRange { ranges, cidr } => {
                 let put = self.source_ranges.insert(&range_key(*ranges, *cidr), 1, 0);

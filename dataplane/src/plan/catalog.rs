@@ -134,6 +134,12 @@ impl Catalog {
         news
     }
 
+    /// What is wrong with a Service's annotations, as last heard.
+    #[must_use]
+    pub fn warning(&self, name: &ServiceName) -> Option<&str> {
+        self.services.get(name)?.spec.as_ref()?.warning.as_deref()
+    }
+
     /// The node itself was added or changed. Returns whether that is news for the Services.
     pub fn set_node(&mut self, node: NodeSpec) -> bool {
         let news = self.node.zone != node.zone || self.node.addresses != node.addresses;
@@ -256,6 +262,7 @@ fn desired(
         serving: if port.protocol == Protocol::Udp { endpoints.serving() } else { Arc::default() },
         affinity_seconds: spec.affinity_seconds,
         ring: spec.ring,
+        weights: spec.weights.clone(),
         source_ranges: source_ranges(spec, &addresses, node.primary(family)),
         frontends: Vec::with_capacity(addresses.count()),
     };

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use pintle_ebpf_common::{Address, Endpoint, FrontendKey, flag};
 
 use super::service::{Family, Protocol};
+use super::weights::Weights;
 
 /// What is to be published for a whole Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct DesiredPort {
     pub affinity_seconds: u32,
     /// How many places the rings of the endpoints have, with consistent hashing; 0 without.
     pub ring: u32,
+    /// How many of these each endpoint has, if not all the same.
+    pub weights: Option<Arc<Weights>>,
     /// Whom the frontends with [`DesiredFrontend::checks_source`] are for.
     pub source_ranges: Arc<[SourceCidr]>,
     /// The addresses.
@@ -91,6 +94,19 @@ pub struct SourceCidr {
     pub bits: u8,
 }
 
+impl SourceCidr {
+    /// Whether an address is in the range.
+    #[must_use]
+    pub fn contains(&self, address: Address) -> bool {
+        let number = |address: Address| {
+            let words = address.words().map(u32::from_be);
+            words.into_iter().fold(0, |number: u128, word| number << 32 | u128::from(word))
+        };
+        let differing = number(self.address) ^ number(address);
+        differing.leading_zeros() >= u32::from(self.bits)
+    }
+}
+
 impl From<IpNet> for SourceCidr {
     fn from(net: IpNet) -> Self {
         let bits = match net {
@@ -117,6 +133,7 @@ impl DesiredPort {
             local: [].into(),
             affinity_seconds: 0,
             ring: 0,
+            weights: None,
             source_ranges: [].into(),
             frontends: vec![DesiredFrontend {
                 key: frontend_key(frontend, protocol),

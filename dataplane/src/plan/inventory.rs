@@ -16,8 +16,9 @@ pub struct Inventory {
     pub frontends: Vec<(FrontendKey, Frontend)>,
     /// The tables' ids, each with one run of backends; a table of two sets stands here twice.
     pub tables: Vec<(u64, SlotRun, Arc<[Endpoint]>)>,
-    /// The tables' rings: the id, where the run begins that it is of, and the ring.
-    pub rings: Vec<(u64, u32, SlotRun)>,
+    /// The tables' rings: the id, where the run begins that it is of, the ring, and its
+    /// [`super::maglev::content`].
+    pub rings: Vec<(u64, u32, SlotRun, u64)>,
     /// Whose the numbers are.
     pub services: Vec<(u32, PortName)>,
     /// The sets of source ranges.

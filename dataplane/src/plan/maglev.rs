@@ -9,6 +9,9 @@
 //! * no backend has more than one place more than another;
 //! * if a backend goes, its places pass to the others, and few others change: of 100 backends and 65,537
 //!   places about 0.6 %.
+//!
+//! **Weights.** A backend whose weight is a part of the greatest takes a place in such a part of the turns,
+//! the first among them: after `n` turns it has `n * weight / greatest` places, rounded up.
 
 use std::sync::Arc;
 
@@ -18,13 +21,29 @@ use pintle_ebpf_common::{Endpoint, seal};
 /// at least one and at most as many as places, and no two alike.
 #[must_use]
 pub fn ring(backends: &[Endpoint], places: u32) -> Arc<[u16]> {
-    let mut orders: Vec<Order> = backends.iter().map(|one| Order::of(one, places)).collect();
+    weighted_ring(backends, |_| 1, places)
+}
+
+/// The same of which backends have shares by their weights, which are at least 1.
+#[must_use]
+pub fn weighted_ring(
+    backends: &[Endpoint],
+    weight: impl Fn(&Endpoint) -> u32,
+    places: u32,
+) -> Arc<[u16]> {
+    let order = |one| (Order::of(one, places), u64::from(weight(one)));
+    let mut orders: Vec<(Order, u64)> = backends.iter().map(order).collect();
+    let greatest = orders.iter().map(|(_, weight)| *weight).max().unwrap_or(1);
     let mut taken = vec![None; places as usize];
     let mut free = places;
-    'turns: loop {
-        for (number, order) in (0_u16..).zip(&mut orders) {
+    'turns: for turn in 0_u64.. {
+        for (number, (order, weight)) in (0_u16..).zip(&mut orders) {
             if free == 0 {
                 break 'turns;
+            }
+            let after = |turns: u64| (turns * *weight).div_ceil(greatest);
+            if after(turn + 1) == after(turn) {
+                continue;
             }
             let place = order.take(&taken);
             taken[place as usize] = Some(number);
@@ -32,6 +51,12 @@ pub fn ring(backends: &[Endpoint], places: u32) -> Arc<[u16]> {
         }
     }
     taken.into_iter().map(Option::unwrap_or_default).collect()
+}
+
+/// A number that tells rings apart.
+#[must_use]
+pub fn content(ring: impl IntoIterator<Item = u16>) -> u64 {
+    ring.into_iter().fold(0, |content, number| seal([content, u64::from(number)]))
 }
 
 /// How many places a ring over so many backends has, if their Service's are to have `wanted`; 0: there
@@ -84,7 +109,7 @@ impl Order {
 /// The sizes of rings: for up to about 2, 6, 25 and 100 backends fewer than one flow in a hundred
 /// changes its backend without need. Primes.
 const PLACES: [u32; 4] = [1021, 4093, 16_381, PLACES_DEFAULT];
-const PLACES_DEFAULT: u32 = 65_537;
+pub(super) const PLACES_DEFAULT: u32 = 65_537;
 
 /// Numbers of backends are of 16 bits.
 const BACKENDS_MAX: usize = 1 << 16;
@@ -191,6 +216,64 @@ mod tests {
             let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
             prop_assert!(most - least <= 1, "{:?}", shares);
             prop_assert_eq!(ring.iter().collect::<BTreeSet<_>>().len(), backends.len());
+        }
+
+        /// Backends have places by their weights: but for one that is more, and their part of the one that
+        /// all others may have more.
+        #[test]
+        fn shares_are_as_the_weights(
+            weights in proptest::collection::vec(1..=100_u32, 2..60),
+        ) {
+            let backends = backends(weights.len() as u32);
+            let of = |one: &Endpoint| {
+                weights[backends.iter().position(|other| other == one).unwrap()]
+            };
+            let ring = weighted_ring(&backends, of, 65_537);
+            let mut shares = vec![0; backends.len()];
+            ring.iter().for_each(|number| shares[usize::from(*number)] += 1);
+            let all: u32 = weights.iter().sum();
+            for (share, weight) in shares.iter().zip(&weights) {
+                let (share, part) = (f64::from(*share), f64::from(*weight) / f64::from(all));
+                let due = 65_537.0 * part;
+                let bound = 1.0 + backends.len() as f64 * part;
+                prop_assert!((share - due).abs() <= bound, "{share} of {due}, {weights:?}");
+                prop_assert!(due < 1000.0 || (share - due).abs() <= due / 100.0, "{share} {due}");
+            }
+        }
+
+        /// If a backend goes, or its weight changes, few places pass between others: a tenth at most.
+        #[test]
+        fn few_places_move_with_weights(
+            weights in proptest::collection::vec(1..=4_u32, 3..25),
+            which in any::<prop::sample::Index>(),
+            new in 1..=4_u32,
+        ) {
+            let backends = backends(weights.len() as u32);
+            let which = which.index(weights.len());
+            let owners = |backends: &[Endpoint], weights: &[u32]| -> Vec<Endpoint> {
+                let all = backends.to_vec();
+                let of = |one: &Endpoint| {
+                    weights[all.iter().position(|other| other == one).unwrap()]
+                };
+                let ring = weighted_ring(backends, of, 16_381);
+                ring.iter().map(|number| backends[usize::from(*number)]).collect()
+            };
+            let before = owners(&backends, &weights);
+            let (mut left, mut left_weights) = (backends.clone(), weights.clone());
+            let gone = left.remove(which);
+            left_weights.remove(which);
+            let after = owners(&left, &left_weights);
+            let moved = before.iter().zip(&after).filter(|(old, new)| **old != gone && old != new);
+            let moved = moved.count();
+            let mut changed = weights.clone();
+            changed[which] = new;
+            let after = owners(&backends, &changed);
+            let among_others = before.iter().zip(&after);
+            let among_others = among_others
+                .filter(|(old, new)| old != new && **old != gone && **new != gone)
+                .count();
+            prop_assert!(moved * 10 <= 16_381, "{moved} {weights:?} {which}");
+            prop_assert!(among_others * 10 <= 16_381, "{among_others} {weights:?} {which} {new}");
         }
 
         #[test]

@@ -95,8 +95,8 @@ impl Planner {
         for (id, run, backends) in found.tables {
             planner.tables.restore_set(id, run, backends);
         }
-        for (id, base, ring) in found.rings {
-            planner.tables.restore_ring(id, base, ring);
+        for (id, base, ring, content) in found.rings {
+            planner.tables.restore_ring(id, base, ring, content);
         }
         for (ranges, cidrs) in found.ranges {
             planner.ranges.restore(ranges, cidrs.into());

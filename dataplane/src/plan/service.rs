@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1 as core;
 use pintle_ebpf_common::protocol;
 
 use super::maglev;
+use super::weights::Weights;
 
 /// A Service's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,6 +110,10 @@ pub struct ServiceSpec {
     pub affinity_seconds: u32,
     /// How many places the ring has that flows are hashed to; 0 without consistent hashing.
     pub ring: u32,
+    /// How many places each endpoint has, if not all the same.
+    pub weights: Option<Arc<Weights>>,
+    /// What is wrong with the annotations, for people. What is wrong does not count.
+    pub warning: Option<Arc<str>>,
     /// Where load balancers ask whether this node has endpoints; 0: nowhere.
     pub health_check_node_port: u16,
     /// The ports.
@@ -146,8 +151,7 @@ impl ServiceSpec {
         if cluster_ips.is_empty() {
             return None;
         }
-        let annotations = service.metadata.annotations.as_ref();
-        let maglev = annotations.and_then(|annotations| annotations.get(ANNOTATION_MAGLEV));
+        let Hashing { ring, weights, warning } = Hashing::of(service);
         let created = service.metadata.creation_timestamp.as_ref();
         let external_local = spec.external_traffic_policy.as_deref() == Some("Local");
         let health_checked = external_local && spec.type_.as_deref() == Some("LoadBalancer");
@@ -161,10 +165,40 @@ impl ServiceSpec {
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local,
             affinity_seconds: affinity_seconds(spec),
-            ring: maglev.and_then(|text| maglev::parse(text)).unwrap_or(0),
+            ring,
+            weights,
+            warning,
             health_check_node_port: if health_checked { health_check_node_port } else { 0 },
             ports: exact(spec.ports.iter().flatten().filter_map(ServicePort::from_object)),
         })
+    }
+}
+
+/// What the annotations say of consistent hashing.
+struct Hashing {
+    ring: u32,
+    weights: Option<Arc<Weights>>,
+    warning: Option<Arc<str>>,
+}
+
+impl Hashing {
+    fn of(service: &core::Service) -> Self {
+        let annotations = service.metadata.annotations.as_ref();
+        let said = |name| annotations.and_then(|annotations| annotations.get(name));
+        let ring = said(ANNOTATION_MAGLEV).and_then(|text| maglev::parse(text));
+        let (weights, warning) = match said(ANNOTATION_WEIGHTS).map(|text| Weights::parse(text)) {
+            None => (None, None),
+            Some(Ok(weights)) => (Some(Arc::new(weights)), None),
+            Some(Err(error)) => {
+                let warning = format!(
+                    "annotation {ANNOTATION_WEIGHTS}: {error}; all endpoints have equal weights"
+                );
+                (None, Some(warning.into()))
+            }
+        };
+        // Weights are shares of a ring.
+        let default = if weights.is_some() { maglev::PLACES_DEFAULT } else { 0 };
+        Self { ring: ring.unwrap_or(default), weights, warning }
     }
 }
 
@@ -247,6 +281,9 @@ pub(crate) const LABEL_SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service
 
 /// Asks for consistent hashing: `true`, or the number of the ring's places, 1021, 4093, 16381 or 65537.
 pub(super) const ANNOTATION_MAGLEV: &str = "pintle.dev/maglev";
+
+/// How much of the ring the endpoints have: see [`Weights`].
+pub(super) const ANNOTATION_WEIGHTS: &str = "pintle.dev/weights";
 
 /// Three hours, `DefaultClientIPServiceAffinitySeconds`.
 const AFFINITY_SECONDS_DEFAULT: u32 = 10_800;

@@ -9,6 +9,7 @@ use super::desired::{DesiredFrontend, DesiredPort};
 use super::maglev;
 use super::op::{MapOp, Rejection};
 use super::slots::{Run, SlotAllocator};
+use super::weights::Weights;
 
 /// All tables that frontends name.
 #[derive(Debug)]
@@ -38,10 +39,20 @@ struct Placed {
 }
 
 /// With consistent hashing, where the places stand and how many there are.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Ring {
     run: Run,
     places: u32,
+    made: Made,
+}
+
+/// What is known of the places.
+#[derive(Clone, Debug)]
+enum Made {
+    /// They are by these weights.
+    By(Option<Arc<Weights>>),
+    /// An earlier process has left them, of this content.
+    Found(u64),
 }
 
 impl Tables {
@@ -68,14 +79,14 @@ impl Tables {
         }
     }
 
-    /// The set that stands from the slot `base` on has a ring. Left out likewise.
-    pub(super) fn restore_ring(&mut self, id: u64, base: u32, ring: SlotRun) {
+    /// The set that stands from the slot `base` on has a ring of this content. Left out likewise.
+    pub(super) fn restore_ring(&mut self, id: u64, base: u32, ring: SlotRun, content: u64) {
         let Some(table) = self.tables.get_mut(&id) else { return };
         let of_set = table.sets.iter_mut().find(|placed| placed.run.base == base);
         if let Some(placed) = of_set.filter(|placed| placed.ring.is_none())
             && let Some(run) = self.slots.reserve(ring.base, ring_slots(ring.count))
         {
-            placed.ring = Some(Ring { run, places: ring.count });
+            placed.ring = Some(Ring { run, places: ring.count, made: Made::Found(content) });
         }
     }
 
@@ -103,14 +114,16 @@ impl Tables {
         let has_all = |table: &Table| {
             let has = |set: &Arc<[Endpoint]>| {
                 let placed = table.find(set);
-                placed.is_some_and(|placed| placed.places() == maglev::places(set.len(), port.ring))
+                placed.is_some_and(|placed| {
+                    placed.has_ring(maglev::places(set.len(), port.ring), port.weights.as_ref())
+                })
             };
             needed.iter().all(|set| set.is_empty() || has(set))
         };
         let fits = |id: &u64| self.tables.get(id).is_some_and(has_all);
         if let Some(id) = known.into_iter().flatten().find(fits) {
             if let Some(table) = self.tables.get_mut(&id) {
-                table.adopt(needed);
+                table.adopt(needed, port.weights.as_ref());
             }
             return Ok(id);
         }
@@ -121,7 +134,7 @@ impl Tables {
         }
         let mut sets = Vec::with_capacity(wanted.len());
         for backends in wanted {
-            match self.place(backends, maglev::places(backends.len(), port.ring)) {
+            match self.place(backends, maglev::places(backends.len(), port.ring), &port.weights) {
                 Ok(placed) => sets.push(placed),
                 Err(reason) => {
                     sets.iter().for_each(|placed| self.give_back(placed));
@@ -137,7 +150,12 @@ impl Tables {
     }
 
     /// Room for a set, and for its ring if that is to have places.
-    fn place(&mut self, backends: &Arc<[Endpoint]>, places: u32) -> Result<Placed, Rejection> {
+    fn place(
+        &mut self,
+        backends: &Arc<[Endpoint]>,
+        places: u32,
+        weights: &Option<Arc<Weights>>,
+    ) -> Result<Placed, Rejection> {
         let slots_max = self.slots_max;
         let full = |backends| Rejection::SlotsFull { backends, slots_max };
         let run = self.slots.allocate(backends.len()).ok_or(full(backends.len()))?;
@@ -148,7 +166,7 @@ impl Tables {
                 self.give_back(&placed);
                 return Err(full(slots));
             };
-            placed.ring = Some(Ring { run, places });
+            placed.ring = Some(Ring { run, places, made: Made::By(weights.clone()) });
         }
         Ok(placed)
     }
@@ -162,7 +180,7 @@ impl Tables {
         let table = self.tables.get(&table);
         let placed = table.and_then(|table| table.find(backends));
         placed
-            .and_then(|placed| placed.ring)
+            .and_then(|placed| placed.ring.as_ref())
             .map_or(SlotRun::default(), |ring| SlotRun { base: ring.run.base, count: ring.places })
     }
 
@@ -213,9 +231,15 @@ impl Table {
         self.sets.iter().find(is_it)
     }
 
-    /// Hold the sets that are equal to these as these, so that there is one copy of each.
-    fn adopt(&mut self, sets: [&Arc<[Endpoint]>; 2]) {
+    /// Hold the sets that are equal to these as these, so that there is one copy of each. Their rings are
+    /// by these weights.
+    fn adopt(&mut self, sets: [&Arc<[Endpoint]>; 2], weights: Option<&Arc<Weights>>) {
         for placed in &mut self.sets {
+            if let Some(Ring { made: made @ Made::Found(_), .. }) = &mut placed.ring
+                && sets.into_iter().any(|set| **set == *placed.backends)
+            {
+                *made = Made::By(weights.cloned());
+            }
             if let Some(same) = sets.into_iter().find(|set| ***set == *placed.backends) {
                 placed.backends = Arc::clone(same);
             }
@@ -224,19 +248,33 @@ impl Table {
 }
 
 impl Placed {
-    fn places(&self) -> u32 {
-        self.ring.map_or(0, |ring| ring.places)
+    /// Whether the ring is of so many places and by these weights.
+    fn has_ring(&self, places: u32, weights: Option<&Arc<Weights>>) -> bool {
+        match &self.ring {
+            None => places == 0,
+            Some(ring) if ring.places != places => false,
+            Some(Ring { made: Made::By(others), .. }) => others.as_ref() == weights,
+            Some(Ring { made: Made::Found(content), .. }) => {
+                let wanted = self.make_ring(places, weights);
+                maglev::content(wanted.iter().copied()) == *content
+            }
+        }
+    }
+
+    fn make_ring(&self, places: u32, weights: Option<&Arc<Weights>>) -> Arc<[u16]> {
+        let weight = |one: &Endpoint| weights.map_or(1, |weights| weights.of(one));
+        maglev::weighted_ring(&self.backends, weight, places)
     }
 
     fn runs(&self) -> impl Iterator<Item = Run> + use<> {
-        [Some(self.run), self.ring.map(|ring| ring.run)].into_iter().flatten()
+        [Some(self.run), self.ring.as_ref().map(|ring| ring.run)].into_iter().flatten()
     }
 
     fn write(&self, table: u64, writes: &mut Vec<MapOp>) {
         let backends = Arc::clone(&self.backends);
         writes.push(MapOp::WriteSlots { base: self.run.base, table, backends });
-        if let Some(Ring { run, places }) = self.ring {
-            let places = maglev::ring(&self.backends, places);
+        if let Some(Ring { run, places, made: Made::By(weights) }) = &self.ring {
+            let places = self.make_ring(*places, weights.as_ref());
             writes.push(MapOp::WriteRing { base: run.base, table, places });
         }
     }

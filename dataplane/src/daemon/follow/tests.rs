@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aya::maps::MapError;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
+use ipnet::IpNet;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 use pintle_component::{Health, Registry, encode_metrics};
@@ -28,6 +29,7 @@ struct KernelState {
     updates: usize,
     /// Whether there is memory for larger tables.
     grows: bool,
+    pod_cidrs: Vec<IpNet>,
 }
 
 impl Tables for Kernel {
@@ -45,6 +47,10 @@ impl Tables for Kernel {
         Ok(())
     }
 
+    fn set_pod_cidrs(&mut self, cidrs: &[IpNet]) {
+        self.0.lock().pod_cidrs = cidrs.to_vec();
+    }
+
     fn grow(&mut self, limits: Limits) -> Result<(), LoadError> {
         let mut state = self.0.lock();
         if !state.grows {
@@ -58,6 +64,7 @@ impl Tables for Kernel {
 struct World {
     services: UnboundedSender<watcher::Result<Event<Service>>>,
     slices: UnboundedSender<watcher::Result<Event<EndpointSlice>>>,
+    nodes: UnboundedSender<watcher::Result<Event<Node>>>,
     kernel: Kernel,
     health: Health,
     registry: Registry,
@@ -71,8 +78,17 @@ impl World {
     }
 
     fn start_with(min_sync_period: Duration, limits: Limits) -> Self {
+        Self::start_as(min_sync_period, limits, Reporter::log("node-0"))
+    }
+
+    fn start_telling(reporter: Reporter) -> Self {
+        Self::start_as(Duration::ZERO, Limits::default(), reporter)
+    }
+
+    fn start_as(min_sync_period: Duration, limits: Limits, reporter: Reporter) -> Self {
         let tables = MemoryTables::new(limits);
-        let state = KernelState { tables, refuse_after: None, updates: 0, grows: false };
+        let (refuse_after, pod_cidrs) = (None, Vec::new());
+        let state = KernelState { tables, refuse_after, updates: 0, grows: false, pod_cidrs };
         let kernel = Kernel(Arc::new(Mutex::new(state)));
         let (health, registry) = (Health::new(), Registry::default());
         let (status, shutdown) = (Status::default(), CancellationToken::new());
@@ -84,14 +100,18 @@ impl World {
             status,
             NodePorts::new(NodeNamespace::Own, Vec::new(), true),
             min_sync_period,
-        );
+        )
+        .telling(reporter);
         let (services, service_events) = unbounded();
         let (slices, slice_events) = unbounded();
         let token = shutdown.clone();
-        let node = futures::stream::iter([Ok(Event::Init), Ok(Event::InitDone)]);
+        let (nodes, node) = unbounded();
+        for event in [Event::Init, Event::InitDone] {
+            nodes.unbounded_send(Ok(event)).unwrap();
+        }
         let watches = Watches { services: service_events, slices: slice_events, node };
         let running = tokio::spawn(async move { follower.run(watches, &token).await });
-        Self { services, slices, kernel, health, registry, shutdown, running }
+        Self { services, slices, nodes, kernel, health, registry, shutdown, running }
     }
 
     fn service(&self, event: Event<Service>) {
@@ -118,6 +138,16 @@ impl World {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{:?} and not {expected:?}", self.answer());
+    }
+
+    async fn until_pod_cidrs(&self, expected: &[IpNet]) {
+        for _ in 0..500 {
+            if self.kernel.0.lock().pod_cidrs == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?} and not {expected:?}", self.kernel.0.lock().pod_cidrs);
     }
 
     fn answer_at(&self, address: &str) -> Answer {
@@ -362,4 +392,51 @@ async fn endpoints_outside_every_pod_range_are_endpoints() {
     world.slice(Event::Apply(web_at(&["198.51.100.7", "10.244.0.1"])));
     world.until(backends(&["10.244.0.1:8080", "198.51.100.7:8080"])).await;
     world.stop().await;
+}
+
+#[tokio::test]
+async fn pod_cidrs_of_the_node_that_change_reach_the_tables() {
+    let world = World::start(Duration::ZERO);
+    world.list_nothing();
+    for cidrs in [vec!["10.244.1.0/24"], vec!["10.244.7.0/24", "fd00:244:7::/64"]] {
+        let node = serde_json::json!({
+            "metadata": { "name": "node-0" }, "spec": { "podCIDRs": cidrs },
+        });
+        let node: Node = serde_json::from_value(node).unwrap();
+        // Told twice, as a watch may.
+        for _ in 0..2 {
+            world.nodes.unbounded_send(Ok(Event::Apply(node.clone()))).unwrap();
+        }
+        let expected: Vec<IpNet> = cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect();
+        world.until_pod_cidrs(&expected).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn weights_that_are_none_are_told_once_and_the_service_is_served() {
+    let (sender, mut told) = tokio::sync::mpsc::channel(8);
+    let world = World::start_telling(Reporter::to("node-0", sender));
+    world.list_nothing();
+    let mut service = web();
+    for text in ["10.244.0.1=many", "10.244.0.1=many", "10.244.0.1=3", "10.244.0.1=0"] {
+        let annotation = ("pintle.dev/weights".to_owned(), text.to_owned());
+        service.metadata.annotations = Some([annotation].into());
+        world.service(Event::Apply(service.clone()));
+    }
+    world.slice(Event::Apply(web_at(&["10.244.0.1", "10.244.0.2"])));
+    world.until(backends(&["10.244.0.1:8080", "10.244.0.2:8080"])).await;
+    world.stop().await;
+    let mut messages = Vec::new();
+    while let Ok((service, event)) = told.try_recv() {
+        assert_eq!((&*service.name, &*event.reason), ("web", "InvalidAnnotation"));
+        messages.push(event.message);
+    }
+    let expected = ["10.244.0.1=many", "10.244.0.1=0"].map(|part| {
+        format!(
+            "node node-0: annotation pintle.dev/weights: {part:?}: a weight is a whole number from 1 \
+             to 100; all endpoints have equal weights"
+        )
+    });
+    assert_eq!(messages, expected);
 }

@@ -9,7 +9,9 @@ use pintle_ebpf_common::{
 };
 
 use crate::Limits;
-use crate::plan::{Inventory, MapOp, PortName, SourceCidr, endpoint, maglev, socket_addr};
+use crate::plan::{
+    Inventory, MapOp, PortName, ServiceName, SourceCidr, Weights, endpoint, maglev, socket_addr,
+};
 
 /// The maps, and every record that was ever in them.
 pub(crate) struct MemoryTables {
@@ -174,14 +176,18 @@ impl MemoryTables {
     }
 
     /// Every place of every ring has the backend that it has to have.
-    pub(super) fn check_rings(&self) {
+    pub(super) fn check_rings(&self, weights: impl Fn(&ServiceName) -> Option<Weights>) {
         let of_scopes = self.frontends.values().flat_map(|frontend| {
-            [Scope::Internal, Scope::External]
-                .map(|scope| (frontend.table, frontend.run(scope), frontend.ring(scope)))
+            [Scope::Internal, Scope::External].map(|scope| {
+                let name = &self.services[&frontend.service].service;
+                (name, frontend.table, frontend.run(scope), frontend.ring(scope))
+            })
         });
-        for (table, run, ring) in of_scopes.filter(|(.., ring)| ring.count > 0) {
+        for (name, table, run, ring) in of_scopes.filter(|(.., ring)| ring.count > 0) {
             let backends: Vec<Endpoint> = self.open(table, run).flatten().collect();
-            let expected = maglev::ring(&backends, ring.count);
+            let weights = weights(name);
+            let weight = |one: &Endpoint| weights.as_ref().map_or(1, |weights| weights.of(one));
+            let expected = maglev::weighted_ring(&backends, weight, ring.count);
             for (place, number) in (0_u32..).zip(&*expected) {
                 let slot = self.slots[(ring.base + place / Slot::PLACES) as usize];
                 assert_eq!(slot.place(table, place % Slot::PLACES), Some(*number), "{place}");
@@ -265,7 +271,14 @@ impl MemoryTables {
         });
         let rings: BTreeMap<_, _> = rings
             .filter(|(.., ring)| ring.count > 0)
-            .map(|ring| ((ring.0, ring.1), ring))
+            .map(|(table, base, ring)| {
+                let place = |place: u32| {
+                    let slot = self.slots[(ring.base + place / Slot::PLACES) as usize];
+                    slot.place(table, place % Slot::PLACES).expect("whole")
+                };
+                let content = maglev::content((0..ring.count).map(place));
+                ((table, base), (table, base, ring, content))
+            })
             .collect();
         Inventory {
             rings: rings.into_values().collect(),

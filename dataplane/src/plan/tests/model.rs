@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use pintle_ebpf_common::flag;
 
 use super::memory::{Answer, Client, Terms};
-use crate::plan::SourceCidr;
+use crate::plan::{SourceCidr, Weights};
 
 /// This node's name in the tests.
 pub(super) const NODE: &str = "node-0";
@@ -83,6 +83,12 @@ impl Model {
             ranges: (way == Way::LoadBalancer).then(|| self.ranges(service, addr)).flatten(),
             flags: kind | if masquerade { flag::MASQUERADE } else { 0 },
         })
+    }
+
+    /// The weights of a Service's backends, if they are not equal.
+    pub(super) fn weights(&self, service: &str) -> Option<Weights> {
+        let annotations = self.services.get(service)?.metadata.annotations.as_ref()?;
+        Weights::parse(annotations.get("pintle.dev/weights")?).ok()
     }
 
     /// The backends that datagram flows to `addr` may go on with.

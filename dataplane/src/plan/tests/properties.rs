@@ -53,6 +53,7 @@ const NAMES: [&str; 2] = ["", "http"];
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 const ZONES: [&str; 2] = ["a", "b"];
 /// The last asks for nothing that there is.
+const WEIGHTS: [&str; 3] = ["10.244.0.0/30=3", "10.244.0.2=7, fd00:244::/126=2", "nonsense"];
 const MAGLEV: [&str; 3] = ["1021", "4093", "1000"];
 const RANGES: [&str; 4] =
     ["192.168.0.0/16", " 198.51.100.0/24", "198.51.100.7/32", "2001:db8::/32"];
@@ -111,6 +112,7 @@ struct Exposure {
     /// Session affinity, with or without a time.
     affinity: Option<Option<i32>>,
     maglev: Option<&'static str>,
+    weights: Option<(&'static str, &'static str)>,
 }
 
 fn exposure() -> impl Strategy<Value = Exposure> {
@@ -120,24 +122,32 @@ fn exposure() -> impl Strategy<Value = Exposure> {
     let affinity = option::of(option::of(1..100_i32));
     let maglev = option::weighted(0.3, select(&MAGLEV));
     let ranges = subsequence(RANGES.to_vec(), 0..3);
-    (outer(), outer(), modes, node_ports, policy(), ranges, (affinity, maglev)).prop_map(
-        |(external, ips, modes, node_ports, policy, ranges, (affinity, maglev))| Exposure {
-            maglev,
-            external,
-            load_balancer: ips.into_iter().zip(modes).collect(),
-            node_ports,
-            policy,
-            ranges,
-            affinity,
+    let weights = option::of(select(&WEIGHTS).prop_map(|text| ("pintle.dev/weights", text)));
+    let chosen = (affinity, maglev, weights);
+    (outer(), outer(), modes, node_ports, policy(), ranges, chosen).prop_map(
+        |(external, ips, modes, node_ports, policy, ranges, (affinity, maglev, weights))| {
+            Exposure {
+                maglev,
+                weights,
+                external,
+                load_balancer: ips.into_iter().zip(modes).collect(),
+                node_ports,
+                policy,
+                ranges,
+                affinity,
+            }
         },
     )
 }
 
 impl Exposure {
     fn expose(self, service: &mut Service) {
-        if let Some(text) = self.maglev {
-            let annotation = ("pintle.dev/maglev".to_owned(), text.to_owned());
-            service.metadata.annotations = Some(BTreeMap::from([annotation]));
+        let annotation = |(name, text): (&str, &str)| (name.to_owned(), text.to_owned());
+        if let Some(places) = self.maglev {
+            let weights = self.weights.filter(|_| places != "1000");
+            let said = [Some(("pintle.dev/maglev", places)), weights];
+            let said = said.into_iter().flatten().map(annotation);
+            service.metadata.annotations = Some(said.collect());
         }
         let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<_>>();
         let spec = service.spec.as_mut().unwrap();
@@ -246,6 +256,12 @@ struct World {
     grows: bool,
     /// The datagram flows when the latest plan was made.
     flows: BTreeSet<(FrontendKey, pintle_ebpf_common::Endpoint)>,
+}
+
+impl World {
+    fn check_rings(&self) {
+        self.tables.check_rings(|service| self.model.weights(&service.name));
+    }
 }
 
 impl World {
@@ -464,7 +480,7 @@ proptest! {
         world.sync();
         world.check_against_model();
         world.check_flows();
-        world.tables.check_rings();
+        world.check_rings();
         prop_assert_eq!(world.settle(), Plan::default());
         // Another process finds everything as it would have it.
         world.restart();
@@ -522,7 +538,7 @@ proptest! {
         }
         world.settle();
         world.check_against_model();
-        world.tables.check_rings();
+        world.check_rings();
         let claimed = |rejected: &Rejected| matches!(rejected.reason, Rejection::Claimed(_));
         prop_assert!(world.planner.rejected().all(|rejected| claimed(&rejected)));
         prop_assert!(!world.planner.lacks_room());
