@@ -17,6 +17,7 @@ mod mode;
 mod netfilter;
 mod nftables;
 mod packet;
+mod paired;
 mod pintle;
 mod report;
 mod server;
@@ -37,6 +38,7 @@ pub(crate) use agent::{Agent, run as run_agent};
 use cluster::{Cluster, ENDPOINTS_MAX};
 use figures::Measured;
 use mode::{Mode, Programmed, Proxy};
+use paired::{Pairs, Side};
 pub(crate) use report::write as write_report;
 use traffic::Load;
 use world::World;
@@ -187,6 +189,7 @@ impl Bench {
         }
         outcomes.extend(figures::of_modes(&case, &measured));
         outcomes.extend(figures::ratios(&case, &measured));
+        outcomes.extend(self.paired(&case, cluster, &worlds)?);
         Ok(outcomes)
     }
 
@@ -212,6 +215,34 @@ impl Bench {
             }
         }
         Ok(measured)
+    }
+
+    /// pintle and no dataplane, in pairs.
+    fn paired(
+        &self,
+        case: &str,
+        cluster: Cluster,
+        worlds: &[(Mode, Proxy, World)],
+    ) -> anyhow::Result<Vec<Outcome>> {
+        let of = |wanted: Mode| worlds.iter().find(|(mode, ..)| *mode == wanted);
+        let mut outcomes = Vec::new();
+        let Some((_, _, direct)) = of(Mode::Direct) else { return Ok(outcomes) };
+        let to = |mode| traffic::targets(mode, cluster, |one| Some(cluster.cluster_ip(one)));
+        let none = to(Mode::Direct);
+        for mode in [Mode::Pintle, Mode::PintleSockets] {
+            let Some((_, _, world)) = of(mode) else { continue };
+            let addresses = to(mode);
+            let sides =
+                [Side { world: direct, targets: &none }, Side { world, targets: &addresses }];
+            let mut pairs = Pairs::default();
+            for number in 0..self.options.rounds {
+                self.check_stop()?;
+                self.progress.set_message(format!("dataplane: {case}, {mode} in pairs, {number}"));
+                pairs.measure(sides, 3 * self.options.connects)?;
+            }
+            outcomes.extend(pairs.ratios(case, &format!("{mode}/{}", Mode::Direct)));
+        }
+        Ok(outcomes)
     }
 
     fn check_stop(&self) -> anyhow::Result<()> {

@@ -71,7 +71,7 @@ pub(super) fn ask(world: &World, cluster: Cluster, changes: usize) -> anyhow::Re
         .args(["--node", world.node.name()])
         .arg("--cgroup")
         .arg(world.cgroup.child("agent").path())
-        // As in `manifests/proxy`.
+        // As `pintle proxy` has it.
         .env("MIMALLOC_PURGE_DELAY", "0")
         .stdin(Stdio::null())
         .stderr(Stdio::piped())

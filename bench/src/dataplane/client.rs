@@ -19,15 +19,20 @@ pub(super) fn connects(to: &[SocketAddrV4], turns: usize) -> anyhow::Result<Vec<
     let mut samples = vec![Vec::with_capacity(turns); to.len()];
     for _ in 0..turns {
         for (address, samples) in to.iter().zip(&mut samples) {
-            let socket = open()?;
-            let start = Instant::now();
-            let connected = connect(socket.as_raw_fd(), &SockaddrIn::from(*address));
-            let took = start.elapsed();
-            connected.with_context(|| format!("connect to {address}"))?;
+            let took = connect_one(&open()?, *address)?;
             samples.push(took.as_secs_f64() * 1e6);
         }
     }
     Ok(samples)
+}
+
+/// How long one call of connect() takes.
+pub(super) fn connect_one(socket: &OwnedFd, to: SocketAddrV4) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    let connected = connect(socket.as_raw_fd(), &SockaddrIn::from(to));
+    let took = start.elapsed();
+    connected.with_context(|| format!("connect to {to}"))?;
+    Ok(took)
 }
 
 /// Connections a second that each carry one request, by as many threads as the server has.
@@ -82,7 +87,7 @@ fn by_all(
 }
 
 /// A socket whose connection is reset when it is closed.
-fn open() -> anyhow::Result<OwnedFd> {
+pub(super) fn open() -> anyhow::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
     setsockopt(&socket, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;
@@ -91,7 +96,7 @@ fn open() -> anyhow::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn request(stream: &mut TcpStream) -> anyhow::Result<()> {
+pub(super) fn request(stream: &mut TcpStream) -> anyhow::Result<()> {
     let mut buffer = [b'r'; REQUEST_BYTES];
     stream.write_all(&buffer)?;
     stream.read_exact(&mut buffer).context("read the answer")

@@ -51,7 +51,9 @@ pub(super) fn ratios(case: &str, measured: &[Measured]) -> Vec<Outcome> {
     for (mode, rounds) in measured {
         for (other, others) in measured.iter().filter(|(other, _)| is_compared(*mode, *other)) {
             let pair = format!("{mode}/{other}");
-            for (metric, figure) in LATENCIES.into_iter().chain(RATES) {
+            let is_paired = |metric: &str| is_paired(*mode, *other) && PAIRED.contains(&metric);
+            let metrics = LATENCIES.into_iter().chain(RATES);
+            for (metric, figure) in metrics.filter(|(metric, _)| !is_paired(metric)) {
                 let ratio = |(a, b): (&Round, &Round)| Some(figure(a)? / figure(b)?);
                 let ratios: Vec<f64> = rounds.iter().zip(others).filter_map(ratio).collect();
                 let Some([low, middle, high]) = spread(ratios) else { continue };
@@ -70,6 +72,11 @@ fn is_compared(mode: Mode, other: Mode) -> bool {
     mode != other
         && (other == Mode::Direct
             || mode != Mode::Direct && !of_kube_proxy(mode) && of_kube_proxy(other))
+}
+
+/// Whether the two are measured in pairs too, which tells more.
+fn is_paired(mode: Mode, other: Mode) -> bool {
+    other == Mode::Direct && matches!(mode, Mode::Pintle | Mode::PintleSockets)
 }
 
 /// The samples of all rounds; `place`: of one address only.
@@ -105,6 +112,9 @@ fn spread(mut values: Vec<f64>) -> Option<[f64; 3]> {
     let (low, high) = (values.get(below)?, values.get(values.len() - 1 - below)?);
     Some([*low, middle, *high])
 }
+
+/// What is measured in pairs.
+const PAIRED: [&str; 3] = ["connect_p50", "connect_p99", "keepalive_rps"];
 
 const QUANTILES: [(&str, f64); 2] = [("p50", 0.5), ("p99", 0.99)];
 

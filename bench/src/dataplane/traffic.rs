@@ -69,7 +69,7 @@ pub(super) fn round(
 
 /// Where the client connects to: the Services' addresses, or in the mode without them an endpoint of
 /// each.
-fn targets(
+pub(super) fn targets(
     mode: Mode,
     cluster: Cluster,
     address: impl Fn(usize) -> Option<SocketAddrV4>,
