@@ -38,7 +38,7 @@ pub(crate) use agent::{Agent, run as run_agent};
 use cluster::{Cluster, ENDPOINTS_MAX};
 use figures::Measured;
 use mode::{Mode, Programmed, Proxy};
-use paired::{Pairs, Side};
+use paired::{OnOneProcessor, Pairs, Side};
 pub(crate) use report::write as write_report;
 use traffic::Load;
 use world::World;
@@ -227,6 +227,7 @@ impl Bench {
         let of = |wanted: Mode| worlds.iter().find(|(mode, ..)| *mode == wanted);
         let mut outcomes = Vec::new();
         let Some((_, _, direct)) = of(Mode::Direct) else { return Ok(outcomes) };
+        let _pinned = OnOneProcessor::move_to()?;
         let to = |mode| traffic::targets(mode, cluster, |one| Some(cluster.cluster_ip(one)));
         let none = to(Mode::Direct);
         for mode in [Mode::Pintle, Mode::PintleSockets] {

@@ -7,6 +7,9 @@
 //! lies with a probability of 95 % by drawing blocks of pairs anew (Efron's bootstrap, in blocks since a
 //! disturbance is longer than a pair).
 //!
+//! All is on one processor meanwhile: where the kernel puts a client and its server is a lottery that one
+//! draws for many requests, and whose prizes differ by more than the modes do.
+//!
 //! Processor time is a second measure that noise hardly touches: that of the whole process, in which both
 //! the client and the server are, over a number of requests. What the kernel does for them in between is
 //! in it as far as it does so in this process's time.
@@ -15,13 +18,48 @@ use std::net::{SocketAddrV4, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
+use nix::unistd::Pid;
 
 use super::client;
 use super::world::World;
 use crate::outcome::Outcome;
 use crate::stats::quantile;
+
+/// This process's threads on one processor, until it is dropped.
+pub(super) struct OnOneProcessor {
+    before: CpuSet,
+}
+
+impl OnOneProcessor {
+    pub(super) fn move_to() -> anyhow::Result<Self> {
+        let before = sched_getaffinity(Pid::from_raw(0))?;
+        let first = (0..CpuSet::count()).find(|cpu| before.is_set(*cpu).unwrap_or(false));
+        let mut one = CpuSet::new();
+        one.set(first.context("this process may run nowhere")?)?;
+        set_all(&one)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for OnOneProcessor {
+    fn drop(&mut self) {
+        // Else the rest is measured on one processor, which its figures show.
+        let _ = set_all(&self.before);
+    }
+}
+
+fn set_all(cpus: &CpuSet) -> anyhow::Result<()> {
+    for thread in std::fs::read_dir("/proc/self/task")?.flatten() {
+        let number = thread.file_name().to_str().and_then(|name| name.parse().ok());
+        // One that has ended meanwhile needs none.
+        let _ = sched_setaffinity(Pid::from_raw(number.unwrap_or(0)), cpus);
+    }
+    Ok(())
+}
 
 /// One of the two: where its client is, and where it connects to.
 #[derive(Clone, Copy)]
