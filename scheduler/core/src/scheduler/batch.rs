@@ -144,7 +144,9 @@ impl Scheduler {
             if drawn == 0 {
                 return;
             }
-            let decided = match self.begin_stream(left) {
+            let stream = self.begin_stream(left);
+            let is_shared = stream.is_some();
+            let decided = match stream {
                 Some(templates) => self.stream(&templates, left, random, attempts),
                 None => self.run_batch(random, attempts),
             };
@@ -153,7 +155,8 @@ impl Scheduler {
             self.batches.counts.decided += decided as u64;
             let size = if decided < drawn { decided * 2 } else { self.batches.size * 2 };
             self.batches.size = size.clamp(self.batches.size_min, SIZE_MAX);
-            if decided < drawn {
+            // What comes of many that one thread decides about would only fill new memory.
+            if decided < drawn || !is_shared && max - left >= ATTEMPTS_OF_ONE {
                 return;
             }
         }
