@@ -12,9 +12,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use pintle_api::resources::Resources;
 
-use likeness::{Likeness, is_resized, kept_status};
+use likeness::{Likeness, is_metadata_alike, is_resized, kept_status};
 
 pub use affinity::{AffinityTerm, AffinityTerms, WeightedTerm};
 pub(crate) use likeness::DISRUPTION_TARGET;
@@ -64,6 +65,13 @@ impl HostPort {
 /// What a pod shares with those like it.
 #[derive(Clone, Debug)]
 pub struct Alike(Likeness);
+
+impl Alike {
+    /// Whether this is the metadata of a pod like these, but for what is its own.
+    pub fn has_metadata_of(&self, metadata: &ObjectMeta) -> bool {
+        is_metadata_alike(&self.0.pod.metadata, metadata)
+    }
+}
 
 /// A pod as the scheduler sees it.
 #[derive(Clone, Debug)]

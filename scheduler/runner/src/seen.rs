@@ -79,39 +79,10 @@ pub(crate) struct Reader {
     known: HashMap<Box<str>, Vec<Known>>,
 }
 
-/// What was made of a spec, with the metadata that is shared as well.
+/// What was made of a spec and the metadata that is shared as well.
 struct Known {
-    shared: Shared,
     priority: Option<i32>,
     alike: Alike,
-}
-
-/// The metadata that pods which are alike share.
-#[derive(PartialEq)]
-struct Shared(ObjectMeta);
-
-impl Shared {
-    fn of(metadata: &ObjectMeta) -> Self {
-        let ObjectMeta { annotations, generate_name, labels, namespace, owner_references, .. } =
-            metadata.clone();
-        Self(ObjectMeta {
-            annotations,
-            generate_name,
-            labels,
-            namespace,
-            owner_references,
-            ..ObjectMeta::default()
-        })
-    }
-
-    fn is_of(&self, pod: &ObjectMeta) -> bool {
-        let Self(own) = self;
-        own.namespace == pod.namespace
-            && own.labels == pod.labels
-            && own.annotations == pod.annotations
-            && own.generate_name == pod.generate_name
-            && own.owner_references == pod.owner_references
-    }
 }
 
 impl Reader {
@@ -147,7 +118,9 @@ impl Reader {
         let text = pod.spec.as_deref().map_or("", RawValue::get);
         let (spec, node) = split_node(text);
         let known = self.known.get(spec).into_iter().flatten();
-        if let Some(known) = known.into_iter().find(|known| known.shared.is_of(&pod.metadata)) {
+        if let Some(known) =
+            known.into_iter().find(|known| known.alike.has_metadata_of(&pod.metadata))
+        {
             let node_name = node.map(str::to_owned);
             let spec = PodSpec { node_name, priority: known.priority, ..PodSpec::default() };
             let RawPod { metadata, status, .. } = pod;
@@ -160,7 +133,7 @@ impl Reader {
         // Where the text was not understood the spec is kept under no name.
         if info.node_name() == node.as_deref() && spec.len() <= TEXT_BYTES_MAX {
             let priority = whole.spec.as_ref().and_then(|spec| spec.priority);
-            self.keep(spec, Known { shared: Shared::of(&whole.metadata), priority, alike });
+            self.keep(spec, Known { priority, alike });
         }
         Ok(info)
     }

@@ -104,15 +104,18 @@ fn without_identity(pod: &Pod) -> Pod {
     pod
 }
 
-/// Whether a likeness is that of the pod.
-fn is_alike(likeness: &Pod, pod: &Pod) -> bool {
-    let (a, b) = (&likeness.metadata, &pod.metadata);
-    let is_meta_alike = a.namespace == b.namespace
+/// Whether they differ in nothing but what is a pod's own.
+pub(super) fn is_metadata_alike(a: &ObjectMeta, b: &ObjectMeta) -> bool {
+    a.namespace == b.namespace
         && a.labels == b.labels
         && a.annotations == b.annotations
         && a.generate_name == b.generate_name
-        && a.owner_references == b.owner_references;
-    is_meta_alike
+        && a.owner_references == b.owner_references
+}
+
+/// Whether a likeness is that of the pod.
+fn is_alike(likeness: &Pod, pod: &Pod) -> bool {
+    is_metadata_alike(&likeness.metadata, &pod.metadata)
         && match (&likeness.spec, &pod.spec) {
             (Some(a), Some(b)) => is_spec_alike(a, b),
             (a, b) => a.is_none() && b.is_none(),
