@@ -10,7 +10,7 @@ use crate::object;
 
 /// Texts one after the other: namespace, name, the kind's fields in their order, then each label's
 /// key and value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     fields: &'static [&'static str],
     text: Box<str>,

@@ -1,4 +1,4 @@
-//! pods/binding.
+//! pods/binding, and the shorter ways of writing a pod as it is stored.
 
 mod parts;
 mod splice;

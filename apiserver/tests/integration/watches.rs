@@ -32,7 +32,7 @@ impl Events {
     /// `TYPE name` of the next event; of a bookmark its marker, of the end `END`.
     async fn next(&mut self) -> String {
         let next = tokio::time::timeout(Duration::from_secs(60), self.0.next()).await;
-        let Some(event) = next.expect("an event within 10 s") else { return "END".to_owned() };
+        let Some(event) = next.expect("an event within a minute") else { return "END".to_owned() };
         let metadata = &event["object"]["metadata"];
         let end = &metadata["annotations"]["k8s.io/initial-events-end"];
         let what = match event["type"].as_str().unwrap() {
