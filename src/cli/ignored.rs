@@ -8,10 +8,28 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 /// A flag's name, and whether it takes a value.
 pub(crate) type IgnoredFlag = (&'static str, bool);
 
+/// What every upstream component takes (`k8s.io/component-base`) that has no counterpart here.
+const COMMON: [IgnoredFlag; 9] = [
+    ("kube-api-content-type", true),
+    ("log-flush-frequency", true),
+    ("log-json-info-buffer-size", true),
+    ("log-json-split-stream", false),
+    ("log-text-info-buffer-size", true),
+    ("log-text-split-stream", false),
+    ("profiling", false),
+    ("show-hidden-metrics-for-version", true),
+    ("vmodule", true),
+];
+
 /// What an upstream component takes that has no counterpart here.
 pub(crate) trait IgnoredFlags {
-    /// The flags.
+    /// Its own flags, without those that all take.
     const FLAGS: &'static [IgnoredFlag];
+
+    /// All of them.
+    fn all() -> impl Iterator<Item = IgnoredFlag> {
+        Self::FLAGS.iter().chain(&COMMON).copied()
+    }
 }
 
 /// Flags that are taken, without being shown, and change nothing.
@@ -24,7 +42,7 @@ pub(crate) struct IgnoredArgs<F> {
 
 impl<F: IgnoredFlags> FromArgMatches for IgnoredArgs<F> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let names = F::FLAGS.iter().map(|(name, _)| *name);
+        let names = F::all().map(|(name, _)| name);
         let given = names.filter(|name| matches.contains_id(name)).collect();
         Ok(Self { given, of: PhantomData })
     }
@@ -37,7 +55,7 @@ impl<F: IgnoredFlags> FromArgMatches for IgnoredArgs<F> {
 
 impl<F: IgnoredFlags> Args for IgnoredArgs<F> {
     fn augment_args(command: Command) -> Command {
-        command.args(F::FLAGS.iter().map(|&(name, takes_value)| {
+        command.args(F::all().map(|(name, takes_value)| {
             let arg = Arg::new(name).long(name).hide(true).action(ArgAction::Append);
             if takes_value {
                 return arg.allow_hyphen_values(true);

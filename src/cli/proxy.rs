@@ -95,10 +95,10 @@ pub(crate) struct ProxyFieldArgs {
     /// Address of /metrics; empty: none [default: 127.0.0.1:10249]
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) metrics_bind_address: Option<String>,
-    /// The port alone of the former's former; 0: none
+    /// The port alone of --healthz-bind-address; 0: none
     #[arg(long, value_name = "PORT", hide = true)]
     pub(crate) healthz_port: Option<u16>,
-    /// The port alone; 0: none
+    /// The port alone of --metrics-bind-address; 0: none
     #[arg(long, value_name = "PORT", hide = true)]
     pub(crate) metrics_port: Option<u16>,
     /// End if one of the two addresses cannot be had
@@ -132,7 +132,7 @@ pub(crate) struct ProxyFieldArgs {
     pub(crate) kube_api_burst: Option<i32>,
 }
 
-/// Flags of kube-proxy 1.35 without a counterpart.
+/// Flags of kube-proxy 1.35 alone without a counterpart.
 #[derive(Debug, Default)]
 pub(crate) struct KubeProxyFlags;
 
@@ -154,17 +154,8 @@ impl IgnoredFlags for KubeProxyFlags {
         ("ipvs-tcp-timeout", true),
         ("ipvs-tcpfin-timeout", true),
         ("ipvs-udp-timeout", true),
-        ("kube-api-content-type", true),
-        ("log-flush-frequency", true),
-        ("log-json-info-buffer-size", true),
-        ("log-json-split-stream", false),
-        ("log-text-info-buffer-size", true),
-        ("log-text-split-stream", false),
         ("logtostderr", false),
-        ("profiling", false),
         ("proxy-port-range", true),
-        ("show-hidden-metrics-for-version", true),
-        ("vmodule", true),
     ];
 }
 

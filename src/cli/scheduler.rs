@@ -105,7 +105,7 @@ pub(crate) struct LeaderElectionArgs {
     pub(crate) leader_elect_resource_namespace: Option<String>,
 }
 
-/// Flags of kube-scheduler 1.35 without a counterpart.
+/// Flags of kube-scheduler 1.35 alone without a counterpart.
 #[derive(Debug, Default)]
 pub(crate) struct KubeSchedulerFlags;
 
@@ -127,16 +127,9 @@ impl IgnoredFlags for KubeSchedulerFlags {
         ("emulation-forward-compatible", false),
         ("feature-gates", true),
         ("http2-max-streams-per-connection", true),
-        ("kube-api-content-type", true),
-        ("log-flush-frequency", true),
-        ("log-json-info-buffer-size", true),
-        ("log-json-split-stream", false),
-        ("log-text-info-buffer-size", true),
-        ("log-text-split-stream", false),
         ("min-compatibility-version", true),
         ("permit-address-sharing", false),
         ("permit-port-sharing", false),
-        ("profiling", false),
         ("requestheader-allowed-names", true),
         ("requestheader-client-ca-file", true),
         ("requestheader-extra-headers-prefix", true),
@@ -144,10 +137,8 @@ impl IgnoredFlags for KubeSchedulerFlags {
         ("requestheader-uid-headers", true),
         ("requestheader-username-headers", true),
         ("runtime-config-emulation-forward-compatible", false),
-        ("show-hidden-metrics-for-version", true),
         ("tls-cipher-suites", true),
         ("tls-min-version", true),
         ("tls-sni-cert-key", true),
-        ("vmodule", true),
     ];
 }
