@@ -14,6 +14,7 @@ mod spread;
 mod taint;
 mod volume;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::cache::{Kind, Object, Snapshot};
 use crate::explain::Cluster;
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, Templates};
 
 /// A node of this name.
 pub(crate) fn node(name: String) -> impl Strategy<Value = Arc<Node>> {
@@ -52,6 +53,33 @@ pub(crate) fn pod(name: String) -> impl Strategy<Value = Pod> {
         volume::pod(),
     ];
     object(base, parts).prop_map(|pod: Arc<Pod>| Arc::unwrap_or_clone(pod))
+}
+
+/// The pod; if it is to be plain, without what plugins look at that see more than one node.
+pub(crate) fn plain_pod(mut pod: Pod, is_plain: bool) -> Pod {
+    if !is_plain {
+        return pod;
+    }
+    let spec = pod.spec.get_or_insert_default();
+    spec.topology_spread_constraints = None;
+    spec.volumes = None;
+    spec.resource_claims = None;
+    if let Some(affinity) = &mut spec.affinity {
+        affinity.pod_affinity = None;
+        affinity.pod_anti_affinity = None;
+    }
+    pod
+}
+
+/// The template as a pod of this name. Pods share what they have in common, as in production.
+pub(crate) fn named(template: &Pod, name: String) -> Arc<PodInfo> {
+    thread_local! {
+        static TEMPLATES: RefCell<Templates> = RefCell::default();
+    }
+    let mut pod = template.clone();
+    pod.metadata.uid = Some(name.clone());
+    pod.metadata.name = Some(name);
+    TEMPLATES.with_borrow_mut(|known| Arc::new(PodInfo::shared(Arc::new(pod), known)))
 }
 
 /// A change of an object other than pods and nodes.

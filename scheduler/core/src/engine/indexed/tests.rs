@@ -1,4 +1,3 @@
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -12,9 +11,8 @@ use rand::rngs::SmallRng;
 use super::*;
 use crate::cache::{Cache, Object};
 use crate::framework::PluginName;
-use crate::pod::Templates;
 use crate::reference::{self, Evaluation, NodeVerdict};
-use crate::testing;
+use crate::testing::{self, named, plain_pod};
 
 /// A step in the life of a cluster (numbers are taken modulo what is there) in which pods come from few templates, so that classes are used
 /// again while nodes change.
@@ -56,19 +54,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Mostly pods that the index holds.
 fn template() -> impl Strategy<Value = Pod> {
-    (testing::pod("t".to_owned()), prop::bool::weighted(0.5)).prop_map(|(mut pod, is_plain)| {
-        let spec = pod.spec.get_or_insert_default();
-        if is_plain {
-            spec.topology_spread_constraints = None;
-            spec.volumes = None;
-            spec.resource_claims = None;
-            if let Some(affinity) = &mut spec.affinity {
-                affinity.pod_affinity = None;
-                affinity.pod_anti_affinity = None;
-            }
-        }
-        pod
-    })
+    let pods = (testing::pod("t".to_owned()), prop::bool::weighted(0.5));
+    pods.prop_map(|(pod, is_plain)| plain_pod(pod, is_plain))
 }
 
 /// Pods that plugins of wider view that the counters answer for have something to say of.
@@ -84,18 +71,6 @@ fn spread_template() -> impl Strategy<Value = Pod> {
         spec.resource_claims = None;
         pod
     })
-}
-
-fn named(template: &Pod, name: String) -> Arc<PodInfo> {
-    let mut pod = template.clone();
-    pod.metadata.uid = Some(name.clone());
-    pod.metadata.name = Some(name);
-    TEMPLATES.with_borrow_mut(|known| Arc::new(PodInfo::shared(Arc::new(pod), known)))
-}
-
-thread_local! {
-    /// Pods share what they have in common, as in production.
-    static TEMPLATES: RefCell<Templates> = RefCell::default();
 }
 
 /// The totals of the feasible nodes by name, as the reference has them.

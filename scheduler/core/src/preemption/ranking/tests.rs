@@ -1,5 +1,3 @@
-use std::cell::RefCell;
-
 use k8s_openapi::api::core::v1::{Node, Pod};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,10 +7,9 @@ use super::*;
 use crate::cache::{Cache, Object};
 use crate::engine::Indexed;
 use crate::framework::Profile;
-use crate::pod::Templates;
 use crate::preemption::{CandidateSearch, DryRun};
 use crate::reference;
-use crate::testing;
+use crate::testing::{self, named, plain_pod};
 
 /// A step in the life of a full cluster. Numbers are taken modulo what is there.
 #[derive(Clone, Debug)]
@@ -54,21 +51,6 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Mostly pods of which only plugins that look at one node at a time have something to say.
-fn plain_pod(pod: Pod, is_plain: bool) -> Pod {
-    let mut pod = pod;
-    let spec = pod.spec.get_or_insert_default();
-    if is_plain {
-        spec.topology_spread_constraints = None;
-        spec.volumes = None;
-        spec.resource_claims = None;
-        if let Some(affinity) = &mut spec.affinity {
-            affinity.pod_affinity = None;
-            affinity.pod_anti_affinity = None;
-        }
-    }
-    pod
-}
-
 fn preemptor() -> impl Strategy<Value = Pod> {
     let pod = (testing::pod("t".to_owned()), prop::bool::weighted(0.9), 1..5_i32);
     pod.prop_map(|(pod, is_plain, priority)| {
@@ -84,18 +66,6 @@ fn budget(name: u8, app: &str, allowed: i32) -> Object {
         "status": {"disruptionsAllowed": allowed, "currentHealthy": 0, "desiredHealthy": 0,
             "expectedPods": 0}});
     Object::PodDisruptionBudget(None, Some(Arc::new(serde_json::from_value(object).unwrap())))
-}
-
-fn named(template: &Pod, name: String) -> Arc<PodInfo> {
-    let mut pod = template.clone();
-    pod.metadata.uid = Some(name.clone());
-    pod.metadata.name = Some(name);
-    TEMPLATES.with_borrow_mut(|known| Arc::new(PodInfo::shared(Arc::new(pod), known)))
-}
-
-thread_local! {
-    /// Pods share what they have in common, as in production.
-    static TEMPLATES: RefCell<Templates> = RefCell::default();
 }
 
 /// Node, victims and violations; or the nodes and what they say.
