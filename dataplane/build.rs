@@ -23,11 +23,8 @@ fn main() -> ExitCode {
 fn build() -> Result<(), String> {
     let ebpf = variable_path("CARGO_MANIFEST_DIR")?.with_file_name("ebpf");
     let programs = ebpf.join("programs");
-    for source in ["src", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", programs.join(source).display());
-    }
-    for source in ["src", "Cargo.toml"] {
-        println!("cargo::rerun-if-changed={}", ebpf.join("common").join(source).display());
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={source}");
     }
     let little = variable("CARGO_CFG_TARGET_ENDIAN")? == "little";
     let target = if little { "bpfel-unknown-none" } else { "bpfeb-unknown-none" };
@@ -164,5 +161,14 @@ fn variable_path(name: &str) -> Result<PathBuf, String> {
 }
 
 const OBJECT: &str = "pintle-ebpf";
+/// From the package's directory: with whole paths a target directory that another checkout filled
+/// would watch that checkout, and its old object would pass for this one's.
+const SOURCES: [&str; 5] = [
+    "../ebpf/programs/src",
+    "../ebpf/programs/Cargo.toml",
+    "../ebpf/programs/Cargo.lock",
+    "../ebpf/common/src",
+    "../ebpf/common/Cargo.toml",
+];
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const SETUP: &str = "run scripts/setup, which installs what the eBPF programs are built with";
