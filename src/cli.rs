@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use pintle_api::duration::{DurationError, GoDuration};
 use pintle_component::LogFormat;
 use pintle_kubelet::RuntimeKind;
 
@@ -113,6 +114,17 @@ pub(crate) struct ServerArgs {
     /// Bearer tokens, a line each: token,user,uid,"group1,group2"
     #[arg(long, value_name = "FILE")]
     pub(crate) token_auth_file: Option<PathBuf>,
+    /// How long Events are kept
+    #[arg(long, default_value = "1h0m0s", value_parser = event_ttl, value_name = "DURATION")]
+    pub(crate) event_ttl: GoDuration,
+}
+
+fn event_ttl(text: &str) -> Result<GoDuration, String> {
+    let ttl: GoDuration = text.parse().map_err(|error: DurationError| error.to_string())?;
+    match ttl.is_zero_or_less() {
+        true => Err("must be greater than 0".to_owned()),
+        false => Ok(ttl),
+    }
 }
 
 #[derive(Debug, Args)]

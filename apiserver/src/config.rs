@@ -28,6 +28,8 @@ pub struct Config {
     pub watches_max: usize,
     /// How long a request other than a watch may take.
     pub request_timeout: Duration,
+    /// How long an Event is kept after its last write.
+    pub event_ttl: Duration,
 }
 
 impl Default for Config {
@@ -41,6 +43,7 @@ impl Default for Config {
             inflight_max: INFLIGHT_MAX,
             watches_max: WATCHES_MAX,
             request_timeout: REQUEST_TIMEOUT,
+            event_ttl: EVENT_TTL,
         }
     }
 }
@@ -75,3 +78,5 @@ const INFLIGHT_MAX: usize = 600;
 const WATCHES_MAX: usize = 100_000;
 /// kube-apiserver's `--request-timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// kube-apiserver's `--event-ttl`.
+const EVENT_TTL: Duration = Duration::from_secs(60 * 60);

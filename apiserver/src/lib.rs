@@ -12,6 +12,7 @@ mod bootstrap;
 mod config;
 mod discovery;
 mod error;
+mod event_ttl;
 mod facts;
 mod handlers;
 mod metrics;

@@ -24,7 +24,7 @@ use crate::registry::Allocators;
 use crate::request::Info;
 use crate::storage::Storage;
 use crate::watch_cache::{self, WatchCache};
-use crate::{Config, Error, bootstrap, handlers, status};
+use crate::{Config, Error, bootstrap, event_ttl, handlers, status};
 
 pub use in_process::InProcess;
 
@@ -75,6 +75,7 @@ impl ApiServer {
         let server = Self { core };
         bootstrap::run(&server).await?;
         add_health(&server.core);
+        tokio::spawn(event_ttl::run(Arc::clone(&server.core)));
         Ok(server)
     }
 

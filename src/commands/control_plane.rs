@@ -28,13 +28,14 @@ impl ControlPlane {
     /// Open the store in the data directory, make what keys are missing, and listen.
     pub(crate) async fn start(args: &ServerArgs) -> anyhow::Result<Self> {
         memory::use_small_pages();
-        let ServerArgs { data_dir, listen, token_auth_file } = args;
+        let ServerArgs { data_dir, listen, token_auth_file, event_ttl } = args;
         let store = EmbeddedStore::open(&data_dir.join("store"), Options::default())?;
         let listener =
             TcpListener::bind(listen).await.with_context(|| format!("listen on {listen}"))?;
         let listen = listener.local_addr().context("read the listener's address")?;
         let token_file = token_auth_file.clone();
-        let config = pintle_apiserver::Config { token_file, ..configure(listen) };
+        let event_ttl = event_ttl.to_std();
+        let config = pintle_apiserver::Config { token_file, event_ttl, ..configure(listen) };
         let keys = ensure_keys(data_dir, listen, &config)?;
         let daemon = Daemon::default();
         let server = ApiServer::new(Arc::clone(&store) as _, config, &daemon).await?;

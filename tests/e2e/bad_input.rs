@@ -55,6 +55,7 @@ fn values_that_make_no_sense() {
         (&["standalone", "--listen", "nowhere"][..], "--listen"),
         (&["standalone", "--runtime", "docker"], "--runtime"),
         (&["standalone", "--nodes", "-1"], "-1"),
+        (&["standalone", "--event-ttl", "0s"], "--event-ttl"),
         (&["standalone", "--log-format", "xml"], "--log-format"),
         (&["--log", "pintle=verbose", "standalone"], "pintle=verbose"),
         (&["standalone", "--nodes", "100000", "--runtime", "process"], "--nodes"),

@@ -1,9 +1,12 @@
 //! Objects through the verbs and subresources.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Service};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
+use pintle_apiserver::Config;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -322,4 +325,26 @@ async fn a_budget_holds_evictions_back() {
     pending["metadata"]["labels"] = json!({ "app": "x" });
     assert_eq!(cluster.send("POST", PODS, &pending).await.0, 201);
     assert_eq!(evict("c").await.0, 201);
+}
+
+#[tokio::test]
+async fn an_event_ends_and_other_objects_stay() {
+    let event_ttl = Duration::from_millis(100);
+    let cluster = Cluster::start_with(Config { event_ttl, ..Config::default() }).await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client.clone());
+    let map = serde_json::from_value(json!({ "metadata": { "name": "a" } })).unwrap();
+    maps.create(&PostParams::default(), &map).await.unwrap();
+    let events: Api<Event> = Api::default_namespaced(cluster.client.clone());
+    let event = serde_json::from_value(json!({
+        "metadata": { "name": "a.1" },
+        "involvedObject": { "kind": "ConfigMap", "name": "a", "namespace": "default" },
+    }));
+    events.create(&PostParams::default(), &event.unwrap()).await.unwrap();
+    let gone = async {
+        while events.get_opt("a.1").await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the Event ends");
+    assert!(maps.get_opt("a").await.unwrap().is_some());
 }
