@@ -28,7 +28,7 @@ use crate::server::Core;
 use crate::{discovery, openapi};
 
 pub(crate) use create::{Recurring, create_object};
-pub(crate) use pod::bind;
+pub(crate) use pod::PodWrite;
 
 /// A request that may be made.
 pub(crate) struct Call<'a> {

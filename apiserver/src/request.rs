@@ -43,17 +43,22 @@ impl Info {
         Self { verb, path: path.to_owned(), target }
     }
 
-    /// The POST of a pod's binding.
-    pub(crate) fn binding(namespace: &str, name: &str) -> Self {
+    /// A request about a pod.
+    pub(crate) fn of_pod(
+        verb: &'static str,
+        subresource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Self {
         let target = Target {
             version: "v1".to_owned(),
             resource: "pods".to_owned(),
-            subresource: "binding".to_owned(),
+            subresource: subresource.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             ..Target::default()
         };
-        Self { verb: "create", path: String::new(), target: Some(target) }
+        Self { verb, path: String::new(), target: Some(target) }
     }
 
     pub(crate) fn is_long_running(&self) -> bool {

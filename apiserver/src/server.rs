@@ -6,10 +6,9 @@ mod in_process;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use pintle_api::status::Status;
-use pintle_client::PodBinding;
 use pintle_component::Daemon;
 use pintle_store::Store;
 use tokio::net::TcpListener;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{self, Tokens, UserInfo};
 use crate::body::Body;
+use crate::handlers::PodWrite;
 use crate::metrics::Metrics;
 use crate::query::Query;
 use crate::registry::Allocators;
@@ -124,20 +124,16 @@ impl ApiServer {
         response
     }
 
-    /// Answer `user`'s POST of a pod's binding that has not the form of a request.
-    pub(crate) async fn bind(
-        &self,
-        user: &UserInfo,
-        binding: &PodBinding<'_>,
-    ) -> Result<(), Status> {
-        let info = Info::binding(binding.namespace, binding.name);
+    /// Answer `user`'s write of a pod that has not the form of a request.
+    pub(crate) async fn write(&self, user: &UserInfo, write: &PodWrite<'_>) -> Result<(), Status> {
+        let info = write.info();
         let timer = self.core.metrics.start(&info);
-        let bound = self.in_time(self.core.pass_binding(user, &info, binding)).await;
-        timer.done(match &bound {
-            Ok(()) => StatusCode::CREATED,
+        let written = self.in_time(self.core.pass_write(user, &info, write)).await;
+        timer.done(match &written {
+            Ok(()) => write.code(),
             Err(refusal) => status::code(refusal),
         });
-        bound
+        written
     }
 
     async fn in_time<T>(
@@ -183,15 +179,15 @@ impl Core {
         handlers::dispatch(self, &call).await
     }
 
-    async fn pass_binding(
+    async fn pass_write(
         &self,
         user: &UserInfo,
         info: &Info,
-        binding: &PodBinding<'_>,
+        write: &PodWrite<'_>,
     ) -> Result<(), Status> {
         auth::authorize(user, info)?;
         let _permit = self.inflight.try_acquire().map_err(|_| busy())?;
-        handlers::bind(self, binding).await
+        write.perform(self).await
     }
 }
 

@@ -166,11 +166,11 @@ impl Storage {
     pub(crate) async fn put_bytes(
         &self,
         key: Bytes,
-        facts: Facts,
+        facts: impl Into<Arc<Facts>>,
         bytes: Bytes,
         expected: u64,
     ) -> Result<Option<Stored>, Status> {
-        let facts = Arc::new(facts);
+        let facts = facts.into();
         let offer = self.cache.offer(&bytes, &facts);
         let op = Op::Put { key: key.clone(), value: bytes.clone() };
         let written = self.write(key, expected, op).await?;

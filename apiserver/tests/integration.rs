@@ -5,6 +5,8 @@
 
 #[path = "integration/cluster.rs"]
 mod cluster;
+#[path = "integration/direct.rs"]
+mod direct;
 #[path = "integration/objects.rs"]
 mod objects;
 #[path = "integration/recurring.rs"]

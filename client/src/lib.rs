@@ -7,20 +7,20 @@
 //! [`LeaderElector`] lets one of several processes work.
 #![forbid(unsafe_code)]
 
-mod bind;
 mod connect;
 mod delegated_access;
 mod event_recorder;
 mod informer;
 mod leader_election;
+mod pod_writer;
 mod throttle;
 mod transport;
 
-pub use bind::{Bind, PodBinding};
 pub use connect::{ConnectError, ConnectOptions, connect, connect_with};
 pub use delegated_access::delegated_access;
 pub use event_recorder::{EventRecord, EventRecorder, EventType, reference_to};
 pub use informer::{Cache, Change, Indexer, Informer, ObjectKey};
 pub use leader_election::{LeaderElectionConfig, LeaderElector, LeadershipLost};
+pub use pod_writer::{PodBinding, PodDeletion, PodStatusChange, PodWriter};
 pub use throttle::RateLimit;
 pub use transport::in_process;

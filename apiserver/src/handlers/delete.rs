@@ -16,7 +16,6 @@ use super::pod::Parts;
 use super::write::TRIES_MAX;
 use super::{Call, list, render};
 use crate::body::Body;
-use crate::facts::Facts;
 use crate::request::Target;
 use crate::server::Core;
 use crate::storage::{self, Current, Stored};
@@ -139,7 +138,7 @@ async fn delete_pod(
     if bytes == known.bytes {
         return Ok(None);
     }
-    let marked = core.storage.put_bytes(key, Facts::clone(&facts), bytes, revision).await?;
+    let marked = core.storage.put_bytes(key, facts, bytes, revision).await?;
     Ok(marked.map(Outcome::Marked))
 }
 

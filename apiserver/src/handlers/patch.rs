@@ -1,7 +1,7 @@
 //! patch: JSON, merge and strategic merge. Server-side apply is not served yet: 415.
 
 use http::{Response, StatusCode};
-use pintle_api::decode;
+use pintle_api::decode::{self, FieldValidation};
 use pintle_api::patch::{Format, Patch};
 use pintle_api::scheme::{Kind, Resource};
 use pintle_api::status::Status;
@@ -32,10 +32,10 @@ pub(super) async fn patch(
         let response = render::object(call, resource, StatusCode::OK, &patched)?;
         return Ok(render::with_warnings(response, &warnings));
     }
-    let mut warnings = Vec::new();
+    let (validation, mut warnings) = (options::field_validation(call)?, Vec::new());
     let write = Write { resource, target, part, dry_run };
     let change = |current: Value| {
-        let (mut object, found) = apply(call, &patch, resource.kind, current)?;
+        let (mut object, found) = apply(validation, &patch, resource.kind, current)?;
         warnings = found;
         update::check_address(resource, target, &mut object)?;
         Ok(object)
@@ -54,7 +54,7 @@ pub(super) fn parse(call: &Call<'_>) -> Result<Patch, Status> {
 
 /// The object after the patch, of the right shape, and what to warn of.
 pub(super) fn apply(
-    call: &Call<'_>,
+    validation: FieldValidation,
     patch: &Patch,
     kind: Kind,
     current: Value,
@@ -62,7 +62,6 @@ pub(super) fn apply(
     let mut patched = patch.apply(kind, current)?;
     let mut findings = patch.duplicates.clone();
     findings.extend(decode::check(kind, &mut patched)?);
-    let validation = options::field_validation(call)?;
     Ok((patched, decode::enforce(kind, findings, validation)?))
 }
 

@@ -1,14 +1,15 @@
 //! pods/binding, and the shorter ways of writing a pod as it is stored.
 
+mod direct;
 mod parts;
 mod splice;
 mod status;
+mod text;
 
 use http::{Response, StatusCode};
 use pintle_api::decode::Decoded;
 use pintle_api::scheme::{self, Kind};
 use pintle_api::status::{Status, Subject};
-use pintle_client::PodBinding;
 use serde_json::{Map, Value, json};
 
 use super::write::TRIES_MAX;
@@ -19,8 +20,10 @@ use crate::request::Target;
 use crate::server::Core;
 use crate::storage::{self, Current};
 
+pub(crate) use direct::PodWrite;
 pub(crate) use parts::Parts;
 pub(crate) use status::patched as status_patched;
+pub(crate) use text::PodText;
 
 /// What a binding says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,15 +47,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Put a pod on a node, once, for a scheduler in this process.
-pub(crate) async fn bind(core: &Core, binding: &PodBinding<'_>) -> Result<(), Status> {
-    let PodBinding { namespace, name, uid, node } = *binding;
-    check_node(name, "Node", node)?;
-    let wanted = Wanted { uid: uid.unwrap_or_default(), node, ..Wanted::default() };
-    write(core, namespace, name, &wanted, false).await
-}
-
-/// The same for a request. `POST bindings` names the pod in the body.
+/// Put a pod on a node, once. `POST bindings` names the pod in the body.
 pub(super) async fn create_binding(
     core: &Core,
     call: &Call<'_>,

@@ -45,10 +45,10 @@ pub(super) async fn patch(
     resource: &'static Resource,
 ) -> Result<Response<Body>, Status> {
     let patch = patches::parse(call)?;
-    let mut warnings = Vec::new();
+    let (validation, mut warnings) = (options::field_validation(call)?, Vec::new());
     let write = Write { resource, target, part: Part::Main, dry_run: call.query.dry_run()? };
     let change = |current: Value| {
-        let (scale, found) = patches::apply(call, &patch, Kind::Scale, scale_of(&current))?;
+        let (scale, found) = patches::apply(validation, &patch, Kind::Scale, scale_of(&current))?;
         warnings = found;
         scaled(current, &scale)
     };

@@ -9,11 +9,12 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use pintle_api::status::Status;
-use pintle_client::{Bind, PodBinding};
+use pintle_client::{PodBinding, PodDeletion, PodStatusChange, PodWriter};
 
 use super::ApiServer;
 use crate::auth::UserInfo;
 use crate::body::Body;
+use crate::handlers::PodWrite;
 
 /// Answers every request as one user. Cheap to clone.
 #[derive(Clone)]
@@ -26,15 +27,24 @@ impl InProcess {
     pub(super) fn new(server: ApiServer, user: UserInfo) -> Self {
         Self { server, user: Arc::new(user) }
     }
+
+    async fn write(&self, write: PodWrite<'_>) -> kube::Result<()> {
+        let written = self.server.write(&self.user, &write).await;
+        written.map_err(|refusal| kube::Error::Api(Box::new(as_client(&refusal))))
+    }
 }
 
-impl Bind for InProcess {
+impl PodWriter for InProcess {
     fn bind<'a>(&'a self, binding: PodBinding<'a>) -> BoxFuture<'a, kube::Result<()>> {
-        async move {
-            let bound = self.server.bind(&self.user, &binding).await;
-            bound.map_err(|refusal| kube::Error::Api(Box::new(as_client(&refusal))))
-        }
-        .boxed()
+        self.write(PodWrite::Bind(binding)).boxed()
+    }
+
+    fn change_status<'a>(&'a self, change: PodStatusChange<'a>) -> BoxFuture<'a, kube::Result<()>> {
+        self.write(PodWrite::ChangeStatus(change)).boxed()
+    }
+
+    fn delete<'a>(&'a self, deletion: PodDeletion<'a>) -> BoxFuture<'a, kube::Result<()>> {
+        self.write(PodWrite::Delete(deletion)).boxed()
     }
 }
 

@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use pintle_apiserver::{ApiServer, Config, pki};
+use pintle_apiserver::{ApiServer, Config, InProcess, UserInfo, pki};
 use pintle_component::Daemon;
 use pintle_store::EmbeddedStore;
 use serde_json::Value;
@@ -19,6 +19,9 @@ pub(crate) struct Cluster {
     pub(crate) pki: pki::Pki,
     pub(crate) store: Arc<EmbeddedStore>,
     pub(crate) address: SocketAddr,
+    pub(crate) server: ApiServer,
+    /// The server as a scheduler in its process has it.
+    pub(crate) scheduler: InProcess,
     shutdown: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -46,15 +49,16 @@ impl Cluster {
         let shutdown = daemon.shutdown.clone();
         let server = ApiServer::new(store.clone(), config, &daemon).await.unwrap();
         let tls = pki.server_config().unwrap();
-        let stop = shutdown.clone();
-        tokio::spawn(async move { server.serve(listener, tls, stop).await.unwrap() });
+        let scheduler = server.in_process(UserInfo::new("system:kube-scheduler", []));
+        let (serving, stop) = (server.clone(), shutdown.clone());
+        tokio::spawn(async move { serving.serve(listener, tls, stop).await.unwrap() });
         let kubeconfig = Kubeconfig::read_from(&pki.admin_kubeconfig).unwrap();
         let options = KubeConfigOptions::default();
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
         // A refusal is to be seen, not tried again for minutes.
         config.default_retry = false;
         let client = kube::Client::try_from(config).unwrap();
-        Self { client, pki, store, address, shutdown, _dir: dir }
+        Self { client, pki, store, address, server, scheduler, shutdown, _dir: dir }
     }
 
     /// Send a request with a JSON body as the administrator.

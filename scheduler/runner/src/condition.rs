@@ -3,14 +3,17 @@
 //! Written only when status, reason, message or nomination differ from what the pod has. The write
 //! names the resourceVersion it is based on: it must not overtake the pod's binding.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Client};
+use kube::Api;
+use pintle_client::PodStatusChange;
+use pintle_scheduler_core::PodInfo;
 use pintle_scheduler_core::framework::Nomination;
-use serde_json::{Value, json};
 
-use crate::unread;
+use crate::writes::Writes;
 
 /// Tries before a condition is given up: each fails only if the pod changed meanwhile, and the
 /// pod's next attempt writes it again.
@@ -27,91 +30,87 @@ pub(crate) struct Report<'a> {
 }
 
 /// Says on the pod why it is not scheduled. A pod that is gone, replaced or bound is left alone.
-pub(crate) async fn write(client: &Client, pod: &Pod, report: &Report<'_>) -> kube::Result<()> {
-    write_patch(client, pod, |latest| patch(latest, report, Timestamp::now())).await
-}
-
-/// Takes the pod's nomination away.
-pub(crate) async fn clear_nomination(client: &Client, pod: &Pod) -> kube::Result<()> {
-    set_nomination(client, pod, &Nomination::Clear).await
-}
-
-/// Says on the pod which node it is nominated for, and no more.
-pub(crate) async fn set_nomination(
-    client: &Client,
-    pod: &Pod,
-    nomination: &Nomination,
-) -> kube::Result<()> {
-    write_patch(client, pod, |latest| {
-        let nominated = nomination_patch(latest, nomination)?;
-        Some(json!({"metadata": identity(latest), "status": {"nominatedNodeName": nominated}}))
+pub(crate) async fn write(writes: &Writes, pod: &PodInfo, report: &Report<'_>) -> kube::Result<()> {
+    write_change(writes, pod, |latest| Says {
+        condition: new_condition(latest, report, Timestamp::now()),
+        nominated: new_nomination(latest, report.nomination),
     })
     .await
 }
 
-/// Writes what `patch` makes of the pod, and tries again with the latest if it changed meanwhile.
-async fn write_patch(
-    client: &Client,
-    pod: &Pod,
-    patch: impl Fn(&Pod) -> Option<Value>,
+/// Takes the pod's nomination away.
+pub(crate) async fn clear_nomination(writes: &Writes, pod: &PodInfo) -> kube::Result<()> {
+    set_nomination(writes, pod, &Nomination::Clear).await
+}
+
+/// Says on the pod which node it is nominated for, and no more.
+pub(crate) async fn set_nomination(
+    writes: &Writes,
+    pod: &PodInfo,
+    nomination: &Nomination,
 ) -> kube::Result<()> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut latest = pod.clone();
+    let says =
+        |latest: &PodInfo| Says { condition: None, nominated: new_nomination(latest, nomination) };
+    write_change(writes, pod, says).await
+}
+
+/// What a pod is to say and does not say yet.
+struct Says<'a> {
+    condition: Option<PodCondition>,
+    /// See [`PodStatusChange::nominated_node`].
+    nominated: Option<Option<&'a str>>,
+}
+
+/// Writes what is to be said of the pod, and tries again with the latest if it changed meanwhile.
+async fn write_change<'a>(
+    writes: &Writes,
+    pod: &PodInfo,
+    says: impl Fn(&PodInfo) -> Says<'a>,
+) -> kube::Result<()> {
+    let (namespace, name, uid) = (pod.namespace(), pod.name(), pod.object_uid());
+    let mut newer = None;
     for _ in 0..TRIES_MAX {
-        let Some(patch) = patch(&latest) else { return Ok(()) };
-        match unread::patch_status(client, namespace, name, &patch).await {
+        let latest = newer.as_ref().unwrap_or(pod);
+        let Says { condition, nominated } = says(latest);
+        if condition.is_none() && nominated.is_none() {
+            return Ok(());
+        }
+        let change = PodStatusChange {
+            namespace,
+            name,
+            uid: uid.as_deref(),
+            resource_version: latest.resource_version(),
+            condition: condition.as_ref(),
+            nominated_node: nominated,
+        };
+        match writes.change_status(change).await {
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
-            Err(error) => return Err(error),
-            Ok(()) => return Ok(()),
+            result => return result,
         }
-        latest = match api.get_opt(name).await? {
-            Some(found) if found.metadata.uid == pod.metadata.uid && !is_bound(&found) => found,
+        let api: Api<Pod> = Api::namespaced(writes.client.clone(), namespace);
+        newer = match api.get_opt(name).await?.map(|found| PodInfo::new(Arc::new(found))) {
+            Some(found) if found.object_uid() == uid && found.node_name().is_none() => Some(found),
             _ => return Ok(()),
         };
     }
     Ok(())
 }
 
-fn is_bound(pod: &Pod) -> bool {
-    let name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
-    name.is_some_and(|name| !name.is_empty())
-}
-
-/// The strategic merge patch that says so; `None` if the pod says it already.
-fn patch(pod: &Pod, report: &Report, now: Timestamp) -> Option<Value> {
-    let mut status = json!({});
-    if let Some(condition) = condition_patch(pod, report, now) {
-        status["conditions"] = json!([condition]);
-    }
-    if let Some(nominated) = nomination_patch(pod, report.nomination) {
-        status["nominatedNodeName"] = nominated;
-    }
-    let says_all = status.as_object().is_some_and(serde_json::Map::is_empty);
-    (!says_all).then(|| json!({"metadata": identity(pod), "status": status}))
-}
-
-fn identity(pod: &Pod) -> Value {
-    json!({"resourceVersion": pod.metadata.resource_version, "uid": pod.metadata.uid})
-}
-
-/// The node's name, or null; `None` if the pod has it already or it stays.
-fn nomination_patch(pod: &Pod, nomination: &Nomination) -> Option<Value> {
-    let status = pod.status.as_ref();
-    let old = status.and_then(|status| status.nominated_node_name.as_deref());
-    let old = old.filter(|name| !name.is_empty());
+/// The node's name, or that there is none; `None` if the pod says so already or it stays.
+fn new_nomination<'a>(pod: &PodInfo, nomination: &'a Nomination) -> Option<Option<&'a str>> {
     let new = match nomination {
         Nomination::Keep => return None,
         Nomination::Clear => None,
         Nomination::Set(node) => Some(&**node),
     };
-    (old != new).then(|| json!(new))
+    let old = pod.status().and_then(|status| status.nominated_node_name.as_deref());
+    (old.filter(|name| !name.is_empty()) != new).then_some(new)
 }
 
-fn condition_patch(pod: &Pod, report: &Report, now: Timestamp) -> Option<PodCondition> {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+/// The condition that says so; `None` if the pod has it already.
+fn new_condition(pod: &PodInfo, report: &Report, now: Timestamp) -> Option<PodCondition> {
+    let conditions = pod.status().and_then(|status| status.conditions.as_deref());
     let old = conditions.unwrap_or_default().iter().find(|c| c.type_ == "PodScheduled");
     let was_false = old.filter(|old| old.status == "False");
     let says = |text: &Option<String>, expected: &str| text.as_deref() == Some(expected);
@@ -132,12 +131,15 @@ fn condition_patch(pod: &Pod, report: &Report, now: Timestamp) -> Option<PodCond
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn pod(conditions: &Value) -> Pod {
-        let object = json!({"metadata": {"uid": "u", "resourceVersion": "7"},
-            "status": {"conditions": conditions}});
-        serde_json::from_value(object).unwrap()
+    fn pod(status: Value) -> PodInfo {
+        let mut object = json!({"metadata": {"uid": "u", "resourceVersion": "7"},
+            "spec": {"containers": []}});
+        object["status"] = status;
+        PodInfo::new(Arc::new(serde_json::from_value(object).unwrap()))
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -150,46 +152,40 @@ mod tests {
 
     #[test]
     fn only_a_change_is_written() {
-        let same = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": "m", "lastTransitionTime": "1970-01-01T00:00:01Z"}]);
-        assert_eq!(patch(&pod(&same), &report("m"), at(9)), None);
-        let other = patch(&pod(&same), &report("n"), at(9)).unwrap();
-        assert_eq!(other["metadata"], json!({"resourceVersion": "7", "uid": "u"}));
-        let condition = &other["status"]["conditions"][0];
-        assert_eq!(condition["message"], "n");
+        let same = json!({"conditions": [{"type": "PodScheduled", "status": "False",
+            "reason": "Unschedulable", "message": "m",
+            "lastTransitionTime": "1970-01-01T00:00:01Z"}]});
+        assert_eq!(new_condition(&pod(same.clone()), &report("m"), at(9)), None);
+        let other = new_condition(&pod(same), &report("n"), at(9)).unwrap();
+        assert_eq!(other.message.as_deref(), Some("n"));
         // It has been false since then: only the text changed.
-        assert_eq!(condition["lastTransitionTime"], "1970-01-01T00:00:01Z");
+        assert_eq!(other.last_transition_time, Some(Time(at(1))));
     }
 
     #[test]
     fn a_transition_is_timed() {
         for before in [json!([]), json!([{"type": "PodScheduled", "status": "True"}])] {
-            let patch = patch(&pod(&before), &report("m"), at(9)).unwrap();
-            let condition = &patch["status"]["conditions"][0];
-            assert_eq!(condition["lastTransitionTime"], "1970-01-01T00:00:09Z");
-            assert_eq!(condition["status"], "False");
+            let pod = pod(json!({"conditions": before}));
+            let condition = new_condition(&pod, &report("m"), at(9)).unwrap();
+            assert_eq!(condition.last_transition_time, Some(Time(at(9))));
+            assert_eq!(condition.status, "False");
         }
     }
 
     #[test]
     fn a_nomination_is_set_moved_and_taken_away() {
-        let same = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-            "message": "m", "lastTransitionTime": "1970-01-01T00:00:01Z"}]);
         let set = |node: &str| Nomination::Set(node.into());
         for (old, nomination, expected) in [
             (None, Nomination::Keep, None),
             (None, Nomination::Clear, None),
-            (None, set("a"), Some(json!({"nominatedNodeName": "a"}))),
+            (None, set("a"), Some(Some("a"))),
             (Some("a"), Nomination::Keep, None),
             (Some("a"), set("a"), None),
-            (Some("a"), set("b"), Some(json!({"nominatedNodeName": "b"}))),
-            (Some("a"), Nomination::Clear, Some(json!({"nominatedNodeName": null}))),
+            (Some("a"), set("b"), Some(Some("b"))),
+            (Some("a"), Nomination::Clear, Some(None)),
         ] {
-            let mut pod = pod(&same);
-            pod.status.get_or_insert_default().nominated_node_name = old.map(str::to_owned);
-            let report = Report { nomination: &nomination, ..report("m") };
-            let patch = patch(&pod, &report, at(9));
-            assert_eq!(patch.map(|patch| patch["status"].clone()), expected, "{old:?}");
+            let pod = pod(json!({"nominatedNodeName": old}));
+            assert_eq!(new_nomination(&pod, &nomination), expected, "{old:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintle_client::Bind;
+use pintle_client::PodWriter;
 use pintle_scheduler_core::framework::{Extender, Profile, Profiles};
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,8 @@ pub struct Config {
     pub unschedulable_max: Duration,
     /// The extender that binds the pods it is interested in; the others are bound by DefaultBinder.
     pub binder: Option<Arc<HttpExtender>>,
-    /// Who binds the others without requests; `None` sends them through the client.
-    pub bind: Option<InProcessBind>,
+    /// Who writes pods without requests; `None` sends them through the client.
+    pub writer: Option<InProcessWriter>,
     /// How long the volumes of a pod may take to be bound (VolumeBinding's `bindTimeoutSeconds`), by
     /// scheduler name; ten minutes for others.
     pub bind_timeouts: Arc<BTreeMap<String, Duration>>,
@@ -55,7 +55,7 @@ impl Default for Config {
             backoff_max: Duration::from_secs(10),
             unschedulable_max: Duration::from_secs(300),
             binder: None,
-            bind: None,
+            writer: None,
             bind_timeouts: Arc::default(),
             workers: workers(PARALLELISM),
             bindings_max: BINDINGS_MAX,
@@ -98,11 +98,11 @@ impl TryFrom<&CheckedConfiguration> for Config {
 
 /// An API server in the same process.
 #[derive(Clone)]
-pub struct InProcessBind(pub Arc<dyn Bind>);
+pub struct InProcessWriter(pub Arc<dyn PodWriter>);
 
-impl fmt::Debug for InProcessBind {
+impl fmt::Debug for InProcessWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InProcessBind")
+        f.write_str("InProcessWriter")
     }
 }
 

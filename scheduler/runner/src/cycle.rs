@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use pintle_client::{EventRecord, EventRecorder};
 use pintle_scheduler_core::cache::Snapshot;
@@ -23,6 +22,7 @@ use crate::binding::Binder;
 use crate::condition::Report;
 use crate::metrics::{AttemptResult, Metrics};
 use crate::shared::Shared;
+use crate::writes::{Writes, reference};
 use crate::{condition, eviction, prebind, sample};
 
 /// What the loop and its writers need.
@@ -39,8 +39,10 @@ pub(crate) struct Cycle {
     pub(crate) bind_timeouts: Arc<BTreeMap<String, Duration>>,
     /// Attempts between two writes.
     pub(crate) attempts_max: usize,
-    /// One permit for each write under way.
-    pub(crate) writes: Arc<Semaphore>,
+    /// Who writes pods.
+    pub(crate) writes: Writes,
+    /// One for each pod that is written.
+    pub(crate) permits: Arc<Semaphore>,
     /// The writes under way.
     pub(crate) tasks: TaskTracker,
 }
@@ -114,9 +116,9 @@ impl Cycle {
     ) -> Option<Vec<OwnedSemaphorePermit>> {
         let first = tokio::select! {
             () = shutdown.cancelled() => None,
-            permit = Arc::clone(&self.writes).acquire_owned() => permit.ok(),
+            permit = Arc::clone(&self.permits).acquire_owned() => permit.ok(),
         };
-        let more = std::iter::repeat_with(|| Arc::clone(&self.writes).try_acquire_owned().ok());
+        let more = std::iter::repeat_with(|| Arc::clone(&self.permits).try_acquire_owned().ok());
         let more = more.take(wanted.saturating_sub(1)).map_while(|permit| permit);
         Some(std::iter::once(first?).chain(more).collect())
     }
@@ -199,7 +201,7 @@ impl Cycle {
             tracing::warn!(namespace = info.namespace(), pod = info.name(), %error, "help a pod");
         }
         if let Some(preemption) = preemption {
-            let done = eviction::carry_out(&self.client, self.events(info), info, preemption).await;
+            let done = eviction::carry_out(&self.writes, self.events(info), info, preemption).await;
             self.shared.preempted(&info.uid, done);
         }
     }
@@ -254,7 +256,7 @@ impl Cycle {
         drop(permit);
         let timeout = self.bind_timeout(&pod.info);
         let waited = prebind::wait(&self.shared, &pod.info, node, steps, timeout).await;
-        let permit = Arc::clone(&self.writes).acquire_owned().await;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
         waited.map(|()| permit.ok())
     }
 
@@ -279,8 +281,7 @@ impl Cycle {
     /// Says where the pod will be while that takes a while (NominatedNodeNameForExpectation).
     async fn nominate(&self, pod: &QueuedPod, node: &Arc<str>) {
         let nomination = Nomination::Set(Arc::clone(node));
-        let written =
-            condition::set_nomination(&self.client, &pod.info.object(), &nomination).await;
+        let written = condition::set_nomination(&self.writes, &pod.info, &nomination).await;
         if let Err(error) = written {
             let (namespace, name) = (pod.info.namespace(), pod.info.name());
             tracing::warn!(namespace, pod = name, %error, "write the pod's nomination");
@@ -304,26 +305,12 @@ impl Cycle {
 
     /// Says to the user why the pod waits: the event, the condition, and where it may come to run.
     async fn report(&self, pod: &QueuedPod, report: &Report<'_>) {
-        let object = &pod.info.object();
         let event = EventRecord::warning("FailedScheduling", truncate(report.message));
         self.events(&pod.info).record(reference(&pod.info), event);
-        if let Err(error) = condition::write(&self.client, object, report).await {
+        if let Err(error) = condition::write(&self.writes, &pod.info, report).await {
             let (namespace, name) = (pod.info.namespace(), pod.info.name());
             tracing::warn!(namespace, pod = name, %error, "write the PodScheduled condition");
         }
-    }
-}
-
-/// The pod, as an event's `involvedObject`.
-fn reference(pod: &PodInfo) -> ObjectReference {
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(pod.name().to_owned()),
-        namespace: Some(pod.namespace().to_owned()),
-        resource_version: pod.resource_version().map(str::to_owned),
-        uid: pod.object_uid(),
-        ..ObjectReference::default()
     }
 }
 

@@ -25,6 +25,7 @@ use crate::cycle::Cycle;
 use crate::metrics::Metrics;
 use crate::seen::{RawPod, Reader, SeenPod};
 use crate::shared::Shared;
+use crate::writes::Writes;
 use crate::{objects, sample, statistics};
 
 /// Why the daemon stopped before it was told to.
@@ -54,16 +55,14 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     let (recorders, event_writers) = recorders(&client, &config);
     statistics::register(&daemon.registry, &shared);
     let tasks = TaskTracker::new();
+    let writes = Writes { client: client.clone(), in_process: config.writer.clone() };
     let cycle = Arc::new(Cycle {
         shared,
         client: client.clone(),
         bind_timeouts: Arc::clone(&config.bind_timeouts),
         recorders,
-        binder: Binder {
-            client: client.clone(),
-            extender: config.binder.clone(),
-            in_process: config.bind.clone(),
-        },
+        binder: Binder { extender: config.binder.clone(), writes: writes.clone() },
+        writes,
         profiles: Arc::clone(&config.profiles),
         samples: sample::Schedule::default(),
         metrics: Metrics::register(&daemon.registry),
@@ -71,7 +70,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
             ..=1 => config.bindings_max.clamp(1, ATTEMPTS_OF_ONE),
             _ => config.bindings_max.max(1),
         },
-        writes: Arc::new(Semaphore::new(config.bindings_max.max(1))),
+        permits: Arc::new(Semaphore::new(config.bindings_max.max(1))),
         tasks: tasks.clone(),
     });
     let random = SmallRng::seed_from_u64(config.seed.unwrap_or_else(rand::random));

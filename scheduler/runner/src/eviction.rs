@@ -4,41 +4,36 @@
 //! it asked for. All but the last go at once, and the last only if none of them failed.
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
-use kube::api::{DeleteParams, Preconditions};
-use pintle_client::{EventRecord, EventRecorder, reference_to};
+use pintle_client::{EventRecord, EventRecorder, PodDeletion, PodStatusChange};
 use pintle_scheduler_core::PodInfo;
 use pintle_scheduler_core::framework::Preemption;
-use serde_json::{Value, json};
 
-use crate::{condition, unread};
+use crate::condition;
+use crate::writes::{Writes, reference};
 
 /// Carries a preemption out; false if some of it could not be written.
 pub(crate) async fn carry_out(
-    client: &Client,
+    writes: &Writes,
     events: &EventRecorder,
     preemptor: &PodInfo,
     preemption: &Preemption,
 ) -> bool {
     let Preemption { node, victims, outranked, .. } = preemption;
-    let lost = join_all(
-        outranked
-            .iter()
-            .map(|pod| async { condition::clear_nomination(client, &pod.object()).await }),
-    );
+    let lost = outranked.iter().map(|pod| condition::clear_nomination(writes, pod));
+    let lost = join_all(lost);
     let mut succeeded = true;
     for (pod, result) in outranked.iter().zip(lost.await) {
         succeeded &= logged(pod, "clear the nomination of a pod", &result);
     }
     let evict = async |victim: &PodInfo| {
-        let result = evict(client, victim, preemptor).await;
+        let result = evict(writes, victim, preemptor).await;
         if let Ok(Evicted::ByUs) = result {
             let message = format!("Preempted by pod {} on node {node}", uid(preemptor));
             let event = EventRecord::normal("Preempted", message);
-            events.record(reference_to(&victim.object()), event);
+            events.record(reference(victim), event);
         }
         logged(victim, "preempt a pod", &result)
     };
@@ -62,17 +57,24 @@ enum Evicted {
     ByOthers,
 }
 
-async fn evict(client: &Client, victim: &PodInfo, preemptor: &PodInfo) -> kube::Result<Evicted> {
-    let (namespace, name) = (victim.namespace(), victim.name());
-    if let Some(patch) = disruption_target(&victim.object(), preemptor, Timestamp::now()) {
-        match unread::patch_status(client, namespace, name, &patch).await {
+async fn evict(writes: &Writes, victim: &PodInfo, preemptor: &PodInfo) -> kube::Result<Evicted> {
+    let (namespace, name, uid) = (victim.namespace(), victim.name(), victim.object_uid());
+    let uid = uid.as_deref();
+    if let Some(condition) = disruption_target(victim, preemptor, Timestamp::now()) {
+        let change = PodStatusChange {
+            namespace,
+            name,
+            uid,
+            resource_version: None,
+            condition: Some(&condition),
+            nominated_node: None,
+        };
+        match writes.change_status(change).await {
             Err(error) if is_gone(&error) => return Ok(Evicted::ByOthers),
             result => result?,
         }
     }
-    let preconditions = Preconditions { uid: victim.object_uid(), resource_version: None };
-    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match unread::delete(client, namespace, name, &params).await {
+    match writes.delete(PodDeletion { namespace, name, uid }).await {
         Err(error) if is_gone(&error) => Ok(Evicted::ByOthers),
         result => result.map(|()| Evicted::ByUs),
     }
@@ -87,9 +89,13 @@ fn uid(pod: &PodInfo) -> String {
     pod.object_uid().unwrap_or_default()
 }
 
-/// The patch that tells the victim why it has to go; `None` if it is told already.
-fn disruption_target(victim: &Pod, preemptor: &PodInfo, now: Timestamp) -> Option<Value> {
-    let status = victim.status.as_ref();
+/// The condition that tells the victim why it has to go; `None` if it is told already.
+fn disruption_target(
+    victim: &PodInfo,
+    preemptor: &PodInfo,
+    now: Timestamp,
+) -> Option<PodCondition> {
+    let status = victim.pod.status.as_ref().or(victim.status());
     let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let old = conditions.iter().find(|condition| condition.type_ == "DisruptionTarget");
     let scheduler = preemptor.scheduler_name();
@@ -101,7 +107,7 @@ fn disruption_target(victim: &Pod, preemptor: &PodInfo, now: Timestamp) -> Optio
         status: "True".to_owned(),
         reason: Some("PreemptionByScheduler".to_owned()),
         message: Some(message),
-        observed_generation: victim.metadata.generation.filter(|_| tracked),
+        observed_generation: victim.pod.metadata.generation.filter(|_| tracked),
         last_transition_time: Some(since.unwrap_or(Time(now))),
         ..PodCondition::default()
     };
@@ -109,36 +115,38 @@ fn disruption_target(victim: &Pod, preemptor: &PodInfo, now: Timestamp) -> Optio
         (&old.status, &old.reason, &old.message)
             == (&condition.status, &condition.reason, &condition.message)
     });
-    let metadata = json!({"uid": victim.metadata.uid});
-    (!is_told).then(|| json!({"metadata": metadata, "status": {"conditions": [condition]}}))
+    (!is_told).then_some(condition)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use serde_json::{Value, json};
+
     use super::*;
 
-    fn pod(object: Value) -> Pod {
-        serde_json::from_value(object).unwrap()
+    fn pod(object: Value) -> PodInfo {
+        PodInfo::new(Arc::new(serde_json::from_value(object).unwrap()))
     }
 
     #[test]
     fn a_victim_is_told_once() {
         let preemptor = pod(json!({"metadata": {"name": "p"},
             "spec": {"containers": [], "schedulerName": "mine"}}));
-        let preemptor = PodInfo::new(Arc::new(preemptor));
         let now = Timestamp::from_second(9).unwrap();
-        let mut victim = pod(json!({"metadata": {"uid": "u", "generation": 3}}));
-        let patch = disruption_target(&victim, &preemptor, now).unwrap();
+        let victim = json!({"metadata": {"uid": "u", "generation": 3}});
+        let condition = disruption_target(&pod(victim.clone()), &preemptor, now).unwrap();
+        let condition = json!(condition);
         assert_eq!(
-            patch,
-            json!({"metadata": {"uid": "u"}, "status": {"conditions": [{
-                "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+            condition,
+            json!({"type": "DisruptionTarget", "status": "True",
+                "reason": "PreemptionByScheduler",
                 "message": "mine: preempting to accommodate a higher priority pod",
-                "lastTransitionTime": "1970-01-01T00:00:09Z"}]}})
+                "lastTransitionTime": "1970-01-01T00:00:09Z"})
         );
-        victim.status = serde_json::from_value(patch["status"].clone()).unwrap();
-        assert_eq!(disruption_target(&victim, &preemptor, now), None);
+        let mut told = victim;
+        told["status"]["conditions"] = json!([condition]);
+        assert_eq!(disruption_target(&pod(told), &preemptor, now), None);
     }
 }

@@ -21,8 +21,8 @@ mod sample;
 mod seen;
 mod shared;
 mod statistics;
-mod unread;
+mod writes;
 
-pub use config::{Config, InProcessBind};
+pub use config::{Config, InProcessWriter};
 pub use daemon::{Error, run};
 pub use extender::{ExtenderSetupError, HttpExtender};

@@ -11,9 +11,9 @@ use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use pintle_apiserver::{ApiServer, UserInfo};
-use pintle_client::{Bind as _, PodBinding};
+use pintle_client::{PodBinding, PodWriter as _};
 use pintle_component::Daemon;
-use pintle_scheduler_runner::{Config, InProcessBind};
+use pintle_scheduler_runner::{Config, InProcessWriter};
 use pintle_store::EmbeddedStore;
 use serde_json::json;
 
@@ -41,8 +41,8 @@ impl Cluster {
         let server = ApiServer::new(store, server_config, &daemon).await.unwrap();
         let client = pintle_client::in_process(server.in_process(UserInfo::admin()));
         let scheduler = server.in_process(UserInfo::new("system:kube-scheduler", []));
-        let bind = Some(InProcessBind(Arc::new(scheduler)));
-        let config = Config { seed: Some(1), bind, ..config };
+        let writer = Some(InProcessWriter(Arc::new(scheduler)));
+        let config = Config { seed: Some(1), writer, ..config };
         let running = pintle_scheduler_runner::run(client.clone(), config, daemon.clone());
         Self { client, server, daemon, running: tokio::spawn(running), _data: data }
     }

@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 use super::{NAMES_MAX, exists, generated_name};
 use crate::facts::Facts;
 use crate::handlers::Call;
+use crate::handlers::pod::PodText;
 use crate::server::Core;
 use crate::storage::{self, Stored};
 use crate::{admission, negotiate, object};
@@ -61,22 +62,7 @@ pub(super) struct Body {
     classes: u64,
 }
 
-/// The fields that a new pod has.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Pod<'a> {
-    #[serde(borrow)]
-    api_version: Option<&'a RawValue>,
-    #[serde(borrow)]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    metadata: Metadata<'a>,
-    #[serde(borrow)]
-    spec: &'a RawValue,
-    #[serde(borrow)]
-    status: Option<&'a RawValue>,
-}
-
+/// The fields of the metadata that a new pod has.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Metadata<'a> {
@@ -100,8 +86,8 @@ impl Body {
         if negotiate::syntax(&call.headers) != Ok(Syntax::Json) || call.body.len() > BYTES_MAX {
             return None;
         }
-        let Pod { api_version, kind, metadata, spec, status } =
-            serde_json::from_slice(&call.body).ok()?;
+        let PodText { api_version, kind, metadata, spec, status } = PodText::of(&call.body)?;
+        let metadata: Metadata<'_> = serde_json::from_str(metadata.get()).ok()?;
         let Metadata { name, generate_name, namespace: own, .. } = metadata;
         if own.is_some_and(|own| !own.is_empty() && own != namespace) {
             return None;

@@ -2,11 +2,13 @@
 //! neither decodes nor encodes the larger half.
 
 use bytes::Bytes;
+use pintle_api::scheme::Kind;
 use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::text::StoredText;
 use crate::object;
 
 /// The pod, and its spec apart.
@@ -16,28 +18,13 @@ pub(crate) struct Parts<'a> {
     pub(crate) spec: &'a RawValue,
 }
 
-/// The five fields that a pod has, in the order of the stored form.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Pod<'a> {
-    api_version: Value,
-    kind: Value,
-    metadata: Value,
-    #[serde(borrow)]
-    spec: &'a RawValue,
-    #[serde(borrow)]
-    status: &'a RawValue,
-}
-
 impl<'a> Parts<'a> {
     /// `None` if the fields are others, or in another order.
     pub(crate) fn of(stored: &'a Bytes) -> Option<Self> {
-        let Pod { api_version, kind, metadata, spec, status } =
-            serde_json::from_slice(stored).ok()?;
-        let in_order = spec.get().as_ptr() < status.get().as_ptr();
-        let status: Value = serde_json::from_str(status.get()).ok().filter(|_| in_order)?;
-        let object = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata,
-            "status": status});
+        let StoredText { metadata, spec, status, .. } = StoredText::of(stored)?;
+        let value = |text: &str| serde_json::from_str::<Value>(text).ok();
+        let object = json!({"apiVersion": Kind::Pod.api_version(), "kind": Kind::Pod.name(),
+            "metadata": value(metadata)?, "status": value(status)?});
         Some(Self { object, spec })
     }
 

@@ -1,36 +1,24 @@
-//! A binding cut into the pod's stored form, without decoding the pod: of thousands of bindings a
-//! second nearly all are of this plain kind.
+//! Bindings and changes of the status cut into the pod's stored form, without decoding the pod: of
+//! the thousands a second nearly all are of this plain kind.
 //!
 //! Whatever is out of the ordinary (a precondition that fails or is rare, gates, annotations, a pod
-//! that is bound or being deleted) is left to the longer way, which also knows the refusals.
+//! that is bound already or being deleted) is left to the longer way, which also knows the refusals.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use pintle_api::syntax::dns1123_subdomain;
+use pintle_client::PodStatusChange;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::Wanted;
+use super::text::StoredText;
 use crate::facts::Facts;
 use crate::storage::Stored;
-
-/// The five fields that a pod has, in the order of the stored form.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Pod<'a> {
-    #[serde(rename = "apiVersion")]
-    _api_version: IgnoredAny,
-    #[serde(rename = "kind")]
-    _kind: IgnoredAny,
-    #[serde(borrow)]
-    metadata: Metadata<'a>,
-    #[serde(borrow)]
-    spec: &'a RawValue,
-    #[serde(borrow)]
-    status: &'a RawValue,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,6 +27,14 @@ struct Metadata<'a> {
     #[serde(borrow)]
     generation: &'a RawValue,
     deletion_timestamp: Option<IgnoredAny>,
+    finalizers: Option<IgnoredAny>,
+}
+
+impl Metadata<'_> {
+    /// Whether a write that is for this uid, if it names one, is for this pod.
+    fn is_meant(&self, uid: &str) -> bool {
+        uid.is_empty() || self.uid.as_deref() == Some(uid)
+    }
 }
 
 #[derive(Deserialize)]
@@ -46,6 +42,7 @@ struct Metadata<'a> {
 struct Spec {
     node_name: Option<IgnoredAny>,
     scheduling_gates: Option<IgnoredAny>,
+    termination_grace_period_seconds: Option<Value>,
     #[serde(rename = "containers")]
     _containers: IgnoredAny,
 }
@@ -53,32 +50,34 @@ struct Spec {
 /// The pod on its node, as it is stored and as selectors see it; `None` if that takes the longer
 /// way. The node's name becomes the last field of the spec.
 pub(super) fn bound(stored: &Stored, wanted: &Wanted<'_>) -> Option<(Bytes, Facts)> {
-    let text = std::str::from_utf8(&stored.bytes).ok()?;
-    let pod: Pod<'_> = serde_json::from_str(text).ok()?;
+    let pod = StoredText::of(&stored.bytes)?;
+    let metadata: Metadata<'_> = serde_json::from_str(pod.metadata).ok()?;
     let Wanted { uid, revision, annotations, node } = *wanted;
     let spec: Spec = serde_json::from_str(pod.spec.get()).ok()?;
-    let mut status: Value = serde_json::from_str(pod.status.get()).ok()?;
-    let is_plain = (uid.is_empty() || pod.metadata.uid.as_deref() == Some(uid))
+    let mut status: Value = serde_json::from_str(pod.status).ok()?;
+    let is_plain = metadata.is_meant(uid)
         && revision.is_empty()
         && annotations.is_none()
         && spec.node_name.is_none()
         && spec.scheduling_gates.is_none()
-        && pod.metadata.deletion_timestamp.is_none()
+        && metadata.deletion_timestamp.is_none()
         && status.is_object();
     if !is_plain {
         return None;
     }
     super::set_scheduled(&mut status);
-    let generation = pod.metadata.generation.get().parse::<u64>().ok()? + 1;
-    let before_generation = text.get(..offset(text, pod.metadata.generation)?)?;
-    let to_spec_end = text.get(end(text, pod.metadata.generation)?..end(text, pod.spec)? - 1)?;
-    let between = text.get(end(text, pod.spec)?..offset(text, pod.status)?)?;
-    let rest = text.get(end(text, pod.status)?..)?;
-    let mut new = String::with_capacity(text.len() + GROWTH_BYTES);
+    let generation = metadata.generation.get();
+    let next = generation.parse::<u64>().ok()? + 1;
+    let before_generation = pod.before(generation)?;
+    let open_spec = pod.spec.get().strip_suffix('}')?;
+    let to_spec_end = pod.between(generation, &open_spec[open_spec.len()..])?;
+    let between = pod.between(pod.spec.get(), pod.status)?;
+    let rest = pod.after(pod.status)?;
+    let mut new = String::with_capacity(pod.len() + GROWTH_BYTES);
     // Writing into a text that grows cannot fail.
     let _ = write!(
         new,
-        "{before_generation}{generation}{to_spec_end},\"nodeName\":{}}}{between}{status}{rest}",
+        "{before_generation}{next}{to_spec_end},\"nodeName\":{}}}{between}{status}{rest}",
         Value::from(node)
     );
     let facts = stored.facts.with(&[("spec.nodeName", node), ("status.nominatedNodeName", "")]);
@@ -86,13 +85,79 @@ pub(super) fn bound(stored: &Stored, wanted: &Wanted<'_>) -> Option<(Bytes, Fact
     Some((Bytes::copy_from_slice(new.as_bytes()), facts))
 }
 
-/// Where in the text a part of it begins.
-fn offset(text: &str, part: &RawValue) -> Option<usize> {
-    (part.get().as_ptr() as usize).checked_sub(text.as_ptr() as usize)
+/// The pod with its status changed; `None` if that takes the longer way, or if nothing changes,
+/// which is for the newest state to say: the cache may be a moment behind.
+pub(super) fn changed(
+    stored: &Stored,
+    change: &PodStatusChange<'_>,
+) -> Option<(Bytes, Arc<Facts>)> {
+    let pod = StoredText::of(&stored.bytes)?;
+    let metadata: Metadata<'_> = serde_json::from_str(pod.metadata).ok()?;
+    let mut status: Map<String, Value> = serde_json::from_str(pod.status).ok()?;
+    let revision = change.resource_version.unwrap_or_default();
+    let node = change.nominated_node.flatten().unwrap_or_default();
+    let is_plain = metadata.is_meant(change.uid.unwrap_or_default())
+        && metadata.deletion_timestamp.is_none()
+        && (revision.is_empty() || revision.parse() == Ok(stored.revision))
+        && (node.is_empty() || dns1123_subdomain(node).is_empty())
+        && !status.contains_key("resourceClaimStatuses");
+    if !is_plain {
+        return None;
+    }
+    // As a patch leaves it.
+    status.retain(|_, value| !value.is_null());
+    if let Some(condition) = change.condition {
+        let conditions = status.entry("conditions").or_insert_with(|| Value::Array(Vec::new()));
+        set_condition(conditions.as_array_mut()?, serde_json::to_value(condition).ok()?)?;
+    }
+    match change.nominated_node {
+        None => {}
+        Some(None) => _ = status.shift_remove("nominatedNodeName"),
+        Some(Some(node)) => _ = status.insert("nominatedNodeName".to_owned(), node.into()),
+    }
+    let status = serde_json::to_string(&status).ok()?;
+    if status == pod.status {
+        return None;
+    }
+    let new = [pod.before(pod.status)?, &status, pod.after(pod.status)?].concat();
+    let facts = match change.nominated_node {
+        Some(_) => Arc::new(stored.facts.with(&[("status.nominatedNodeName", node)])),
+        None => Arc::clone(&stored.facts),
+    };
+    Some((Bytes::from(new), facts))
 }
 
-fn end(text: &str, part: &RawValue) -> Option<usize> {
-    Some(offset(text, part)? + part.get().len())
+/// Lays the condition over the one of its type, or adds it; `None` if they are not conditions.
+fn set_condition(conditions: &mut Vec<Value>, new: Value) -> Option<()> {
+    for condition in conditions.iter_mut() {
+        condition.as_object_mut()?.retain(|_, value| !value.is_null());
+    }
+    let mut same = conditions.iter_mut().filter(|condition| condition["type"] == new["type"]);
+    match (same.next(), same.next()) {
+        (Some(Value::Object(old)), None) => {
+            let Value::Object(new) = new else { return None };
+            old.extend(new);
+        }
+        // Where a patch puts it.
+        (None, _) => conditions.insert(0, new),
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Whether nothing holds the pod once it is to be deleted: no node runs it, or it is given no time
+/// there.
+pub(super) fn goes_at_once(stored: &Stored, uid: Option<&str>) -> bool {
+    let read = || {
+        let pod = StoredText::of(&stored.bytes)?;
+        let metadata: Metadata<'_> = serde_json::from_str(pod.metadata).ok()?;
+        let spec: Spec = serde_json::from_str(pod.spec.get()).ok()?;
+        let has_no_time = spec.termination_grace_period_seconds == Some(0.into());
+        let is_meant = uid.is_none_or(|uid| metadata.uid.as_deref() == Some(uid));
+        let is_held = metadata.deletion_timestamp.is_some() || metadata.finalizers.is_some();
+        Some(is_meant && !is_held && (spec.node_name.is_none() || has_no_time))
+    };
+    read().unwrap_or(false)
 }
 
 /// Room for the node's name, of at most 253 characters, and the condition.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::parts::Parts;
 use crate::handlers::write::{Part, Write, keep_system_fields};
-use crate::handlers::{Call, patch, update};
+use crate::handlers::{Call, options, patch, update};
 use crate::object;
 use crate::registry::strategy;
 use crate::request::Target;
@@ -52,13 +52,14 @@ fn change<'a>(
     patch: &Patch,
     known: &'a Stored,
 ) -> Option<(Parts<'a>, Value, Vec<String>)> {
+    let validation = options::field_validation(call).ok()?;
     let parts = Parts::of(&known.bytes)?;
     let old = Current {
         object: parts.object.clone(),
         bytes: known.bytes.clone(),
         revision: known.revision,
     };
-    let (mut new, warnings) = patch::apply(call, patch, Kind::Pod, old.full()).ok()?;
+    let (mut new, warnings) = patch::apply(validation, patch, Kind::Pod, old.full()).ok()?;
     update::check_address(resource, target, &mut new).ok()?;
     let write = Write { resource, target, part: Part::Status, dry_run: false };
     write.check_identity(&new, &old).ok()?;
