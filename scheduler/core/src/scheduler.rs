@@ -4,6 +4,7 @@
 //! what it watches, asks for the next attempt, writes the binding, and says how that went.
 
 mod batch;
+mod bindings;
 mod gang;
 mod node_change;
 mod statistics;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rand::Rng;
-use rustc_hash::FxHashMap;
 
 use crate::cache::{Cache, Object, Snapshot};
 use crate::diagnosis::Diagnosis;
@@ -31,6 +31,7 @@ use crate::time::Time;
 
 use batch::Batches;
 pub use batch::{ATTEMPTS_OF_ONE, BatchCounts};
+use bindings::{Binding, Bindings};
 pub use statistics::Statistics;
 
 /// Cache, queue and engine.
@@ -41,16 +42,10 @@ pub struct Scheduler {
     templates: Templates,
     engine: Box<dyn Engine + Send>,
     /// Assumed pods whose binding is being written.
-    binding: FxHashMap<PodUid, Binding>,
+    binding: Bindings,
     /// Pods that were decided together with one before and are yet to be handed out.
     decided: VecDeque<Attempt>,
     batches: Batches,
-}
-
-/// An assumed pod and what is to be written before its binding.
-struct Binding {
-    pod: QueuedPod,
-    steps: Vec<Step>,
 }
 
 /// The name of the node that a pod is assumed on, and what comes before its binding.
@@ -133,7 +128,7 @@ impl Scheduler {
             profiles,
             templates: Templates::default(),
             engine: Box::new(engine),
-            binding: FxHashMap::default(),
+            binding: Bindings::default(),
             decided: VecDeque::new(),
             batches: Batches::default(),
         }
@@ -314,7 +309,7 @@ impl Scheduler {
         self.queue.done(uid);
         self.cache.end_nomination(uid);
         let binding = Binding { pod: pod.clone(), steps: steps.clone() };
-        self.binding.insert(uid.clone(), binding);
+        self.binding.insert(binding);
         Outcome::Bind { node, steps }
     }
 

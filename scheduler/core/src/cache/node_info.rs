@@ -13,14 +13,19 @@ use super::node_object::NodeObject;
 use crate::pod::{HostPort, PodInfo, PodUid, Template, not_negative};
 
 /// A node with the sums that plugins read (`framework.NodeInfo`).
+///
+/// What a pod that comes changes is first and in one piece: nodes are placed on in no order, and each of
+/// these lines of memory is waited for.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct NodeInfo {
-    name: Arc<str>,
-    object: NodeObject,
+    generation: u64,
     pods: Vec<Arc<PodInfo>>,
-    pods_with_affinity: Vec<Arc<PodInfo>>,
     requested: Resources,
     requested_nonzero: Resources,
+    name: Arc<str>,
+    object: NodeObject,
+    pods_with_affinity: Vec<Arc<PodInfo>>,
     allocatable: Resources,
     allowed_pods: i64,
     used_ports: Vec<HostPort>,
@@ -28,7 +33,6 @@ pub struct NodeInfo {
     taints: Arc<[Taint]>,
     unschedulable: bool,
     image_names: Arc<FxHashSet<Box<str>>>,
-    generation: u64,
 }
 
 impl NodeInfo {
@@ -175,6 +179,13 @@ impl NodeInfo {
             self.pods_with_affinity.push(Arc::clone(&info));
         }
         self.pods.push(info);
+    }
+
+    /// Reads what a pod that comes changes; the answer says nothing.
+    #[inline]
+    pub(super) fn glance(&self) -> u64 {
+        let last = self.pods.last().map_or(0, |pod| Arc::as_ptr(pod).addr() as u64);
+        self.generation ^ self.requested_nonzero.memory_bytes.cast_unsigned() ^ last
     }
 
     /// As [`NodeInfo::add_pod`] for a pod without affinity that asks for what its template says.

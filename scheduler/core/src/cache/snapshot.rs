@@ -16,6 +16,8 @@ use crate::pod::{PodInfo, PodUid};
 #[derive(Debug)]
 pub struct Snapshot {
     nodes: Vec<Arc<NodeInfo>>,
+    /// Theirs, in the same order.
+    names: Arc<Vec<Arc<str>>>,
     by_name: Arc<FxHashMap<Arc<str>, usize>>,
     images: Arc<ImageTable>,
     objects: Objects,
@@ -32,6 +34,7 @@ impl Default for Snapshot {
     fn default() -> Self {
         Self {
             nodes: Vec::new(),
+            names: Arc::default(),
             by_name: Arc::default(),
             images: Arc::default(),
             objects: Objects::default(),
@@ -49,6 +52,7 @@ impl Clone for Snapshot {
     fn clone(&self) -> Self {
         Self {
             nodes: self.nodes.clone(),
+            names: Arc::clone(&self.names),
             by_name: Arc::clone(&self.by_name),
             images: Arc::clone(&self.images),
             objects: self.objects.clone(),
@@ -214,6 +218,7 @@ impl Snapshot {
         self.pods_with_affinity += info.pods_with_affinity().len();
         let at = self.nodes.len();
         Arc::make_mut(&mut self.by_name).insert(info.name().clone(), at);
+        Arc::make_mut(&mut self.names).push(info.name().clone());
         self.nodes.push(Arc::new(info));
         self.log(|changes| {
             changes.object_changed(at);
@@ -224,6 +229,7 @@ impl Snapshot {
     pub(super) fn remove_node(&mut self, name: &str) -> Option<NodeInfo> {
         let at = Arc::make_mut(&mut self.by_name).remove(name)?;
         let info = self.nodes.swap_remove(at);
+        Arc::make_mut(&mut self.names).swap_remove(at);
         self.pods_with_affinity -= info.pods_with_affinity().len();
         if let Some(moved) = self.nodes.get(at) {
             let name = moved.name().clone();
@@ -263,10 +269,10 @@ impl Snapshot {
         result
     }
 
-    /// The nodes, to put pods without affinity on them, and the generation of the latest change.
-    /// [`Snapshot::pods_came`] must be told of it.
-    pub(super) fn nodes_ahead(&mut self) -> (&mut [Arc<NodeInfo>], u64) {
-        (&mut self.nodes, self.generation)
+    /// The nodes, to put pods without affinity on them, their names, and the generation of the latest
+    /// change. [`Snapshot::pods_came`] must be told of it.
+    pub(super) fn nodes_ahead(&mut self) -> (&mut [Arc<NodeInfo>], &[Arc<str>], u64) {
+        (&mut self.nodes, &self.names, self.generation)
     }
 
     /// Notes that a pod without affinity came to each of these rows, in order.

@@ -1,12 +1,14 @@
 //! The nodes' amounts as columns, and the scores of NodeResourcesFit and
 //! NodeResourcesBalancedAllocation computed over them.
 //!
-//! All arithmetic is in `f64` on integers, exact as long as the amounts are at most [`AMOUNT_MAX`]
+//! All arithmetic is in `f64` on integers, exact as long as the amounts are below [`AMOUNT_MAX`]
 //! and the node has CPU and memory at all; a row for which that does not hold is *irregular* and left
 //! to the plugins' own code. Where the plugins divide integers, `floor(a / b)` is computed as
-//! `round((a + 1/2) * (1/b) - 1/2)`: with `a` at most 100 `b` and `b` below 2^44 the value before
-//! rounding is at least `1/(2b)` away from a tie, more than the error of the product. The fractions
-//! of NodeResourcesBalancedAllocation are divided as the plugin divides them.
+//! `round((a + 1/2) * (1/b) - 1/2)` with `a` at most 100 `b`: the value before rounding is at least
+//! `1/(2b)` away from a tie. The product is off by 100 times the relative error of `1/b`, at most 2^-53,
+//! and by half a unit of its last place, 2^-47; the rest is exact. That is less for `b` below 2^44, and
+//! above for those whose `1/b` is near enough, which [`is_divisor`] asks of each. The fractions of
+//! NodeResourcesBalancedAllocation are divided as the plugin divides them.
 
 mod amounts;
 mod blocks;
@@ -22,8 +24,8 @@ pub(super) use amounts::Row;
 use amounts::{Amounts, View};
 pub(super) use blocks::{Blocks, Wanted};
 
-/// Amounts above this (16 TiB, or 16 billion cores) are left to the plugins.
-const AMOUNT_MAX: i64 = 1 << 44;
+/// Amounts from this on (32 TiB, or 35 billion cores) are left to the plugins.
+const AMOUNT_MAX: i64 = 1 << 45;
 
 /// Adding and taking away this rounds to the nearest integer, ties to even.
 const ROUND: f64 = 6_755_399_441_055_744.0;
@@ -251,6 +253,19 @@ pub(super) fn sum(a: i32, b: i32) -> i32 {
 #[expect(clippy::cast_precision_loss, reason = "small enough to be exact")]
 fn exact(amount: i64) -> Option<f64> {
     (0..AMOUNT_MAX).contains(&amount).then_some(amount as f64)
+}
+
+/// Whether integers are divided exactly by an amount below [`AMOUNT_MAX`].
+#[expect(clippy::cast_precision_loss, reason = "powers of two")]
+fn is_divisor(amount: f64) -> bool {
+    const ANY_BELOW: f64 = (1_i64 << 44) as f64;
+    const LAST_PLACE: f64 = 1.0 / (1_i64 << 47) as f64;
+    if amount < ANY_BELOW {
+        return amount > 0.0;
+    }
+    let error = amount.mul_add(1.0 / amount, -1.0).abs();
+    // A little more than 100, for what is rounded here.
+    error * 101.0 + LAST_PLACE < 0.5 / amount
 }
 
 /// The smaller; neither is NaN.

@@ -82,6 +82,10 @@ impl Plugin for DynamicResources {
         snapshot: &'a Snapshot,
         _feasible: &[usize],
     ) -> PreScore<'a> {
+        // What there is and what is taken is not asked for where it makes no difference.
+        if !claim::have_alternatives(pod, snapshot.objects()) {
+            return PreScore::Skip;
+        }
         match self.prepare(pod, snapshot.objects()) {
             Ok(Some(claims)) if claims.has_alternatives() => PreScore::each(claims),
             _ => PreScore::Skip,

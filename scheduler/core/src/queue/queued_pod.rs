@@ -35,7 +35,7 @@ pub(super) type ActiveKey = (Reverse<i32>, Time, u64);
 
 impl QueuedPod {
     /// One that nobody has tried yet.
-    pub(super) fn new(info: Arc<PodInfo>, queued_at: Time, sequence: u64) -> Self {
+    pub(crate) fn new(info: Arc<PodInfo>, queued_at: Time, sequence: u64) -> Self {
         Self {
             info,
             queued_at,

@@ -17,13 +17,13 @@ mod tests;
 use std::sync::Arc;
 
 use rand::Rng;
-use rustc_hash::FxHashMap;
 
-use super::{Attempt, Binding, Outcome, Scheduler};
+use super::bindings::{Binding, Bindings};
+use super::{Attempt, Outcome, Scheduler};
 use crate::cache::Places;
 use crate::engine::Batch;
 use crate::framework::{PluginName, Profile};
-use crate::pod::{PodInfo, PodUid};
+use crate::pod::PodInfo;
 use crate::queue::Drawn;
 use crate::time::Time;
 use stream::Parcel;
@@ -57,13 +57,20 @@ pub(super) struct Batches {
     counts: BatchCounts,
 }
 
-/// Decisions made in batches since the start.
+/// Decisions made in batches since the start. Each thread counts what it does by itself; the counts are
+/// added up when the threads have ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchCounts {
     /// How many batches there were.
     pub batches: u64,
     /// The pods in them that were decided about.
     pub decided: u64,
+    /// Those of them that two threads shared.
+    pub streamed: u64,
+    /// How often the thread that decides waited for pods meanwhile.
+    pub decider_waits: u64,
+    /// How often the thread that draws pods and notes their nodes waited for nodes.
+    pub carrier_waits: u64,
 }
 
 impl Default for Batches {
@@ -111,7 +118,7 @@ impl Scheduler {
     pub fn schedule_many(
         &mut self,
         now: Time,
-        random: &mut dyn Rng,
+        random: &mut (dyn Rng + Send),
         max: usize,
         attempts: &mut Vec<Attempt>,
     ) {
@@ -136,7 +143,12 @@ impl Scheduler {
         }
     }
 
-    fn run_batches(&mut self, random: &mut dyn Rng, max: usize, attempts: &mut Vec<Attempt>) {
+    fn run_batches(
+        &mut self,
+        random: &mut (dyn Rng + Send),
+        max: usize,
+        attempts: &mut Vec<Attempt>,
+    ) {
         let mut left = max;
         loop {
             self.draw(left);
@@ -204,9 +216,10 @@ impl Scheduler {
         queue.settle(current);
         let (mut nodes, mut places) = cache.split();
         let first = attempts.len();
+        nodes.approach(rows);
         attempts.extend(current.drain(..).zip(&*rows).map(|(drawn, row)| {
-            let node = nodes.add(*row, Arc::clone(&drawn.pod().info));
-            attempt(drawn, node)
+            nodes.add(*row, Arc::clone(&drawn.pod().info));
+            attempt(drawn, places.name(*row))
         }));
         note(&attempts[first..], &mut places, binding);
         cache.came(rows);
@@ -219,15 +232,14 @@ fn attempt(drawn: Drawn, node: Arc<str>) -> Attempt {
 }
 
 /// Notes where the pods are, and that they are to be bound.
-fn note(attempts: &[Attempt], places: &mut Places<'_>, binding: &mut FxHashMap<PodUid, Binding>) {
+fn note(attempts: &[Attempt], places: &mut Places<'_>, binding: &mut Bindings) {
     for Attempt { pod, outcome } in attempts {
         if let Outcome::Bind { node, .. } = outcome {
             places.add(&pod.info, node);
         }
     }
     for Attempt { pod, .. } in attempts {
-        let binding_of = Binding { pod: pod.clone(), steps: Vec::new() };
-        binding.insert(pod.info.uid.clone(), binding_of);
+        binding.insert(Binding { pod: pod.clone(), steps: Vec::new() });
     }
 }
 

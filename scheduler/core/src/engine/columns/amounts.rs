@@ -1,6 +1,6 @@
 //! What nodes have and what is in use, a column each.
 
-use super::AMOUNT_MAX;
+use super::{AMOUNT_MAX, is_divisor};
 use crate::cache::NodeInfo;
 
 /// One node's amounts.
@@ -34,8 +34,8 @@ impl Row {
             | nonzero.memory_bytes;
         // A negative amount has the highest bit set, and so has the union.
         let is_regular = (0..AMOUNT_MAX).contains(&amounts)
-            && has.milli_cpu > 0
-            && has.memory_bytes > 0
+            && is_divisor(has.milli_cpu as f64)
+            && is_divisor(has.memory_bytes as f64)
             && free_storage.unsigned_abs() < 1 << 52
             && free_pods.unsigned_abs() < 1 << 52;
         is_regular.then(|| Self {

@@ -73,3 +73,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+#[expect(clippy::cast_precision_loss, reason = "small enough to be exact")]
+fn amounts_that_divide_exactly_are_told_from_others() {
+    let mut random = 1_u64;
+    for round in 0..200_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let above = (random >> 20) as i64;
+        let amount = match round {
+            0 => 32_000 << 30,
+            _ => (1 << 44) + above,
+        };
+        if !is_divisor(amount as f64) {
+            continue;
+        }
+        // The worst are just below and just at a multiple.
+        for quotient in [1, 50, 63, 64, 99, 100] {
+            for part in [quotient * amount - 1, quotient * amount] {
+                let inverse = 1.0 / amount as f64;
+                let found = rounded((part as f64 + 0.5) * inverse - 0.5);
+                assert_eq!(found as i64, part / amount, "{part} / {amount}");
+            }
+        }
+    }
+    assert!(is_divisor((32_000_i64 << 30) as f64), "31 TiB, as benchmarks' biggest node has");
+}

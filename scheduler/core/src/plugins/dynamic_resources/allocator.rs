@@ -11,10 +11,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
-
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{Device, DeviceAttribute, DeviceTaint, DeviceToleration};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::claim;
 use super::inventory::{Candidate, DeviceId, Inventory, Pool};
@@ -30,7 +29,7 @@ pub(super) struct Allocator<'a> {
     pub(super) claims: Vec<ClaimPlan<'a>>,
     pub(super) inventory: Inventory<'a>,
     /// What claims have already.
-    pub(super) allocated: HashSet<DeviceId<'a>>,
+    pub(super) allocated: FxHashSet<DeviceId<'a>>,
     pub(super) selectors: &'a Selectors,
 }
 
@@ -97,9 +96,9 @@ struct Search<'a, 'p> {
     chosen: Vec<Vec<usize>>,
     choices: Vec<Choice>,
     /// Whether a candidate matches an alternative.
-    matches: HashMap<(usize, usize, usize, usize), bool>,
+    matches: FxHashMap<(usize, usize, usize, usize), bool>,
     /// The candidates that match an alternative that wants all.
-    all: HashMap<(usize, usize, usize), Vec<usize>>,
+    all: FxHashMap<(usize, usize, usize), Vec<usize>>,
     /// What is left of [`STEPS_MAX`].
     steps: usize,
 }
@@ -118,8 +117,8 @@ impl<'a, 'p> Search<'a, 'p> {
             candidates,
             chosen: vec![Vec::new(); allocator.claims.len()],
             choices: Vec::new(),
-            matches: HashMap::new(),
-            all: HashMap::new(),
+            matches: FxHashMap::default(),
+            all: FxHashMap::default(),
             steps: STEPS_MAX,
         }
     }

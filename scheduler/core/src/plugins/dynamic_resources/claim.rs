@@ -44,6 +44,13 @@ pub(super) fn of_pod<'a>(
     Ok(claims)
 }
 
+/// Whether a claim of the pod names alternatives of what it wants.
+pub(super) fn have_alternatives(pod: &PodInfo, objects: &Objects) -> bool {
+    let claims = of_pod(pod, objects).unwrap_or_default();
+    let mut wanted = claims.into_iter().flat_map(|claim| requests(claim));
+    wanted.any(|request| request.first_available.as_ref().is_some_and(|any| any.len() > 1))
+}
+
 /// Whether the pod asks for claims.
 pub(super) fn references(pod: &Pod) -> &[PodResourceClaim] {
     pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_deref()).unwrap_or_default()

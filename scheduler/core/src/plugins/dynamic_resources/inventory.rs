@@ -5,12 +5,13 @@
 //! devices have the same name. Slices that select nodes device by device, and devices that consume
 //! counters, belong to partitionable devices (alpha, off by default) and are left out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{Device, ResourceClaim, ResourceSlice, ResourceSliceSpec};
 use pintle_api::node_affinity;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::claim;
 
@@ -22,7 +23,7 @@ pub(super) type DeviceId<'a> = (&'a str, &'a str, &'a str);
 pub(super) struct Inventory<'a> {
     pools: Vec<Pool<'a>>,
     /// The slices of one node, by its name: pool and position in it.
-    local: HashMap<&'a str, Vec<(usize, usize)>>,
+    local: FxHashMap<&'a str, Vec<(usize, usize)>>,
     /// The slices that any node may reach.
     shared: Vec<(usize, usize)>,
 }
@@ -113,7 +114,7 @@ impl<'a> Inventory<'a> {
 impl<'a> Pool<'a> {
     fn new(driver: &'a str, name: &'a str, slices: Vec<&'a Arc<ResourceSlice>>) -> Self {
         let wanted = slices.first().map_or(0, |slice| slice.spec.pool.resource_slice_count);
-        let mut names = HashSet::new();
+        let mut names = FxHashSet::default();
         let mut devices = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
         Self {
             driver,
@@ -151,7 +152,7 @@ fn reaches(slice: &ResourceSliceSpec, node: &Node) -> bool {
 /// The devices that claims have. Those used with admin access are not taken by that.
 pub(super) fn allocated<'a>(
     claims: impl Iterator<Item = &'a Arc<ResourceClaim>>,
-) -> HashSet<DeviceId<'a>> {
+) -> FxHashSet<DeviceId<'a>> {
     let allocations = claims.filter_map(|claim| claim::allocation(claim));
     let devices = allocations.filter_map(|allocation| allocation.devices.as_ref());
     let results = devices.flat_map(|devices| devices.results.iter().flatten());

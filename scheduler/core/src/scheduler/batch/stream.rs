@@ -6,7 +6,7 @@
 //!   carrier ───────────────────────────► decider
 //!   queue, pods, bindings                engine, nodes
 //!           ◄───────────────────────────
-//!              with the names of their nodes
+//!              with the rows of their nodes
 //! ```
 //!
 //! Each table has one thread, so neither waits for the other's locks, and what a table touches stays in
@@ -19,13 +19,13 @@ use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
 use rand::Rng;
-use rustc_hash::FxHashMap;
 
-use super::super::{Attempt, Binding, Scheduler};
+use super::super::bindings::Bindings;
+use super::super::{Attempt, Scheduler};
 use super::{Batches, attempt, note, reserves_nothing};
 use crate::cache::{Nodes, Places};
 use crate::engine::{End, Engine, together};
-use crate::pod::{PodInfo, PodUid, Template};
+use crate::pod::{PodInfo, Template};
 use crate::queue::{Drawn, Queue, QueuedPod};
 
 /// Pods on their way to nodes, and what comes back.
@@ -33,8 +33,8 @@ use crate::queue::{Drawn, Queue, QueuedPod};
 pub(super) struct Parcel {
     /// Each with the number of its template. None at all says that no more come.
     pods: Vec<(usize, Arc<PodInfo>)>,
-    /// The names of the first pods' nodes.
-    nodes: Vec<Arc<str>>,
+    /// The rows of the first pods' nodes.
+    rows: Vec<usize>,
 }
 
 /// Pods in a parcel: few, so that what one thread has written of them is near when the other reads it.
@@ -55,8 +55,9 @@ impl Lanes {
     }
 }
 
-/// The next parcel; `None` if the other side has ended and left none.
-fn receive(lane: &ArrayQueue<Parcel>, end: &End) -> Option<Parcel> {
+/// The next parcel; `None` if the other side has ended and left none. Counts in `waits` if it was not
+/// there yet.
+fn receive(lane: &ArrayQueue<Parcel>, end: &End, waits: &mut u64) -> Option<Parcel> {
     let mut spins = 0;
     loop {
         // What is sent before the end is there when the end is seen.
@@ -67,6 +68,7 @@ fn receive(lane: &ArrayQueue<Parcel>, end: &End) -> Option<Parcel> {
         if is_over {
             return None;
         }
+        *waits += u64::from(spins == 0);
         End::pause(&mut spins);
     }
 }
@@ -103,11 +105,11 @@ impl Scheduler {
         &mut self,
         templates: &[Arc<Template>],
         max: usize,
-        random: &mut dyn Rng,
+        random: &mut (dyn Rng + Send),
         attempts: &mut Vec<Attempt>,
     ) -> usize {
         let Self { cache, queue, binding, engine, batches, .. } = self;
-        let Batches { current, rows, parcels, .. } = batches;
+        let Batches { current, rows, parcels, counts, .. } = batches;
         rows.clear();
         let (nodes, places) = cache.split();
         let first = std::mem::take(current);
@@ -121,14 +123,17 @@ impl Scheduler {
             left: max,
             lent,
             is_closed: false,
+            waits: 0,
             parcels,
             drawn: Vec::new(),
         };
-        let carry = |end: &End| carrier.run(first, &lanes, end);
-        together(std::iter::once(carry), |end| {
-            let mut decider = Decider { engine: &mut **engine, nodes, templates, rows };
-            decider.run(random, &lanes, end);
-        });
+        let mut decider = Decider { engine: &mut **engine, nodes, templates, rows, waits: 0 };
+        let decide = |end: &End| decider.run(random, &lanes, end);
+        let carrier_waits =
+            together(std::iter::once(decide), |end| carrier.run(first, &lanes, end));
+        counts.decider_waits += decider.waits;
+        counts.carrier_waits += carrier_waits;
+        counts.streamed += rows.len() as u64;
         engine.end_stream();
         cache.came(rows);
         rows.len()
@@ -146,26 +151,26 @@ struct Decider<'a> {
     nodes: Nodes<'a>,
     templates: &'a [Arc<Template>],
     rows: &'a mut Vec<usize>,
+    /// How often the other thread was waited for.
+    waits: u64,
 }
 
 impl Decider<'_> {
     fn run(&mut self, random: &mut dyn Rng, lanes: &Lanes, end: &End) {
-        while let Some(mut parcel) = receive(&lanes.there, end) {
+        while let Some(mut parcel) = receive(&lanes.there, end, &mut self.waits) {
             let wanted = parcel.pods.len();
             if wanted == 0 {
                 return;
             }
-            let decided_before = self.rows.len();
             let choose =
                 |(template, _): &(usize, _)| self.engine.decide_streamed(*template, random);
-            self.rows.extend(parcel.pods.iter().map_while(choose));
-            let rows = &self.rows[decided_before..];
-            let pods = rows.iter().zip(parcel.pods.drain(..));
-            let names = pods.map(|(row, (template, info))| {
-                self.nodes.add_of(*row, info, &self.templates[template])
-            });
-            parcel.nodes.extend(names);
-            let is_whole = rows.len() == wanted;
+            parcel.rows.extend(parcel.pods.iter().map_while(choose));
+            self.nodes.approach(&parcel.rows);
+            for (row, (template, info)) in parcel.rows.iter().zip(parcel.pods.drain(..)) {
+                self.nodes.add_of(*row, info, &self.templates[template]);
+            }
+            self.rows.extend_from_slice(&parcel.rows);
+            let is_whole = parcel.rows.len() == wanted;
             send(&lanes.back, parcel);
             if !is_whole {
                 return;
@@ -178,7 +183,7 @@ impl Decider<'_> {
 struct Carrier<'a> {
     queue: &'a mut Queue,
     places: Places<'a>,
-    binding: &'a mut FxHashMap<PodUid, Binding>,
+    binding: &'a mut Bindings,
     attempts: &'a mut Vec<Attempt>,
     templates: &'a [Arc<Template>],
     /// So many more may be drawn.
@@ -186,20 +191,23 @@ struct Carrier<'a> {
     /// The pods on their way, parcel by parcel.
     lent: VecDeque<Vec<Drawn>>,
     is_closed: bool,
+    /// How often the other thread was waited for.
+    waits: u64,
     /// Buffers.
     parcels: &'a mut Vec<Parcel>,
     drawn: Vec<Vec<Drawn>>,
 }
 
 impl Carrier<'_> {
-    fn run(mut self, first: Vec<Drawn>, lanes: &Lanes, end: &End) {
+    /// Returns how often it waited.
+    fn run(mut self, first: Vec<Drawn>, lanes: &Lanes, end: &End) -> u64 {
         self.lend(first, lanes);
         while !self.is_closed && self.lent.len() < PARCELS {
             self.draw(lanes);
         }
         while let Some(mut pods) = self.lent.pop_front() {
-            let Some(mut parcel) = receive(&lanes.back, end) else { return };
-            let undecided = pods.drain(parcel.nodes.len()..);
+            let Some(mut parcel) = receive(&lanes.back, end, &mut self.waits) else { break };
+            let undecided = pods.drain(parcel.rows.len()..);
             if undecided.len() > 0 {
                 self.queue.take_back(undecided.chain(self.lent.drain(..).flatten()));
                 self.is_closed = true;
@@ -210,10 +218,11 @@ impl Carrier<'_> {
             if !self.is_closed {
                 self.draw(lanes);
             }
-            self.carry(&mut pods, &mut parcel.nodes);
+            self.carry(&mut pods, &mut parcel.rows);
             self.parcels.push(parcel);
             self.drawn.push(pods);
         }
+        self.waits
     }
 
     /// Draws the next parcel's pods; sends an empty one if there are none.
@@ -243,11 +252,12 @@ impl Carrier<'_> {
     }
 
     /// Notes the pods' nodes in the tables, and empties the buffers.
-    fn carry(&mut self, pods: &mut Vec<Drawn>, names: &mut Vec<Arc<str>>) {
+    fn carry(&mut self, pods: &mut Vec<Drawn>, rows: &mut Vec<usize>) {
         self.queue.settle(pods);
         let first = self.attempts.len();
-        let places = pods.drain(..).zip(names.drain(..));
-        self.attempts.extend(places.map(|(drawn, node)| attempt(drawn, node)));
+        self.places.approach(rows);
+        let (places, pods) = (&self.places, pods.drain(..).zip(rows.drain(..)));
+        self.attempts.extend(pods.map(|(drawn, row)| attempt(drawn, places.name(row))));
         note(&self.attempts[first..], &mut self.places, self.binding);
     }
 }

@@ -273,6 +273,7 @@ fn plain_pods_are_decided_in_batches() {
             let (many, counts) = placed(100, 900, differ, Some(workers));
             assert_eq!(one, many);
             assert!(counts.decided >= 890, "{counts:?}");
+            assert_eq!(counts.streamed > 0, workers > 1 && !differ, "{counts:?}");
         }
     }
 }
