@@ -7,6 +7,7 @@
 //! those of the API server and the scheduler, not of this process.
 
 mod background;
+mod claims;
 mod cluster;
 mod observed;
 mod requests;
@@ -77,7 +78,9 @@ pub(super) async fn run(
         (Mode::External, command) => command,
         _ => None,
     };
-    let cluster = Cluster::start(external).await?;
+    // Claims are made from their templates by a controller.
+    let with_controllers = case.operations()?.iter().any(Operation::is_about_claims);
+    let cluster = Cluster::start(external, with_controllers).await?;
     let wire = Wire::new(&cluster.kubeconfig()).await?;
     let requests = Requests::new(cluster.client().clone(), wire.clone());
     let observed = Observed::watch(wire);
@@ -164,7 +167,11 @@ impl Run<'_> {
     async fn perform(&mut self, operation: &Operation) -> anyhow::Result<()> {
         let (directory, workload) = (self.directory, self.workload);
         match operation {
+            Operation::AllocResourceClaims(wanted) => {
+                self.allocate_claims(&wanted.namespace).await?;
+            }
             Operation::Barrier(barrier) => self.settle(barrier).await?,
+            Operation::CheckPodScheduled(check) => self.check_scheduled(check).await?,
             Operation::Churn(churn) => {
                 let namespace = churn.namespace.clone();
                 let namespace = namespace.unwrap_or_else(|| self.own_namespace());
@@ -172,7 +179,9 @@ impl Run<'_> {
                 self.start_churn(churn, namespace)?;
             }
             Operation::ColdStart {} => bail!("coldStart: only in mode engine"),
-            Operation::CreateAny(any) => self.create_any(any).await?,
+            Operation::CreateAny(any) | Operation::CreateResourceClaims(any) => {
+                self.create_any(any).await?;
+            }
             Operation::CreateNamespaces(wanted) => {
                 for namespace in objects::namespaces(directory, wanted, workload)? {
                     let name = namespace["metadata"]["name"].as_str().unwrap_or_default();
@@ -192,6 +201,7 @@ impl Run<'_> {
                 let namespace = namespace.unwrap_or_else(|| self.own_namespace());
                 self.create_pods(pods, &namespace).await?;
             }
+            Operation::CreateResourceDriver(driver) => self.create_driver(driver).await?,
             Operation::DeletePods(pods) => self.delete_pods(pods).await?,
             Operation::Sleep(sleep) => tokio::time::sleep(sleep.of(workload)?).await,
             Operation::StartCollectingMetrics(pods) => {
@@ -204,6 +214,7 @@ impl Run<'_> {
             }
             Operation::StopCollectingMetrics {} => self.collected(),
             Operation::UpdateAny(wanted) => self.update_any(wanted).await?,
+            Operation::UpdateDeviceConditions(wanted) => bail!(wanted.why_not()),
         }
         Ok(())
     }
@@ -312,6 +323,7 @@ impl Run<'_> {
         let template = objects::pod_template(self.directory, self.case, self.workload, pods)?;
         let volumes = VolumeMaker::of(self.directory, pods)?;
         let count = pods.count.of(self.workload)?;
+        let signature_batch = pods.signature_batch(self.workload)?;
         let (mut requests, mut expected) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for number in 0..count {
             let mut pod = template.object(number)?;
@@ -322,6 +334,9 @@ impl Run<'_> {
                 None => pod["metadata"]["name"].as_str().context("a pod has no name")?.to_owned(),
             };
             self.pods_made += 1;
+            if let Some(size) = signature_batch {
+                objects::sign(&mut pod, number / size);
+            }
             pod["metadata"]["name"] = name.as_str().into();
             pod["metadata"]["namespace"] = namespace.into();
             self.give_class(&mut pod).await?;

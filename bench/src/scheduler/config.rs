@@ -2,6 +2,9 @@
 //! metrics are upstream's own and are not looked at. An operation that is not known, or a part of one,
 //! is an error of the cases that have it, not of the file.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +53,9 @@ pub(crate) struct Workload {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "opcode", rename_all = "camelCase")]
 pub(crate) enum Operation {
+    AllocResourceClaims(AllocResourceClaims),
     Barrier(Barrier),
+    CheckPodScheduled(CheckPodScheduled),
     Churn(Churn),
     /// pintle's own: a scheduler that starts anew with what is there.
     ColdStart {},
@@ -59,16 +64,37 @@ pub(crate) enum Operation {
     CreateNodes(CreateNodes),
     CreatePodSets(CreatePodSets),
     CreatePods(CreatePods),
+    /// What createAny was for claims before there was one.
+    CreateResourceClaims(CreateAny),
+    CreateResourceDriver(CreateResourceDriver),
     DeletePods(DeletePods),
     Sleep(Sleep),
     StartCollectingMetrics(Selection),
     StopCollectingMetrics {},
     UpdateAny(UpdateAny),
+    UpdateDeviceConditions(UpdateDeviceConditions),
+}
+
+impl Operation {
+    /// Whether it makes claims for devices, or devices.
+    pub(crate) fn is_about_claims(&self) -> bool {
+        matches!(
+            self,
+            Self::AllocResourceClaims(_)
+                | Self::CreateResourceClaims(_)
+                | Self::CreateResourceDriver(_)
+        )
+    }
 }
 
 /// Every operation with its fields.
 const OPERATIONS: &[(&str, &[&str])] = &[
+    ("allocResourceClaims", &["namespace"]),
     ("barrier", &["labelSelector", "namespaces", "stageRequirement"]),
+    (
+        "checkPodScheduled",
+        &["namespace", "duration", "durationParam", "expectedScheduled", "scheduledParam"],
+    ),
     ("churn", &["mode", "number", "intervalMilliseconds", "namespace", "templatePaths"]),
     ("coldStart", &[]),
     ("createAny", &["count", "countParam", "namespace", "templatePath", "templateParams"]),
@@ -99,12 +125,16 @@ const OPERATIONS: &[(&str, &[&str])] = &[
             "persistentVolumeClaimTemplatePath",
             "persistentVolumeTemplatePath",
             "podTemplatePath",
+            "signatureBatchSize",
+            "signatureBatchSizeParam",
             "skipWaitToCompletion",
             "steadyState",
             "steadyStateParam",
             "templateParams",
         ],
     ),
+    ("createResourceClaims", &["count", "countParam", "namespace", "templatePath"]),
+    ("createResourceDriver", &["driverName", "nodes", "maxClaimsPerNode", "maxClaimsPerNodeParam"]),
     ("deletePods", &["labelSelector", "namespace", "deletePodsPerSecond", "skipWaitToCompletion"]),
     ("sleep", &["duration", "durationParam"]),
     ("startCollectingMetrics", &["name", "namespaces", "labelSelector"]),
@@ -113,9 +143,21 @@ const OPERATIONS: &[(&str, &[&str])] = &[
         "updateAny",
         &["count", "countParam", "namespace", "templatePath", "updatePerSecond", "subresources"],
     ),
+    (
+        "updateDeviceConditions",
+        &[
+            "namespace",
+            "conditions",
+            "conditionStatusParam",
+            "conditionTypeParam",
+            "duration",
+            "durationParam",
+        ],
+    ),
 ];
 
 fn operation(value: &serde_json::Value) -> anyhow::Result<Operation> {
+    let value = &with_small_initials(value);
     let opcode = value["opcode"].as_str().context("opcode is missing")?;
     let known = OPERATIONS.iter().find(|(name, _)| *name == opcode);
     let Some((_, fields)) = known else {
@@ -130,6 +172,17 @@ fn operation(value: &serde_json::Value) -> anyhow::Result<Operation> {
     serde_json::from_value(value.clone()).with_context(|| format!("opcode {opcode}"))
 }
 
+/// Fields as Go's decoder takes them, which some of upstream's files rely on: `ScheduledParam` is
+/// `scheduledParam`.
+fn with_small_initials(operation: &serde_json::Value) -> serde_json::Value {
+    let Some(fields) = operation.as_object() else { return operation.clone() };
+    let small = |(name, value): (&String, &serde_json::Value)| {
+        let (first, rest) = name.split_at_checked(1).unwrap_or((name, ""));
+        (first.to_ascii_lowercase() + rest, value.clone())
+    };
+    fields.iter().map(small).collect::<serde_json::Map<_, _>>().into()
+}
+
 /// A number, or the name of a parameter that is one.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,6 +194,16 @@ pub(crate) struct Count {
     /// How many times the count.
     #[serde(default)]
     count_multiplier_param: Option<String>,
+}
+
+/// How many claims a node's devices are enough for.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct MaxClaims {
+    #[serde(default)]
+    max_claims_per_node: Option<usize>,
+    #[serde(default)]
+    max_claims_per_node_param: Option<String>,
 }
 
 /// Values for an object's template; those that begin with `$` are the workload's.
@@ -233,6 +296,11 @@ pub(crate) struct CreatePods {
     pub(crate) namespace: Option<String>,
     #[serde(default)]
     pub(crate) pod_template_path: Option<PathBuf>,
+    /// So many pods in a row have the same label `signature`.
+    #[serde(default)]
+    signature_batch_size: Option<usize>,
+    #[serde(default)]
+    signature_batch_size_param: Option<String>,
     #[serde(default)]
     pub(crate) persistent_volume_template_path: Option<PathBuf>,
     #[serde(default)]
@@ -262,6 +330,43 @@ pub(crate) struct CreateAny {
     #[serde(default)]
     pub(crate) namespace: Option<String>,
     pub(crate) template_path: PathBuf,
+}
+
+/// A driver whose devices are on some of the nodes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CreateResourceDriver {
+    pub(crate) driver_name: String,
+    /// The nodes' names, with `*` and `?`.
+    pub(crate) nodes: String,
+    #[serde(flatten)]
+    pub(crate) max_claims_per_node: MaxClaims,
+}
+
+/// Claims get devices though no pod asks for them.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct AllocResourceClaims {
+    /// All if empty.
+    #[serde(default)]
+    pub(crate) namespace: String,
+}
+
+/// All pods of a namespace have a node, or none has.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CheckPodScheduled {
+    pub(crate) namespace: String,
+    #[serde(default)]
+    expected_scheduled: bool,
+    #[serde(default)]
+    scheduled_param: Option<String>,
+}
+
+/// What a driver says of allocated devices. Nothing here waits for it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UpdateDeviceConditions {
+    pub(crate) namespace: String,
 }
 
 /// Objects are replaced by those of a template, one after the other, and so are their states.
@@ -391,17 +496,43 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Case>> {
 impl Count {
     /// The number for this workload; 1 if none is given, as upstream's createAny has it.
     pub(crate) fn of(&self, workload: &Workload) -> anyhow::Result<usize> {
-        let parameter = |name: &String| {
-            let value = workload.parameter(name)?.as_u64();
-            let value = value.with_context(|| format!("parameter {name} is not a number"))?;
-            anyhow::Ok(usize::try_from(value)?)
-        };
         let count = match &self.count_param {
             None => self.count.unwrap_or(1),
-            Some(name) => parameter(name)?,
+            Some(name) => workload.number(name)?,
         };
-        let times = self.count_multiplier_param.as_ref().map(parameter).transpose()?;
-        Ok(count.saturating_mul(times.unwrap_or(1)))
+        let times = self.count_multiplier_param.as_ref().map(|name| workload.number(name));
+        Ok(count.saturating_mul(times.transpose()?.unwrap_or(1)))
+    }
+}
+
+impl MaxClaims {
+    /// The number for this workload.
+    pub(crate) fn of(&self, workload: &Workload) -> anyhow::Result<usize> {
+        match &self.max_claims_per_node_param {
+            None => self.max_claims_per_node.context("maxClaimsPerNode is missing"),
+            Some(name) => workload.number(name),
+        }
+    }
+}
+
+impl UpdateDeviceConditions {
+    /// Why it cannot be done.
+    pub(crate) fn why_not(&self) -> String {
+        let Self { namespace } = self;
+        format!(
+            "updateDeviceConditions: in namespace {namespace:?} nothing waits for conditions of \
+             devices (DRADeviceBindingConditions)"
+        )
+    }
+}
+
+impl CheckPodScheduled {
+    /// Whether the pods are to have nodes.
+    pub(crate) fn is_expected(&self, workload: &Workload) -> anyhow::Result<bool> {
+        match &self.scheduled_param {
+            None => Ok(self.expected_scheduled),
+            Some(name) => workload.truth(name),
+        }
     }
 }
 
@@ -417,15 +548,21 @@ impl CreatePods {
     pub(crate) fn steady_for(&self, workload: &Workload) -> anyhow::Result<Option<Duration>> {
         let is_steady = match &self.steady_state_param {
             None => self.steady_state,
-            Some(name) => {
-                let value = workload.parameter(name)?.as_bool();
-                value.with_context(|| format!("parameter {name} is neither true nor false"))?
-            }
+            Some(name) => workload.truth(name)?,
         };
         if !is_steady {
             return Ok(None);
         }
         self.duration.of(workload).context("steadyState").map(Some)
+    }
+
+    /// How many pods in a row have one label `signature`, if pods have it.
+    pub(crate) fn signature_batch(&self, workload: &Workload) -> anyhow::Result<Option<usize>> {
+        let size = match &self.signature_batch_size_param {
+            None => self.signature_batch_size,
+            Some(name) => Some(workload.number(name)?),
+        };
+        Ok(size.filter(|size| *size > 0))
     }
 }
 
@@ -444,105 +581,21 @@ impl Sleep {
 }
 
 impl Workload {
+    fn number(&self, name: &str) -> anyhow::Result<usize> {
+        let value = self.parameter(name)?.as_u64();
+        let value = value.with_context(|| format!("parameter {name} is not a number"))?;
+        Ok(usize::try_from(value)?)
+    }
+
+    fn truth(&self, name: &str) -> anyhow::Result<bool> {
+        let value = self.parameter(name)?.as_bool();
+        value.with_context(|| format!("parameter {name} is neither true nor false"))
+    }
+
     fn parameter(&self, name: &str) -> anyhow::Result<&serde_json::Value> {
         let Some(key) = name.strip_prefix('$') else {
             bail!("parameter {name:?} must begin with $")
         };
         self.params.get(key).with_context(|| format!("workload {} has no {name}", self.name))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn upstreams_format_is_read() {
-        let text = r#"
-- name: Basic
-  defaultPodTemplatePath: ../templates/pod.yaml
-  workloadTemplate:
-  - opcode: createNodes
-    countParam: $initNodes
-    labelNodePrepareStrategy:
-      labelKey: "zone"
-      labelValues: ["a", "b"]
-  - opcode: churn
-    mode: recreate
-    number: 1
-    templatePaths: [pod.yaml]
-    intervalMilliseconds: 1000
-  - opcode: sleep
-    duration: 1m5s
-  - opcode: createPods
-    countParam: $measurePods
-    collectMetrics: true
-  - opcode: barrier
-    stageRequirement: Attempted
-  workloads:
-  - name: 5Nodes
-    featureGates: {A: false}
-    labels: [short]
-    threshold: 7
-    params: {initNodes: 5, measurePods: 10}
-"#;
-        let cases: Vec<Case> = serde_saphyr::from_str(text).unwrap();
-        let (case, workload) = (&cases[0], &cases[0].workloads[0]);
-        let operations = case.operations().unwrap();
-        let [Operation::CreateNodes(nodes), Operation::Churn(churn), Operation::Sleep(sleep), ..] =
-            operations.as_slice()
-        else {
-            panic!("{case:?}")
-        };
-        assert_eq!(nodes.count.of(workload).unwrap(), 5);
-        assert_eq!((churn.mode, churn.interval_milliseconds), (ChurnMode::Recreate, 1000));
-        assert_eq!(sleep.of(workload).unwrap(), Duration::from_secs(65));
-    }
-
-    #[test]
-    fn what_is_not_known_of_an_operation_is_named() {
-        let refused = |operation: &str| {
-            let text = format!("- {{name: x, workloadTemplate: [{operation}], workloads: []}}");
-            let cases: Vec<Case> = serde_saphyr::from_str(&text).unwrap();
-            format!("{:#}", cases[0].operations().unwrap_err())
-        };
-        let unknown = refused("{opcode: allocResourceClaims}");
-        assert!(unknown.starts_with(
-            "step 1: opcode \"allocResourceClaims\" is not known; known are barrier, "
-        ));
-        assert_eq!(
-            refused("{opcode: createPods, count: 1, other: 2}"),
-            "step 1: opcode createPods: field other is not known"
-        );
-        assert!(refused("{opcode: churn, mode: other}").contains("opcode churn: "));
-    }
-
-    #[test]
-    fn steady_states_and_multiples_are_read() {
-        let text = "
-- name: x
-  workloadTemplate:
-  - {opcode: createPods, countParam: $groups, countMultiplierParam: $size, steadyState: true, durationParam: $time}
-  - {opcode: createPods, count: 3, duration: 1s}
-  workloads: [{name: w, params: {groups: 4, size: 8, time: 2s}}]
-";
-        let cases: Vec<Case> = serde_saphyr::from_str(text).unwrap();
-        let (workload, operations) = (&cases[0].workloads[0], cases[0].operations().unwrap());
-        let read = |operation: &Operation| match operation {
-            Operation::CreatePods(pods) => {
-                (pods.count.of(workload).unwrap(), pods.steady_for(workload).unwrap())
-            }
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(read(&operations[0]), (32, Some(Duration::from_secs(2))));
-        assert_eq!(read(&operations[1]), (3, None));
-    }
-
-    #[test]
-    fn a_missing_parameter_is_named() {
-        let count = Count { count_param: Some("$n".to_owned()), ..Count::default() };
-        let workload = Workload { name: "w".to_owned(), params: BTreeMap::new(), labels: vec![] };
-        let error = count.of(&workload).unwrap_err().to_string();
-        assert_eq!(error, "workload w has no $n");
     }
 }

@@ -7,6 +7,7 @@
 //! are seen bound, as a watch would have it; during a measured operation they stay assumed.
 
 mod churn;
+mod claims;
 mod cold_start;
 mod create;
 mod update;
@@ -23,11 +24,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use pintle_scheduler_core::engine::Indexed;
-use pintle_scheduler_core::framework::{Preemption, Profile, Profiles};
+use pintle_scheduler_core::framework::{Preemption, Profile, Profiles, Step};
 use pintle_scheduler_core::queue::Options;
 use pintle_scheduler_core::{ATTEMPTS_OF_ONE, Attempt, Outcome, PodInfo, PodUid, Scheduler, Time};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use serde_json::Value;
 
 use super::config::{Barrier, Case, CreatePods, Operation, Stage, Workload};
 use super::figures::{Allocatable, Figures};
@@ -61,6 +63,13 @@ pub(crate) struct Run<'a> {
     deletions: Vec<Deletions>,
     updates: Vec<Updates>,
     pods_made: usize,
+    /// ResourceClaimTemplates, by namespace and name.
+    claim_templates: HashMap<(String, String), Value>,
+    /// Decided, and not written yet.
+    steps: Vec<Step>,
+    others_made: usize,
+    /// Versions of what is written.
+    writes: u64,
     figures: Figures,
     is_measuring: bool,
     pulse: Pulse,
@@ -98,6 +107,7 @@ struct PodMaker {
     template: Template,
     volumes: Option<VolumeMaker>,
     namespace: String,
+    signature_batch: Option<usize>,
 }
 
 /// Pods that are kept at their number for a time.
@@ -156,6 +166,10 @@ impl<'a> Run<'a> {
             deletions: Vec::new(),
             updates: Vec::new(),
             pods_made: 0,
+            claim_templates: HashMap::new(),
+            steps: Vec::new(),
+            others_made: 0,
+            writes: 0,
             figures: Figures::default(),
             is_measuring: false,
             pulse,
@@ -192,10 +206,12 @@ impl<'a> Run<'a> {
     fn perform(&mut self, index: usize, operation: &Operation) -> anyhow::Result<()> {
         let workload = self.workload;
         match operation {
+            Operation::AllocResourceClaims(wanted) => self.allocate_claims(&wanted.namespace)?,
             Operation::Barrier(barrier) => self.wait_at(barrier)?,
+            Operation::CheckPodScheduled(check) => self.check_scheduled(check)?,
             Operation::Churn(churn) => self.start_churn(index, churn)?,
             Operation::ColdStart {} => self.cold_start()?,
-            Operation::CreateAny(any) => {
+            Operation::CreateAny(any) | Operation::CreateResourceClaims(any) => {
                 let template = objects::any_template(self.directory, workload, any)?;
                 for number in 0..any.count.of(workload)? {
                     self.create(&template, number, any.namespace.as_deref())?;
@@ -214,11 +230,13 @@ impl<'a> Run<'a> {
                 let namespace = namespace.unwrap_or_else(|| format!("namespace-{index}"));
                 self.create_pods(pods, &namespace)?;
             }
+            Operation::CreateResourceDriver(driver) => self.create_driver(driver)?,
             Operation::DeletePods(pods) => self.start_deleting(pods),
             Operation::Sleep(sleep) => self.clock.skipped += sleep.of(workload)?,
             Operation::StartCollectingMetrics(_) => self.is_measuring = true,
             Operation::StopCollectingMetrics {} => self.is_measuring = false,
             Operation::UpdateAny(wanted) => self.start_updating(wanted)?,
+            Operation::UpdateDeviceConditions(wanted) => bail!(wanted.why_not()),
         }
         Ok(())
     }
@@ -237,6 +255,7 @@ impl<'a> Run<'a> {
             template: objects::pod_template(self.directory, self.case, self.workload, pods)?,
             volumes: VolumeMaker::of(self.directory, pods)?,
             namespace: namespace.to_owned(),
+            signature_batch: pods.signature_batch(self.workload)?,
         };
         let count = pods.count.of(self.workload)?;
         for number in 0..count {
@@ -281,9 +300,13 @@ impl<'a> Run<'a> {
         let mut pod = maker.template.object(number)?;
         pod["metadata"]["namespace"] = maker.namespace.as_str().into();
         pod["metadata"]["uid"] = uid.into();
+        if let Some(size) = maker.signature_batch {
+            objects::sign(&mut pod, number / size);
+        }
         if let Some(volumes) = &maker.volumes {
             self.create_volume(volumes, self.pods_made, &mut pod)?;
         }
+        self.make_claims(&mut pod)?;
         let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod)?);
         self.scheduler.pod_changed(None, Some(&pod), self.now());
         Ok(pod)
@@ -370,14 +393,18 @@ impl<'a> Run<'a> {
     /// Does what was decided; returns whether a pod that somebody waits for got a node.
     fn act(&mut self, attempt: Attempt, bound: &mut Vec<Bound>) -> bool {
         match attempt.outcome {
-            Outcome::Bind { node, .. } => {
+            Outcome::Bind { node, steps } => {
                 let info = attempt.pod.info;
+                self.steps.extend(steps);
                 self.scheduler.bound(&info.uid);
                 let is_awaited = self.others.is_empty() || !self.others.contains_key(&info.uid);
                 bound.push((info, node));
                 is_awaited
             }
-            Outcome::Unschedulable { preemption: Some(preemption), .. } => {
+            Outcome::Unschedulable { steps, preemption, .. } => {
+                self.steps.extend(steps);
+                self.write_steps();
+                let Some(preemption) = preemption else { return false };
                 let placed = std::mem::take(bound);
                 self.take_note(placed);
                 self.evict(&preemption);
@@ -442,6 +469,7 @@ impl<'a> Run<'a> {
             self.unseen.push(info.uid.clone());
             self.placed.insert(info.uid.clone(), Placed { info, node });
         }
+        self.write_steps();
         let now = self.now();
         for uid in std::mem::take(&mut self.unseen) {
             let Some(placed) = self.placed.get(&uid) else { continue };
@@ -459,6 +487,7 @@ impl<'a> Run<'a> {
     fn delete_pod(&mut self, uid: &PodUid) {
         if let Some(placed) = self.placed.remove(uid) {
             self.scheduler.pod_changed(Some(&Arc::new(placed.tombstone())), None, self.now());
+            self.release_claims(&placed.info);
         }
     }
 }
@@ -473,7 +502,7 @@ fn new_scheduler(workers: usize) -> Scheduler {
 /// Attempts in a row before the clock is read again and churn has its turn, if several threads decide: for
 /// more pods at once the start of a thread counts less, but what is returned of them leaves the caches
 /// before it is read.
-const ATTEMPTS_MAX: usize = 8192;
+const ATTEMPTS_MAX: usize = 4096;
 
 /// How long this process computed so far, all its threads together.
 fn cpu_time() -> Duration {

@@ -125,6 +125,11 @@ pub(crate) fn namespaces(
     (0..wanted.count.of(workload)?).map(namespace).collect()
 }
 
+/// Gives the pod the label that tells batches of pods apart.
+pub(crate) fn sign(pod: &mut Value, batch: usize) {
+    pod["metadata"]["labels"]["signature"] = format!("signature-label-{batch}").into();
+}
+
 /// The template of a createPods' pods.
 pub(crate) fn pod_template(
     directory: &Path,

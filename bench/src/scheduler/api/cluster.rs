@@ -22,8 +22,14 @@ struct External {
 
 impl Cluster {
     /// An API server with pintle's scheduler in its process, or with another scheduler beside it.
-    pub(super) async fn start(external: Option<&str>) -> anyhow::Result<Self> {
-        let mut args = vec!["--nodes", "0", "--disable-controller-manager"];
+    pub(super) async fn start(
+        external: Option<&str>,
+        with_controllers: bool,
+    ) -> anyhow::Result<Self> {
+        let mut args = vec!["--nodes", "0"];
+        if !with_controllers {
+            args.push("--disable-controller-manager");
+        }
         if external.is_some() {
             args.push("--disable-scheduler");
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use pintle_api::scheme;
 use pintle_scheduler_core::PodUid;
 use pintle_scheduler_core::cache::Object;
 use serde_json::Value;
@@ -20,6 +21,8 @@ pub(super) enum Created {
     Pod(Arc<Pod>),
     /// The object's deletion.
     Other(Object),
+    /// A ResourceClaimTemplate, which stays.
+    Template,
 }
 
 /// The object as another kind of [`Object`]; deletion if `$gone`.
@@ -97,11 +100,21 @@ impl Run<'_> {
         if kind == "Pod" {
             object["metadata"]["uid"] = objects::uid(self.pods_made).into();
             self.pods_made += 1;
+            self.make_claims(&mut object)?;
             let pod: Arc<Pod> = Arc::new(serde_json::from_value(object)?);
             self.others.insert(PodUid::of(&pod), None);
             self.scheduler.pod_changed(None, Some(&pod), self.now());
             return Ok(Created::Pod(pod));
         }
+        let version = object["apiVersion"].as_str().unwrap_or_default();
+        if scheme::by_kind(version, &kind).is_none() {
+            bail!("{version} {kind}: there is no such kind");
+        }
+        if kind == "ResourceClaimTemplate" {
+            self.keep_claim_template(object, namespace.unwrap_or("default"));
+            return Ok(Created::Template);
+        }
+        self.identify(&mut object);
         let (added, gone) = other!(
             kind.as_str(),
             object,
@@ -127,6 +140,7 @@ impl Run<'_> {
                     self.scheduler.pod_changed(Some(pod), None, self.now());
                 }
             }
+            Created::Template => {}
             Created::Other(gone) => self.scheduler.object_changed(gone.clone(), self.now()),
         }
     }
