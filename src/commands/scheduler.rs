@@ -17,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{LeaderElectionArgs, LogArgs, SchedulerArgs, ServingArgs};
 use crate::commands::control_plane::hostname;
+use crate::commands::memory;
 use crate::exit::UsageError;
 
 pub(crate) async fn run(args: SchedulerArgs) -> anyhow::Result<()> {
     let checked = configure(&args)?;
     warn(&args, &checked);
+    memory::use_small_pages();
     let connections = Connections::new(&args, &checked)?;
     let shutdown = pintle_component::shutdown_on_signal().context("listen for signals")?;
     let daemon = Daemon { shutdown, ..Daemon::default() };
