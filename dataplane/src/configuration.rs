@@ -21,10 +21,12 @@ use serde_json::Value;
 use crate::kernel::Express;
 use crate::plan::NodePortAddress;
 
+mod feature_gates;
 #[cfg(test)]
 mod tests;
 mod v1alpha1;
 
+pub use feature_gates::parse as parse_feature_gates;
 pub use v1alpha1::{
     ClientConnectionConfiguration, DetectLocalConfiguration, KubeProxyConfiguration,
     KubeProxyConntrackConfiguration, KubeProxyIPTablesConfiguration, KubeProxyIPVSConfiguration,
@@ -278,6 +280,9 @@ fn check_sections(it: &KubeProxyConfiguration, errors: &mut Errors) {
     if !modes.contains(&it.mode.as_str()) {
         let detail = "must be iptables, ipvs, nftables or blank (all mean the same programs here)";
         errors.invalid(&Path::new("mode"), it.mode.as_str(), detail);
+    }
+    for (name, detail) in feature_gates::unrecognized(&it.feature_gates) {
+        errors.invalid(&Path::new("featureGates"), name, detail);
     }
     check_pintle(it, errors);
     let (section, sync, min_sync) = it.periods();

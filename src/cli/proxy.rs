@@ -3,11 +3,13 @@
 //! Flags that have nothing to change here, such as those of iptables and IPVS, are taken and named in
 //! one line, so that a command line written for kube-proxy starts.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use pintle_api::duration::GoDuration;
+use pintle_dataplane::configuration::parse_feature_gates;
 use pintle_dataplane::inspect::Place;
 use pintle_dataplane::plan::Protocol;
 
@@ -121,6 +123,9 @@ pub(crate) struct ProxyFieldArgs {
     /// As --iptables-min-sync-period, in the mode ipvs
     #[arg(long, value_name = "DURATION", hide = true)]
     pub(crate) ipvs_min_sync_period: Option<GoDuration>,
+    /// Feature gates of Kubernetes, of which none has an effect: NAME=true,...
+    #[arg(long, value_name = "GATES", value_parser = parse_feature_gates, hide = true)]
+    pub(crate) feature_gates: Vec<BTreeMap<String, bool>>,
     /// The process's oom_score_adj [default: -999]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) oom_score_adj: Option<i32>,
@@ -146,7 +151,6 @@ impl IgnoredFlags for KubeProxyFlags {
         ("conntrack-tcp-timeout-established", true),
         ("conntrack-udp-timeout", true),
         ("conntrack-udp-timeout-stream", true),
-        ("feature-gates", true),
         ("iptables-masquerade-bit", true),
         ("ipvs-exclude-cidrs", true),
         ("ipvs-scheduler", true),

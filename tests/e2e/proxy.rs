@@ -2,6 +2,7 @@
 
 mod churn;
 mod configuration;
+mod ipvs;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;

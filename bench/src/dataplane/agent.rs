@@ -143,7 +143,10 @@ fn change(
     let layout = std::fs::read_dir(pins)?.next().context("the daemon has pinned nothing")??;
     let data = MapData::from_pin(layout.path().join("FRONTENDS"))?;
     let frontends: HashMap<_, FrontendKey, Frontend> = Map::HashMap(data).try_into()?;
-    let table = |key: &FrontendKey| frontends.get(key, 0).map(|frontend| frontend.table);
+    // The kernel's own look may find neither where an element is being replaced, so a miss is looked at
+    // again, as the programs do.
+    let look = |key: &FrontendKey| frontends.get(key, 0).map(|frontend| frontend.table);
+    let table = |key: &FrontendKey| look(key).or_else(|_| look(key)).or_else(|_| look(key));
     let mut samples = Vec::with_capacity(turns.len());
     for turn in turns {
         // Coprime to the usual numbers of Services: all over the tables.

@@ -180,7 +180,7 @@ fn what_has_no_effect_is_known_by_name() {
         "mode: ipvs
 ipvs: {scheduler: lc, strictARP: true}
 conntrack: {maxPerCore: 0}
-featureGates: {KubeProxyDrainingTerminatingNodes: true}
+featureGates: {NFTablesProxyMode: true}
 ",
     );
     let expected = ["conntrack.maxPerCore", "featureGates", "ipvs.scheduler", "ipvs.strictARP"];
@@ -213,6 +213,10 @@ fn each_refusal_names_the_field() {
         (
             "pintle: {nodePortAcceleration: Fast}",
             "pintle.nodePortAcceleration: Invalid value: \"Fast\"",
+        ),
+        (
+            "featureGates: {AllAlpha: false, NFTablesMode: true}",
+            "featureGates: Invalid value: \"NFTablesMode\": unrecognized feature gate: NFTablesMode",
         ),
         ("mode: userspace", "mode: Invalid value: \"userspace\": must be iptables, ipvs"),
         ("iptables: {masqueradeBit: 32}", "iptables.masqueradeBit: Invalid value: 32: must be wi"),

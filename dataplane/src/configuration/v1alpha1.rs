@@ -20,7 +20,7 @@ pub struct KubeProxyConfiguration {
     pub api_version: String,
     /// `KubeProxyConfiguration`.
     pub kind: String,
-    /// Read, and without effect.
+    /// Read, with names that Kubernetes knows, and without effect.
     pub feature_gates: BTreeMap<String, bool>,
     /// How the API server is reached.
     pub client_connection: ClientConnectionConfiguration,

@@ -114,6 +114,10 @@ fn obey(words: &[&str]) -> io::Result<String> {
         ["udp-held"] => udp_held(true),
         ["udp-heard"] => udp_held(false),
         ["udp", to @ ..] => udp(&to.iter().map(|to| addr(to)).collect::<Vec<_>>()),
+        ["connect-all", millis, all @ ..] => {
+            let all: Vec<_> = all.iter().map(|to| addr(to)).collect();
+            connect_all(&all, number(millis)).map(|made| made.to_string())
+        }
         ["storm", to, threads, millis] => Ok(storm(addr(to), number(threads), number(millis))),
         _ => panic!("no such order: {words:?}"),
     }
@@ -218,6 +222,19 @@ fn receive(socket: &UdpSocket) -> io::Result<(String, String)> {
 }
 
 /// Connect over and over from several threads: how often it went well, and the first failure.
+/// Connect datagram sockets to one address after the other: how many.
+fn connect_all(all: &[SocketAddr], millis: u64) -> io::Result<u64> {
+    let end = Instant::now() + Duration::from_millis(millis);
+    let mut made = 0;
+    while Instant::now() < end {
+        for to in all {
+            UdpSocket::bind("127.0.0.1:0")?.connect(to)?;
+            made += 1;
+        }
+    }
+    Ok(made)
+}
+
 fn storm(to: SocketAddr, threads: u64, millis: u64) -> String {
     let end = Instant::now() + Duration::from_millis(millis);
     let run = move || {

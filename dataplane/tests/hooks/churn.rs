@@ -56,6 +56,39 @@ fn no_connection_fails_while_backends_are_replaced() {
     assert_eq!(events.refused, 0);
 }
 
+/// So many addresses that several share a bucket of the map, each put again all the time: whoever looks for
+/// one while it is replaced finds the old or the new, and never neither.
+#[test]
+#[ignore = "needs root"]
+fn an_address_that_is_replaced_is_there_all_the_time() {
+    const ADDRESSES: u8 = 16;
+    let limits = Limits { frontends_max: ADDRESSES.into(), ..Limits::default() };
+    let mut fixture = Fixture::new(limits);
+    let all: Vec<_> = (1..=ADDRESSES).map(|last| service(last, 80)).collect();
+    let backends = [service(100, 80), service(101, 80)];
+    // Of backends that serve on no flow has to be looked for, so that updates come fast.
+    let port = |to, count| {
+        let mut port = DesiredPort::new(to, Protocol::Udp, &backends);
+        port.cluster = port.cluster[..count].into();
+        port
+    };
+    all.iter().for_each(|to| fixture.publish_port(*to, port(*to, 1)));
+    let order: Vec<String> = all.iter().map(ToString::to_string).collect();
+    fixture.agent.begin(format!("connect-all 5000 {}", order.join(" ")));
+    let (start, mut updates) = (Instant::now(), 0);
+    while start.elapsed() < Duration::from_millis(4900) {
+        for count in [2, 1] {
+            all.iter().for_each(|to| fixture.publish_port(*to, port(*to, count)));
+            updates += all.len();
+        }
+    }
+    let made: u64 = fixture.agent.answer().parse().unwrap();
+    let found: u64 = all.iter().map(|to| fixture.connections(*to, Protocol::Udp)).sum();
+    println!("{updates} updates, {made} connections");
+    assert!(made > 1000 && updates > 1000, "{made}, {updates}");
+    assert_eq!(found, made);
+}
+
 /// How long a backend still accepts after it was taken out.
 const LINGER: Duration = Duration::from_millis(500);
 

@@ -17,9 +17,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use aya::maps::{Map, MapData, PerCpuArray};
 use pintle_component::Daemon;
 use pintle_dataplane::plan::LocalDetector;
-use pintle_dataplane::{Config, NodeNamespace, run};
+use pintle_dataplane::{Config, Express, NodeNamespace, Pins, run};
+use pintle_ebpf_common::event;
 use pintle_node::NetNs;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -27,6 +29,7 @@ use tokio::runtime::Runtime;
 use crate::agent::Agent;
 use crate::api::Api;
 use crate::cgroup::Cgroup;
+use crate::express::{ETHTOOL_SGRO as SGRO, set_feature};
 
 pub(crate) struct Cluster {
     // Dropped in this order: processes, daemons, cgroups, namespaces.
@@ -80,6 +83,8 @@ pub(crate) fn at(ip: &str, port: u16) -> SocketAddr {
 pub(crate) enum Mode {
     /// A dataplane whose backends' nodes answer clients from outside.
     Direct,
+    /// The same, whose packets for them go on before the kernel sees them.
+    Early,
     /// A dataplane that answers them itself.
     Masquerading,
     /// None.
@@ -106,6 +111,10 @@ impl Cluster {
             (state.services, state.slices) = (services, slices);
             state.nodes = (1..=NODES).map(node_object).collect();
         }
+        if modes.contains(&Mode::Early) {
+            let take = || (1..=NODES).for_each(|n| set_feature(&format!("node{n}"), SGRO, true));
+            namespaces.fabric.run_in(take).unwrap();
+        }
         let cgroups: Vec<Cgroup> = (0..NODES).map(|_| Cgroup::new()).collect();
         let daemons = Daemons::start(&api, modes, &namespaces, &cgroups);
         let agents = namespaces.nodes.iter().zip(&namespaces.pods).zip(&cgroups);
@@ -128,6 +137,14 @@ impl Cluster {
     /// Where the client outside is.
     pub(crate) fn outside(&self) -> &NetNs {
         &self.namespaces.outside
+    }
+
+    /// How many packets a node of [`Mode::Early`] has sent on before its kernel saw them.
+    pub(crate) fn turned_back(&self, node: usize) -> u64 {
+        let layout = std::fs::read_dir(pins(node).path()).unwrap().next().unwrap().unwrap();
+        let map = Map::PerCpuArray(MapData::from_pin(layout.path().join("EVENTS")).unwrap());
+        let events = PerCpuArray::<_, u64>::try_from(map).unwrap();
+        events.get(&event::TURNED_BACK, 0).unwrap().iter().sum()
     }
 
     /// Where the pod of a node is.
@@ -205,11 +222,14 @@ impl Daemons {
         let mut running = Vec::new();
         let with = |number: &usize| modes[*number] != Mode::Without;
         for (number, cgroup) in cgroups.iter().enumerate().filter(|(number, _)| with(number)) {
+            let is_early = modes[number] == Mode::Early;
             let config = Config {
                 node_namespace: NodeNamespace::Named(namespaces.nodes[number].clone()),
                 local_detector: LocalDetector::Cidrs(networks.into()),
                 translates_packets: true,
-                direct_return: modes[number] == Mode::Direct,
+                direct_return: matches!(modes[number], Mode::Direct | Mode::Early),
+                express: if is_early { Express::Native } else { Express::Off },
+                pins: is_early.then(|| pins(number + 1)),
                 ..Config::new(format!("node-{}", number + 1), cgroup.path())
             };
             let _inside = runtime.enter();
@@ -234,6 +254,10 @@ impl Daemons {
             let _ = self.runtime.block_on(running);
         }
     }
+}
+
+fn pins(node: usize) -> Pins {
+    Pins::of(&format!("test-c{}", std::process::id()), &format!("node-{node}"))
 }
 
 fn node_object(number: usize) -> Value {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use pintle_dataplane::plan::{Protocol, endpoint};
+use pintle_dataplane::plan::{LocalDetector, Protocol, endpoint};
 use pintle_dataplane::{Express, PacketHook};
 use pintle_ebpf_common::{flag, locality};
 use pintle_node::NetNs;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Client::{Node, Outside, Pod, PodsPackets};
 use crate::cluster::{Cluster, Mode, V4, V6, at, node_ip, pod_ip};
-use crate::express::{World, any_of};
+use crate::express::{BACKEND_AND_NODE, World, any_of, hop, leave_sum};
 use crate::packet::{TCP, UDP, addr, checksum, error, ip, packet, pseudo};
 use crate::refuse::{assert_quotes, read};
 use crate::rules::{Asked, Case, load_balancer, node_port};
@@ -108,6 +108,92 @@ fn a_packet_goes_to_another_node_inside_another_and_is_taken_out_there() {
             }
         }
     }
+}
+
+/// Where the backend's node is by the link that the packet came in by. What does not fit is the kernel's.
+#[test]
+#[ignore = "needs root"]
+fn a_packet_goes_to_another_node_before_the_kernel_sees_it() {
+    for [client, service, node, backend, _] in FAMILIES.map(|addrs| addrs.map(addr)) {
+        let (number, overhead) = if client.is_ipv4() { (22, 20) } else { (21, 40) };
+        for (protocol, kind) in [(TCP, Protocol::Tcp), (UDP, Protocol::Udp)] {
+            let mut front = early("early");
+            publish(&mut front, kind, service, &[(backend, locality::OTHER_NODE)]);
+            let mut turns = 0;
+            for payload in [&b"odd"[..], b"even", b"", &[7; 1000]] {
+                let sent = packet(protocol, client, service, payload);
+                let mut inner = sent.clone();
+                hop(&mut inner);
+                inner[..12].copy_from_slice(&BACKEND_AND_NODE);
+                // Begun, found in the tables, found where it was put.
+                for _ in 0..3 {
+                    let left = front.run(PacketHook::Express, &sent, 1);
+                    // A packet that opens a connection and is sent again is the kernel's.
+                    if left.passed {
+                        assert!(protocol == TCP && left.packet == sent);
+                        continue;
+                    }
+                    assert!(left.sent_back);
+                    assert_eq!(left.packet, packed(node, backend, &inner), "{service}");
+                    turns += 1;
+                }
+            }
+            assert!(turns > 0 && front.turned_back() >= turns);
+            // The kernel's way goes by the same entries.
+            let sent = packet(protocol, client, service, b"odd");
+            let routed = front.run(PacketHook::Ingress, &sent, 1).packet;
+            assert_eq!(routed, packet(protocol, client, backend, b"odd"));
+            let left = front.run(PacketHook::Egress, &routed, 1).packet;
+            assert_eq!(left, packed(node, backend, &sent));
+        }
+        let mut front = early("early");
+        publish(&mut front, Protocol::Udp, service, &[(backend, locality::OTHER_NODE)]);
+        let headers = if client.is_ipv4() { 28 } else { 48 };
+        let of = |length: usize| packet(UDP, client, service, &vec![7; length - headers]);
+        assert!(front.run(PacketHook::Express, &of(1500 - overhead), 1).sent_back);
+        let mut last = of(100);
+        last[number] = 1;
+        let mut others = vec![of(1500 - overhead + 1), last];
+        let whole = packet(UDP, client, service, b"payload");
+        others.extend((14..whole.len() - 7).map(|length| whole[..length].to_vec()));
+        // One that is inside another already, of this Service or not.
+        others.push(packed(SocketAddr::new(client.ip(), 0), backend, &whole));
+        for other in others {
+            let left = front.run(PacketHook::Express, &other, 1);
+            assert!(left.passed && left.packet == other, "{other:?}");
+        }
+        // Headers that lie.
+        for at in 14..whole.len() {
+            for value in [0, 1, 0x0f, 0x45, 0x60, 0xff] {
+                let mut twisted = whole.clone();
+                twisted[at] = value;
+                front.run(PacketHook::Express, &twisted, 1);
+            }
+        }
+    }
+}
+
+/// A checksum that was left to a device is made, since within another packet no device will.
+#[test]
+#[ignore = "needs root"]
+fn a_packet_inside_another_has_its_checksum() {
+    for [client, service, node, backend, _] in FAMILIES.map(|addrs| addrs.map(addr)) {
+        let mut front = early("sums");
+        publish(&mut front, Protocol::Udp, service, &[(backend, locality::OTHER_NODE)]);
+        let sent = packet(UDP, client, service, b"payload");
+        let mut inner = sent.clone();
+        hop(&mut inner);
+        inner[..12].copy_from_slice(&BACKEND_AND_NODE);
+        let left = front.run(PacketHook::Express, &leave_sum(&sent, client, service), 1);
+        assert_eq!(left.packet, packed(node, backend, &inner));
+    }
+}
+
+/// A node that sends packets on before its kernel sees them.
+fn early(name: &str) -> World {
+    let mut world = World::new(name, Express::Native, false);
+    world.dataplane.set_direct_return(true).unwrap();
+    world
 }
 
 /// The client is told how long its packets may be, with the address that it sent to.
@@ -253,6 +339,28 @@ fn packets_inside_others_that_are_not_a_services_are_left_alone() {
     }
 }
 
+/// A pod that sends packets inside others could be any client of a Service.
+#[test]
+#[ignore = "needs root"]
+fn packets_inside_those_of_a_pod_stay_there() {
+    for [client, service, node, backend, own] in FAMILIES.map(|addrs| addrs.map(addr)) {
+        let mut back = world("back");
+        let pods = ["10.244.0.0/16", "fd00::/16"].map(|network| network.parse().unwrap());
+        back.dataplane.set_local(&LocalDetector::Cidrs(pods.into()), false).unwrap();
+        publish(&mut back, Protocol::Udp, service, &[(backend, locality::THIS_NODE)]);
+        let inner = packet(UDP, client, service, b"hello");
+        let sent = packed(own, backend, &inner);
+        let left = back.run(PacketHook::Ingress, &sent, 1);
+        assert!(left.passed && left.packet == sent, "{own}");
+        // A node's address, and one that it has on a link between pods of different nodes.
+        let between = if own.is_ipv4() { "10.244.3.0:1" } else { "[fd00:3::]:1" };
+        for from in [node, addr(between)] {
+            let taken = back.run(PacketHook::Ingress, &packed(from, backend, &inner), 1);
+            assert_eq!(taken.packet, packet(UDP, client, backend, b"hello"), "{from}");
+        }
+    }
+}
+
 /// The cases' Services by their numbers from 1 on; that of the last leads to [`LARGE`].
 fn cluster(modes: [Mode; 3], cases: &mut [Case]) -> Cluster {
     for (number, case) in (1..).zip(cases.iter_mut()) {
@@ -302,6 +410,21 @@ fn over_three_nodes_backends_answer_clients_themselves() {
         clients_are_seen_as_they_are(&Asked { cluster: &cluster, number: 1, family });
         large_packets_arrive(&cluster, family);
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn over_three_nodes_packets_go_on_before_the_kernel_sees_them() {
+    let case = || Case::new(json!({}), all_nodes(), |_| {});
+    let cluster = cluster([Mode::Early; 3], &mut [case(), case()]);
+    (1..=3).for_each(|node| count_what_comes(cluster.pod(node)));
+    for family in [V4, V6] {
+        clients_are_seen_as_they_are(&Asked { cluster: &cluster, number: 1, family });
+        large_packets_arrive(&cluster, family);
+    }
+    // Of 40 connections with 300,001 bytes each two in three are for other nodes' pods.
+    let turned_back = cluster.turned_back(1);
+    assert!(turned_back > 1000, "{turned_back}");
 }
 
 /// The node that is asked decides; the others take packets out whatever their own setting.

@@ -99,7 +99,7 @@ impl World {
         self.dataplane.dry_run_at(&node, self.link, hook, packet, turns).unwrap()
     }
 
-    fn turned_back(&self) -> u64 {
+    pub(crate) fn turned_back(&self) -> u64 {
         self.dataplane.events().unwrap().turned_back
     }
 }
@@ -167,7 +167,7 @@ fn a_packet_turns_back_as_it_would_leave_by_the_kernel() {
 }
 
 /// A packet whose checksum the kernel leaves to a device: in its place is the pseudo-header's sum.
-fn leave_sum(packet: &[u8], from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+pub(crate) fn leave_sum(packet: &[u8], from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let transport = if from.is_ipv4() { 34 } else { 54 };
     let length = packet.len() - transport;
     let pseudo = crate::packet::pseudo(UDP, from.ip(), to.ip(), length);
@@ -209,7 +209,7 @@ fn a_packet_with_any_checksum_turns_back_with_a_right_one() {
 }
 
 /// Count a hop as a router does.
-fn hop(packet: &mut [u8]) {
+pub(crate) fn hop(packet: &mut [u8]) {
     if packet[12..14] == [0x86, 0xdd] {
         packet[21] -= 1;
         return;
@@ -416,7 +416,7 @@ impl World {
 }
 
 /// Switch a feature of a link of this thread's network namespace.
-fn set_feature(link: &str, command: u32, on: bool) {
+pub(crate) fn set_feature(link: &str, command: u32, on: bool) {
     let socket = UdpSocket::bind(addr("127.0.0.1:0")).unwrap();
     let mut value = [command, u32::from(on)];
     // SAFETY: all zeros are a value of it.
@@ -433,10 +433,10 @@ fn set_feature(link: &str, command: u32, on: bool) {
 
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_STXCSUM: u32 = 0x17;
-const ETHTOOL_SGRO: u32 = 0x2c;
+pub(crate) const ETHTOOL_SGRO: u32 = 0x2c;
 
 /// The destination and the source of a packet to the backend.
-const BACKEND_AND_NODE: [u8; 12] = [2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 1];
+pub(crate) const BACKEND_AND_NODE: [u8; 12] = [2, 0, 0, 0, 0, 3, 2, 0, 0, 0, 0, 1];
 
 const LAYOUT: &str = "
 ip -n OUTSIDE link set lo up
@@ -457,6 +457,8 @@ done
 for address in 192.0.2.1 2001:db8::1; do
   ip -n OUTSIDE neighbour replace $address lladdr 02:00:00:00:00:01 dev eth0 nud permanent
 done
+ip -n NODE route add 10.244.2.0/24 via 192.0.2.3
+ip -n NODE route add fd00:2::/64 via 2001:db8::3
 ip netns exec NODE sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding'
 ip netns exec NODE sh -c 'for f in /proc/sys/net/ipv4/conf/*/send_redirects; do echo 0 > $f; done'
 ip netns exec OUTSIDE sh -c 'for f in /proc/sys/net/ipv4/conf/*/accept_redirects; do echo 0 > $f; done'

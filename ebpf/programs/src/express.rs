@@ -1,7 +1,8 @@
 //! Packets before the kernel sees them (XDP): those that are to leave by the link that they came in by
-//! are translated in both steps at once and sent back. All else is the kernel's, and then
-//! [`crate::forward`]'s: errors, fragments, SCTP, what goes to another node inside another packet, packets that are too long or at their last hop, those
-//! whose way the kernel does not know yet, and those that are to be dropped.
+//! are translated in both steps at once and sent back, or put into a packet to another node. All else is
+//! the kernel's, and then [`crate::forward`]'s: errors, fragments, SCTP, packets that are too long or at
+//! their last hop, those whose way the kernel does not know yet, those that are to be dropped, and those
+//! that hold another, which is for a backend of this node.
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_redirect};
 use aya_ebpf::programs::XdpContext;
@@ -10,9 +11,10 @@ use pintle_ebpf_common::{Tracked, Tuple, device, event, hook, seal, tracked};
 use crate::count;
 use crate::filter;
 use crate::forward::{self, Choice, How, PAIR_TICKS, Work};
-use crate::maps::{TRACKED, WAYS};
+use crate::maps::{DEVICES, TRACKED, WAYS};
 use crate::packet::{self, Packet};
 use crate::route::{self, CURRENT, Hop, Route};
+use crate::tunnel::{self, Outer};
 use crate::view::View;
 
 /// What becomes of the packets of a direction, all in one place and of this CPU alone: known from its
@@ -22,7 +24,8 @@ use crate::view::View;
 pub struct Way {
     /// The packets as they come in.
     from: Tuple,
-    /// As they leave.
+    /// As they leave; of [`tracked::TUNNEL`] from and to where the packets that they are in go, with the
+    /// backend's port.
     to: Tuple,
     /// Until when it holds, in the kernel's ticks.
     until: u64,
@@ -73,15 +76,26 @@ fn turn_back(ctx: &XdpContext) -> Option<u32> {
     if !is_known {
         find(ctx, &packet, work, way, opens, now)?;
     }
-    if length - ETHERNET > way.mtu {
+    let is_packed = way.flags & tracked::TUNNEL != 0;
+    let outer = if is_packed { Outer::length(packet.is_v4()) as u32 } else { 0 };
+    if length - ETHERNET + outer > way.mtu {
         return None;
     }
     packet.makes_sum = way.link_flags & device::MAKES_SUMS != 0;
     packet.hop(ctx)?;
     // Fails before it has changed anything, since the packet is no shorter than was read of it.
-    packet.rewrite(ctx, &way.from, &way.to)?;
+    packet.rewrite(ctx, &way.from, if is_packed { &way.from } else { &way.to })?;
     packet.write_hop(ctx)?;
-    View::store(ctx, 0, &way.hop)?;
+    if is_packed {
+        let outer = Outer::to(&way.to, way.to.source, packet.is_v4());
+        if tunnel::pack_early(ctx, &outer, &way.hop).is_none() {
+            // It is not as it came any more.
+            count::event(event::DROPPED_UNFIT);
+            return Some(XDP_DROP);
+        }
+    } else {
+        View::store(ctx, 0, &way.hop)?;
+    }
     count::event(event::TURNED_BACK);
     if way.flags & tracked::REPLY == 0 {
         count::packet_to(way.service, length);
@@ -124,7 +138,7 @@ fn find(
             // Sent again, or the port of an older connection.
             return None;
         }
-        if work.entry.flags & (tracked::TUNNEL | tracked::TUNNELLED) != 0 {
+        if work.entry.flags & tracked::TUNNELLED != 0 {
             return None;
         }
         known(ctx, packet, work, now)?
@@ -133,8 +147,9 @@ fn find(
     };
     let Tracked { service, flags, .. } = work.entry;
     (way.to, way.service, way.flags) = (work.to, service, flags);
-    // By then the entries are to be looked after.
-    let left = PAIR_TICKS.saturating_sub(age);
+    // By then the entries are to be looked after. Those of packets that go into others are looked for each
+    // time: once such a packet was sent back, to whichever CPU, the next ones are to go another way.
+    let left = if flags & tracked::TUNNEL == 0 { PAIR_TICKS.saturating_sub(age) } else { 0 };
     way.until = now.wrapping_add(if left < CURRENT { left } else { CURRENT });
     (way.mtu, way.hop, way.link_flags) = (route.mtu, route.hop, route.flags);
     way.link = ctx.link();
@@ -160,8 +175,21 @@ fn known(
     if entry.flags & tracked::PENDING != 0 || age >= PAIR_TICKS {
         return None;
     }
-    work.to = entry.to;
+    if work.entry.flags & tracked::TUNNEL != 0 {
+        pack(ctx, packet, work)?;
+    } else {
+        work.to = entry.to;
+    }
     Some((route::back(ctx, packet.is_v4(), &work.key)?, age))
+}
+
+/// The packets of a connection go to the backend's node inside others, from the link's address.
+#[inline(always)]
+fn pack(ctx: &XdpContext, packet: &Packet, work: &mut Work) -> Option<()> {
+    // SAFETY: copied at once; written when the node's links change.
+    let device = unsafe { DEVICES.get(ctx.link()) }?;
+    work.to.source = if packet.is_v4() { device.v4 } else { device.v6 };
+    Some(())
 }
 
 /// Begin a connection to a backend that is by the link that the packet came in by.
@@ -175,12 +203,16 @@ fn begin(
     let Choice::Backend { service, how } = forward::choose(ctx, packet, work, false) else {
         return None;
     };
-    if matches!(how, How::Tunnel) {
-        return None;
-    }
     let route = route::back(ctx, packet.is_v4(), &work.to)?;
-    forward::track(work, service, How::Masquerade, opens, 0);
+    let is_packed = matches!(how, How::Tunnel);
+    let how = if is_packed { How::Tunnel } else { How::Masquerade };
+    forward::track(work, service, how, opens, 0);
     count::connection(service);
+    if is_packed {
+        work.entry.flags = tracked::TUNNEL;
+        pack(ctx, packet, work)?;
+        return Some(route);
+    }
     work.from = Tuple { hook: hook::EGRESS, ..work.to };
     // Pending, but where the connection's other entries were evicted.
     if !forward::find(work) {
@@ -198,4 +230,5 @@ fn begin(
 pub const WAYS_MAX: u32 = 1024;
 
 const ETHERNET: u32 = 14;
+const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;

@@ -15,12 +15,25 @@ use crate::view::View;
 /// message, or a packet that holds another.
 #[inline(always)]
 pub fn may_come_in(view: &impl View) -> bool {
-    is_candidate(view, |filter, _, destination| {
-        // SAFETY: the map's memory, of which this is but the address.
-        let addresses = unsafe { addr_of!((*filter).addresses).cast() };
-        is_set(addresses, FilterBit::of_network(destination))
-            || is_set(addresses, FilterBit::of_address(destination))
-    })
+    is_candidate(view, |filter, _, destination| has_address(filter, destination))
+}
+
+#[inline(always)]
+fn has_address(filter: *const Filter, address: Address) -> bool {
+    // SAFETY: the map's memory, of which this is but the address.
+    let addresses = unsafe { addr_of!((*filter).addresses).cast() };
+    is_set(addresses, FilterBit::of_network(address))
+        || is_set(addresses, FilterBit::of_address(address))
+}
+
+/// Whether there can be an address of a Service with this IP address. Node ports are published with none.
+#[inline(always)]
+pub fn may_be_published(address: Address) -> bool {
+    if address == Address::ANY_V4 || address == Address::ANY_V6 {
+        return true;
+    }
+    let Some(filter) = FILTER.get_ptr(0) else { return true };
+    has_address(filter, address)
 }
 
 /// Whether a packet that goes out can be: one between a client and a backend of a connection that is

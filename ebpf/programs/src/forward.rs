@@ -157,7 +157,8 @@ pub fn work() -> Option<&'static mut Work> {
 pub fn find(work: &mut Work) -> bool {
     // SAFETY: copied at once; an entry that is evicted meanwhile would have to be given to another
     // connection of this very moment to be misread, and then one packet is lost.
-    let Some(entry) = (unsafe { TRACKED.get(&work.from) }) else { return false };
+    let look = || unsafe { TRACKED.get(&work.from) };
+    let Some(entry) = lookup::surely(look) else { return false };
     work.entry = *entry;
     work.to = entry.to;
     true
@@ -411,7 +412,7 @@ fn is_stale(paired_ticks: u64) -> bool {
 }
 
 #[inline(always)]
-fn is_local(view: &impl View, settings: &Settings, source: Address) -> bool {
+pub fn is_local(view: &impl View, settings: &Settings, source: Address) -> bool {
     if settings.flags & setting::DETECTS_LOCAL == 0 {
         return false;
     }

@@ -9,6 +9,7 @@ use pintle_ebpf_common::{
 };
 
 use crate::count;
+use crate::filter;
 use crate::maps::{AFFINITY, FRONTENDS, NODE_ADDRESSES, SETTINGS, SLOTS};
 
 /// Who asks for a Service.
@@ -123,9 +124,22 @@ fn find(client: &impl Client, key: FrontendKey) -> Option<(FrontendKey, Frontend
 fn frontend(key: FrontendKey) -> Option<Frontend> {
     // SAFETY: the reference may be to memory that is handed to another element meanwhile; it is
     // read once, as plain integers, and used only if its seal is whole and of this key.
-    let record = unsafe { FRONTENDS.get(key) }?;
+    let look = || unsafe { FRONTENDS.get(key) };
+    // Most misses are of what is no Service's, and its mark says so.
+    let again = || if filter::may_be_published(key.address) { surely(look) } else { None };
+    let record = look().or_else(again)?;
     // SAFETY: the kernel keeps a value's memory readable while the program runs.
     Some(unsafe { ptr::read_volatile(record) })
+}
+
+/// Look into a hash map once more if nothing was found.
+///
+/// To replace an element the kernel puts the new one before all others of its bucket and takes the old one
+/// out. A look that was past the former's place and has not come to the latter's finds neither, though the
+/// key was there all the time. The next finds the new one.
+#[inline(always)]
+pub fn surely<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+    look().or_else(look)
 }
 
 /// All of 127.0.0.0/8 is the node itself.
@@ -197,7 +211,7 @@ fn come_back(client: &impl Client, frontend: &Frontend, run: SlotRun, fresh: End
     let now = unsafe { bpf_ktime_get_boot_ns() };
     // SAFETY: copied at once. Should its memory be given to another client meanwhile, the mixture is
     // no backend of this run, or is one.
-    let known = unsafe { AFFINITY.get(id) }.copied();
+    let known = surely(|| unsafe { AFFINITY.get(id) }).copied();
     let backend = match known {
         Some(known)
             if known.is_current(now, frontend.affinity_seconds)

@@ -12,6 +12,7 @@ mod count;
 mod express;
 mod filter;
 mod forward;
+mod ip;
 mod lookup;
 mod maps;
 mod packet;

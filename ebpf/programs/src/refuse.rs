@@ -19,6 +19,7 @@ use core::ptr::{self, addr_of};
 use pintle_ebpf_common::{Tuple, hook, protocol};
 
 use crate::forward::{self, DROP, Work};
+use crate::ip::Header;
 use crate::packet::{L3, Packet};
 use crate::quote::{ICMP, ICMP_V6};
 use crate::view::{View, fold, mended};
@@ -81,42 +82,19 @@ fn end(ctx: &TcContext, packet: &Packet, work: &mut Work) -> Option<()> {
         return None;
     }
     ctx.store(L3 + header, &segment, BPF_F_RECOMPUTE_CSUM as u64).ok()?;
+    let header = self::header(&work.from, protocol::TCP, SEGMENT);
     if v4 {
-        let words = header_v4(&work.from, protocol::TCP, length);
-        ctx.store(L3, &words, BPF_F_RECOMPUTE_CSUM as u64).ok()
+        ctx.store(L3, &header.v4(), BPF_F_RECOMPUTE_CSUM as u64).ok()
     } else {
-        let words = header_v6(&work.from, protocol::TCP, length);
-        ctx.store(L3, &words, BPF_F_RECOMPUTE_CSUM as u64).ok()
+        ctx.store(L3, &header.v6(), BPF_F_RECOMPUTE_CSUM as u64).ok()
     }
 }
 
 /// The IP header of what is sent to whom a packet is from.
 #[inline(always)]
-fn header_v4(tuple: &Tuple, number: u8, length: u16) -> [u32; 5] {
-    let [length_high, length_low] = (20 + length).to_be_bytes();
-    let [.., source] = tuple.destination.words();
-    let [.., destination] = tuple.source.words();
-    let mut words = [
-        u32::from_ne_bytes([0x45, 0, length_high, length_low]),
-        u32::from_ne_bytes([0, 0, 0x40, 0]),
-        u32::from_ne_bytes([HOPS, number, 0, 0]),
-        source,
-        destination,
-    ];
-    let sum = words.iter().fold(0, |sum, word| sum + *word as u64);
-    let [a, b] = mended(0xffff, fold(sum)).to_ne_bytes();
-    words[2] = u32::from_ne_bytes([HOPS, number, a, b]);
-    words
-}
-
-#[inline(always)]
-fn header_v6(tuple: &Tuple, number: u8, length: u16) -> [u32; 10] {
-    let [length_high, length_low] = length.to_be_bytes();
-    let [e, f, g, h] = tuple.destination.words();
-    let [i, j, k, l] = tuple.source.words();
-    let first = u32::from_ne_bytes([0x60, 0, 0, 0]);
-    let second = u32::from_ne_bytes([length_high, length_low, number, HOPS]);
-    [first, second, e, f, g, h, i, j, k, l]
+fn header(tuple: &Tuple, number: u8, length: usize) -> Header {
+    let (source, destination, length) = (tuple.destination, tuple.source, length as u16);
+    Header { source, destination, number, length, class: 0, mark_be: 0 }
 }
 
 /// A packet that leaves is too long for its way, which is so wide.
@@ -167,51 +145,53 @@ fn make(ctx: &TcContext, packet: &Packet, work: &mut Work, kind: [u8; 2], rest: 
     let segment = !wanting as u64 & 0xffff;
     let segment = segment + fixed as u64;
     let tuple = if work.from.hook == hook::INGRESS { work.from } else { work.to };
-    if packet.is_v4() {
-        v4(ctx, &tuple, kind, rest, segment)
-    } else {
-        v6(ctx, &tuple, kind, rest, segment)
+    let error = Error { kind, rest, segment };
+    if packet.is_v4() { error.v4(ctx, &tuple) } else { error.v6(ctx, &tuple) }
+}
+
+/// An ICMP error about a packet that was cut to what is quoted of it.
+struct Error {
+    /// Its type and code.
+    kind: [u8; 2],
+    /// The second word of its header.
+    rest: u32,
+    /// What the quoted packet adds up to behind its IP header.
+    segment: u64,
+}
+
+impl Error {
+    #[inline(always)]
+    fn v4(&self, ctx: &TcContext, to_sender_of: &Tuple) -> Option<()> {
+        // Of a right header the sum is nothing.
+        let [first, rest] = self.words(self.segment);
+        let header = header(to_sender_of, ICMP, 8 + 20 + SEGMENT);
+        let [p, q, r, s, t] = header.v4();
+        ctx.adjust_room(28, MAC, 0).ok()?;
+        ctx.store(L3, &[p, q, r, s, t, first, rest], BPF_F_RECOMPUTE_CSUM as u64).ok()
     }
-}
 
-#[inline(always)]
-fn v4(
-    ctx: &TcContext,
-    tuple: &Tuple,
-    [kind, code]: [u8; 2],
-    rest: u32,
-    segment: u64,
-) -> Option<()> {
-    // Of a right header the sum is nothing.
-    let icmp = u32::from_ne_bytes([kind, code, 0, 0]);
-    let [a, b] = mended(0xffff, fold(segment + icmp as u64 + rest.to_be() as u64)).to_ne_bytes();
-    let [p, q, r, s, t] = header_v4(tuple, ICMP, 8 + 20 + SEGMENT as u16);
-    let words = [p, q, r, s, t, u32::from_ne_bytes([kind, code, a, b]), rest.to_be()];
-    ctx.adjust_room(28, MAC, 0).ok()?;
-    ctx.store(L3, &words, BPF_F_RECOMPUTE_CSUM as u64).ok()
-}
+    #[inline(always)]
+    fn v6(&self, ctx: &TcContext, to_sender_of: &Tuple) -> Option<()> {
+        let quoted: [u32; 10] = View::load(ctx, L3)?;
+        let header = header(to_sender_of, ICMP_V6, 8 + 40 + SEGMENT);
+        let [p, q, e, f, g, h, i, j, k, l] = header.v6();
+        let mut sum = self.segment + header.length.to_be() as u64 + (ICMP_V6 as u16).to_be() as u64;
+        sum += quoted.iter().fold(0, |sum, word| sum + *word as u64);
+        sum += [e, f, g, h, i, j, k, l].iter().fold(0, |sum, word| sum + *word as u64);
+        let [first, rest] = self.words(sum);
+        ctx.adjust_room(48, MAC, 0).ok()?;
+        let words = [p, q, e, f, g, h, i, j, k, l, first, rest];
+        ctx.store(L3, &words, BPF_F_RECOMPUTE_CSUM as u64).ok()
+    }
 
-#[inline(always)]
-fn v6(
-    ctx: &TcContext,
-    tuple: &Tuple,
-    [kind, code]: [u8; 2],
-    rest: u32,
-    segment: u64,
-) -> Option<()> {
-    let quoted: [u32; 10] = View::load(ctx, L3)?;
-    let length = 8 + 40 + SEGMENT as u16;
-    let [first, second, e, f, g, h, i, j, k, l] = header_v6(tuple, ICMP_V6, length);
-    let icmp = u32::from_ne_bytes([kind, code, 0, 0]);
-    let mut sum = segment + icmp as u64 + rest.to_be() as u64;
-    sum += length.to_be() as u64 + (ICMP_V6 as u16).to_be() as u64;
-    sum += quoted.iter().fold(0, |sum, word| sum + *word as u64);
-    sum += [e, f, g, h, i, j, k, l].iter().fold(0, |sum, word| sum + *word as u64);
-    let [a, b] = mended(0xffff, fold(sum)).to_ne_bytes();
-    let icmp = u32::from_ne_bytes([kind, code, a, b]);
-    let words = [first, second, e, f, g, h, i, j, k, l, icmp, rest.to_be()];
-    ctx.adjust_room(48, MAC, 0).ok()?;
-    ctx.store(L3, &words, BPF_F_RECOMPUTE_CSUM as u64).ok()
+    /// Its header, where all else adds up to `sum`.
+    #[inline(always)]
+    fn words(&self, sum: u64) -> [u32; 2] {
+        let [kind, code] = self.kind;
+        let (first, rest) = (u32::from_ne_bytes([kind, code, 0, 0]), self.rest.to_be());
+        let [a, b] = mended(0xffff, fold(sum + first as u64 + rest as u64)).to_ne_bytes();
+        [u32::from_ne_bytes([kind, code, a, b]), rest]
+    }
 }
 
 /// An answer to each packet would make of this node a mirror for floods.
@@ -231,7 +211,6 @@ fn may_send(sent: &mut Sent) -> bool {
 /// shorter is filled up with zeros.
 const SEGMENT: usize = 20;
 const MAC: u32 = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
-const HOPS: u8 = 64;
 const ACK: u8 = 0x10;
 const RST: u8 = 0x04;
 const SECOND_NS: u64 = 1_000_000_000;

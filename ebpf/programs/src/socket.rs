@@ -81,7 +81,7 @@ pub fn recvmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
     let flow = Flow { socket: cookie(ctx), backend: source };
     // SAFETY: copied at once; an entry that is evicted meanwhile would have to be given to another
     // flow of this very moment to be misread, and then one datagram has a wrong source.
-    match unsafe { FLOWS.get(flow) } {
+    match lookup::surely(|| unsafe { FLOWS.get(flow) }) {
         Some(service) => allow::<F>(ctx, *service),
         None => ALLOW,
     }

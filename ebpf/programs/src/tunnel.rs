@@ -12,19 +12,21 @@ use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
     BPF_F_INGRESS, BPF_F_RECOMPUTE_CSUM, bpf_adj_room_mode,
 };
-use aya_ebpf::helpers::bpf_redirect;
-use aya_ebpf::programs::TcContext;
+use aya_ebpf::helpers::{bpf_redirect, bpf_xdp_adjust_head};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ptr::addr_of;
 use pintle_ebpf_common::{Address, AddressPair, Tuple, hook, protocol, tracked};
 
 use crate::count;
 use crate::forward::{self, How, NEXT, Work};
+use crate::ip::Header;
 use crate::lookup;
 use crate::maps::{DEVICES, NODE_ADDRESSES, REFUSED, TRACKED};
 use crate::packet::{self, ETH_IPV4, ETH_IPV6, L3, Packet};
 use crate::quote;
 use crate::refuse;
-use crate::view::{View, fold, mended};
+use crate::route::Hop;
+use crate::view::View;
 
 /// The header of a packet that holds another.
 #[repr(C)]
@@ -38,10 +40,32 @@ pub struct Outer {
 }
 
 impl Outer {
+    /// One to a backend from an address of this node.
+    #[inline(always)]
+    pub fn to(backend: &Tuple, source: Address, v4: bool) -> Self {
+        let (destination, port_be) = (backend.destination, backend.destination_port_be);
+        Self { source, destination, port_be, v4 }
+    }
+
     /// How long it is.
     #[inline(always)]
-    fn length(v4: bool) -> usize {
+    pub fn length(v4: bool) -> usize {
         if v4 { 20 } else { 40 }
+    }
+
+    /// As it is to stand before the packet, where there is room for it now.
+    #[inline(always)]
+    fn header(&self, view: &impl View) -> Option<Header> {
+        let [first, second]: [u32; 2] = view.load(L3 + Self::length(self.v4))?;
+        let [a, b, c, d] = first.to_ne_bytes();
+        let (number, class, length) = if self.v4 {
+            (IPIP, b, u16::from_be_bytes([c, d]))
+        } else {
+            let [e, f, ..] = second.to_ne_bytes();
+            (IPV6_IN_IPV6, a << 4 | b >> 4, u16::from_be_bytes([e, f]).wrapping_add(40))
+        };
+        let Self { source, destination, port_be: mark_be, .. } = *self;
+        Some(Header { source, destination, number, length, class, mark_be })
     }
 
     /// Read one. Its kind and flags have to be as [`pack`] writes them.
@@ -103,43 +127,34 @@ fn try_pack(ctx: &TcContext, packet: &Packet, work: &mut Work) -> i32 {
     // Pieces of a long packet of UDP are its datagrams. Those of TCP may be cut anew, to be shorter.
     let fixed = if work.from.protocol == protocol::TCP { 0 } else { BPF_F_ADJ_ROOM_FIXED_GSO };
     let made = ctx.adjust_room(length as i32, MAC, (room | fixed) as u64).is_ok();
-    let (to, port_be) = (work.from.destination, work.from.destination_port_be);
-    let outer = Outer { source, destination: to, port_be, v4 };
+    let outer = Outer::to(&work.from, source, v4);
     if made && write(ctx, &outer).is_some() { NEXT } else { forward::drop_unfit(ctx, work) }
 }
 
 #[inline(always)]
 fn write(ctx: &TcContext, outer: &Outer) -> Option<()> {
-    let inner = L3 + Outer::length(outer.v4);
-    let [a, b] = outer.port_be.to_ne_bytes();
+    let header = outer.header(ctx)?;
     if outer.v4 {
-        let first: u32 = View::load(ctx, inner)?;
-        let [_, class, high, low] = first.to_ne_bytes();
-        let [high, low] = u16::from_be_bytes([high, low]).wrapping_add(20).to_be_bytes();
-        let [.., source] = outer.source.words();
-        let [.., destination] = outer.destination.words();
-        let mut words = [
-            u32::from_ne_bytes([0x45, class, high, low]),
-            u32::from_ne_bytes([a, b, 0x40, 0]),
-            u32::from_ne_bytes([HOPS, IPIP, 0, 0]),
-            source,
-            destination,
-        ];
-        let sum = words.iter().fold(0, |sum, word| sum + *word as u64);
-        let [c, d] = mended(0xffff, fold(sum)).to_ne_bytes();
-        words[2] = u32::from_ne_bytes([HOPS, IPIP, c, d]);
-        return ctx.store(L3, &words, BPF_F_RECOMPUTE_CSUM as u64).ok();
+        ctx.store(L3, &header.v4(), BPF_F_RECOMPUTE_CSUM as u64).ok()
+    } else {
+        ctx.store(L3, &header.v6(), BPF_F_RECOMPUTE_CSUM as u64).ok()
     }
-    let [first, second]: [u32; 2] = View::load(ctx, inner)?;
-    let [version, class, ..] = first.to_ne_bytes();
-    let [high, low, ..] = second.to_ne_bytes();
-    let [high, low] = u16::from_be_bytes([high, low]).wrapping_add(40).to_be_bytes();
-    let [e, f, g, h] = outer.source.words();
-    let [i, j, k, l] = outer.destination.words();
-    let first = u32::from_ne_bytes([version, class & 0xf0, a, b]);
-    let second = u32::from_ne_bytes([high, low, IPV6_IN_IPV6, HOPS]);
-    let words = [first, second, e, f, g, h, i, j, k, l];
-    ctx.store(L3, &words, BPF_F_RECOMPUTE_CSUM as u64).ok()
+}
+
+/// Put a packet into another before the kernel has seen it, and address it to the next station. `None` if
+/// there is no room before it, of which every driver keeps some.
+#[inline(always)]
+pub fn pack_early(ctx: &XdpContext, outer: &Outer, hop: &Hop) -> Option<()> {
+    let length = Outer::length(outer.v4) as i32;
+    // SAFETY: the helper takes this program type's context, and packets are looked for anew after it.
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, -length) } != 0 {
+        return None;
+    }
+    let kind = if outer.v4 { ETH_IPV4 } else { ETH_IPV6 };
+    View::store(ctx, 0, hop)?;
+    View::store(ctx, L3 - 2, &kind.to_be())?;
+    let header = outer.header(ctx)?;
+    if outer.v4 { View::store(ctx, L3, &header.v4()) } else { View::store(ctx, L3, &header.v6()) }
 }
 
 /// A packet that comes in and is none of a Service's by its own addresses: if it holds one, take that
@@ -165,6 +180,9 @@ fn try_unpack(ctx: &TcContext, work: &mut Work) -> Option<i32> {
     let known = forward::find(work) && work.entry.flags & tracked::REPLY == 0;
     if known && work.entry.flags & tracked::TUNNEL != 0 {
         return take_back(ctx, work);
+    }
+    if is_pods(ctx, outer.source) {
+        return None;
     }
     if is_own(ctx, work.from.source) {
         return send_back(ctx, work);
@@ -197,6 +215,18 @@ fn try_unpack(ctx: &TcContext, work: &mut Work) -> Option<i32> {
 #[inline(always)]
 fn take_out(ctx: &TcContext, length: usize) -> Option<()> {
     ctx.adjust_room(-(length as i32), MAC, BPF_F_ADJ_ROOM_FIXED_GSO as u64).ok()
+}
+
+/// Whether an address is one of the cluster's pods', who are not to say who a Service's client is. The
+/// first two of 256 are no pods': a node's own on the links between pods.
+#[inline(always)]
+fn is_pods(ctx: &TcContext, source: Address) -> bool {
+    let [.., last] = source.words();
+    let [.., last] = last.to_ne_bytes();
+    match lookup::settings() {
+        Some(settings) if last > 1 => forward::is_local(ctx, settings, source),
+        _ => false,
+    }
 }
 
 /// Whether an address is the node's own: the kernel takes no packet in that claims to be from itself.
@@ -294,6 +324,5 @@ pub fn overhead(v4: bool) -> u16 {
 const MAC: u32 = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 pub const IPIP: u8 = 4;
 pub const IPV6_IN_IPV6: u8 = 41;
-const HOPS: u8 = 64;
 /// For how long, in the kernel's ticks (1 to 10 minutes, by how many there are in a second).
 const REFUSED_TICKS: u64 = 60_000;

@@ -1,5 +1,7 @@
 //! The configuration file and the flags, checked together.
 
+use std::collections::BTreeMap;
+
 use pintle_component::LogFormat;
 use pintle_dataplane::configuration::{CheckedConfiguration, KubeProxyConfiguration};
 
@@ -50,6 +52,7 @@ fn apply(mut it: KubeProxyConfiguration, args: &ProxyFieldArgs) -> KubeProxyConf
     set(&mut it.nftables.min_sync_period, args.iptables_min_sync_period.as_ref());
     set(&mut it.ipvs.sync_period, args.ipvs_sync_period.as_ref());
     set(&mut it.ipvs.min_sync_period, args.ipvs_min_sync_period.as_ref());
+    it.feature_gates.extend(args.feature_gates.iter().flat_map(BTreeMap::clone));
     it.oom_score_adj = args.oom_score_adj.or(it.oom_score_adj);
     set(&mut it.client_connection.qps, args.kube_api_qps.as_ref());
     set(&mut it.client_connection.burst, args.kube_api_burst.as_ref());

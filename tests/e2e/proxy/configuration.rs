@@ -20,6 +20,7 @@ fn a_configuration_that_is_wrong_stops_the_start_in_one_line() {
     for (body, words) in [
         ("nodePortAdresses: [primary]", "unknown field \"nodePortAdresses\""),
         ("mode: userspace", "mode: Invalid value: \"userspace\""),
+        ("featureGates: {AllAlfa: true}", "unrecognized feature gate: AllAlfa"),
         ("conntrack: {min: -1}", "conntrack.min: Invalid value: -1"),
         ("iptables: {syncPeriod: often}", "syncPeriod"),
         ("healthzBindAddress: nowhere", "healthzBindAddress: Invalid value: \"nowhere\""),
@@ -37,6 +38,7 @@ fn a_configuration_that_is_wrong_stops_the_start_in_one_line() {
         (&["--cluster-cidr", "10.0.0.0"], "clusterCIDR: Invalid value: \"10.0.0.0\""),
         (&["--detect-local-mode", "Guess"], "detectLocalMode: Unsupported value: \"Guess\""),
         (&["--nodeport-addresses", "here"], "nodePortAddresses[0]: Invalid value: \"here\""),
+        (&["--feature-gates", "A=true"], "unrecognized feature gate: A"),
         (&["--hostname-override", " "], "--hostname-override: must not be empty"),
         (&["--metrics-bind-address", "1.2.3.4:70000"], "metricsBindAddress: Invalid value"),
     ] {
@@ -62,7 +64,7 @@ fn kube_proxys_flags_are_taken() {
         "--cluster-cidr=10.244.0.0/16,fd00:10::/56",
         "--masquerade-all=true",
         "--nodeport-addresses=10.0.0.0/8,primary",
-        "--feature-gates=A=true",
+        "--feature-gates=AllAlpha=false,ContextualLogging=true",
         "--config-sync-period=15m",
         "--oom-score-adj=-998",
         "--profiling=false",
