@@ -169,6 +169,13 @@ pub fn read<T: DeserializeOwned>(value: &mut Value) -> Result<(T, Vec<String>), 
     typed::read(value)
 }
 
+/// Reads an object in one pass by the rules of [`check`], if that has nothing to put right but how
+/// quantities are written: no unknown fields, no nulls, no numbers where quantities belong, no
+/// wrong types. `None` of any other, which may be changed by then.
+pub fn read_plain<T: DeserializeOwned>(value: &mut Value) -> Option<T> {
+    typed::read_plain(value)
+}
+
 /// Applies `fieldValidation` to findings: nothing, warnings, or a refusal.
 pub fn enforce(
     kind: Kind,

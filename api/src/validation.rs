@@ -43,6 +43,14 @@ pub fn create(kind: Kind, object: &Value) -> Errors {
     errors
 }
 
+/// The same of a pod that was read already.
+pub fn create_pod(object: &Value, pod: &core::v1::Pod) -> Errors {
+    let mut errors = Errors::new();
+    meta::object_meta(Kind::Pod, &object["metadata"], &mut errors);
+    pod::pod(pod, false, &mut errors);
+    errors
+}
+
 /// Checks an object that is to replace `old`.
 pub fn update(kind: Kind, new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();

@@ -29,6 +29,7 @@ use crate::{discovery, openapi};
 
 pub(crate) use create::{Recurring, create_object};
 pub(crate) use pod::PodWrite;
+pub(crate) use watch::{BATCH as WATCH_BATCH, PACE as WATCH_PACE};
 
 /// A request that may be made.
 pub(crate) struct Call<'a> {
@@ -73,10 +74,12 @@ pub(crate) async fn dispatch(core: &Core, call: &Call<'_>) -> Result<Response<Bo
     }
     match target.subresource.as_str() {
         "" => plain(core, call, target, resource).await,
-        name => subresource(core, call, target, resource, name).await,
+        name => Box::pin(subresource(core, call, target, resource, name)).await,
     }
 }
 
+/// Each in a box of its own: else every request would be as large as the largest of them, and moved
+/// about as that.
 async fn plain(
     core: &Core,
     call: &Call<'_>,
@@ -84,15 +87,15 @@ async fn plain(
     resource: &'static Resource,
 ) -> Result<Response<Body>, Status> {
     match call.info.verb {
-        "get" => get::get(core, call, target, resource).await,
-        "list" => list::list(core, call, target, resource).await,
-        "watch" => watch::watch(core, call, target, resource).await,
+        "get" => Box::pin(get::get(core, call, target, resource)).await,
+        "list" => Box::pin(list::list(core, call, target, resource)).await,
+        "watch" => Box::pin(watch::watch(core, call, target, resource)).await,
         "create" if !resource.is_stored() => review::answer(core, call, target, resource),
-        "create" => create::create(core, call, target, resource).await,
-        "update" => update::update(core, call, target, resource, write::Part::Main).await,
-        "patch" => patch::patch(core, call, target, resource, write::Part::Main).await,
-        "delete" => delete::delete(core, call, target, resource).await,
-        _ => delete::delete_collection(core, call, target, resource).await,
+        "create" => Box::pin(create::create(core, call, target, resource)).await,
+        "update" => Box::pin(update::update(core, call, target, resource, write::Part::Main)).await,
+        "patch" => Box::pin(patch::patch(core, call, target, resource, write::Part::Main)).await,
+        "delete" => Box::pin(delete::delete(core, call, target, resource)).await,
+        _ => Box::pin(delete::delete_collection(core, call, target, resource)).await,
     }
 }
 

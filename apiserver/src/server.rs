@@ -1,6 +1,7 @@
 //! The server: what it holds, how it starts, and the way of a request through it.
 
 mod connection;
+mod feed;
 mod in_process;
 
 use std::sync::Arc;

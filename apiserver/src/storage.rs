@@ -4,6 +4,8 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use pintle_api::scheme::{Kind, Resource};
 use pintle_api::status::{Status, Subject};
 use pintle_store::{Compare, KeyValue, Op, RangeRequest, Revision, Store, StoreError, Txn};
@@ -25,11 +27,24 @@ pub(crate) struct Stored {
     /// 0 if it was not written, as in a dry run.
     pub(crate) revision: u64,
     decoded: OnceLock<Value>,
+    /// The pod that was read to be created, until somebody takes it.
+    read: Mutex<Option<Box<Pod>>>,
 }
 
 impl Stored {
     pub(crate) fn new(facts: Arc<Facts>, bytes: Bytes, revision: u64) -> Self {
-        Self { facts, bytes, revision, decoded: OnceLock::new() }
+        let (decoded, read) = (OnceLock::new(), Mutex::default());
+        Self { facts, bytes, revision, decoded, read }
+    }
+
+    /// The same with what the bytes were made of.
+    pub(crate) fn with_read(self, pod: Option<Box<Pod>>) -> Self {
+        Self { read: Mutex::new(pod), ..self }
+    }
+
+    /// The pod, to the first who asks, where it has just been read to be created.
+    pub(crate) fn take_read(&self) -> Option<Box<Pod>> {
+        self.read.lock().take()
     }
 
     pub(crate) fn read(kind: Kind, kv: &KeyValue) -> Result<Self, Status> {
@@ -162,7 +177,18 @@ impl Storage {
         self.put_bytes(key, Facts::of(kind, object), bytes, expected).await
     }
 
-    /// The same with what selectors see of it.
+    /// Write a pod that must not exist, as an object and as that was read.
+    pub(crate) async fn put_pod(
+        &self,
+        key: Bytes,
+        object: &Value,
+        pod: Box<Pod>,
+    ) -> Result<Option<Stored>, Status> {
+        let facts = Arc::new(Facts::of(Kind::Pod, object));
+        self.put_offered(key, facts, object::encode(object), 0, Some(pod)).await
+    }
+
+    /// Write an object with what selectors see of it.
     pub(crate) async fn put_bytes(
         &self,
         key: Bytes,
@@ -170,8 +196,18 @@ impl Storage {
         bytes: Bytes,
         expected: u64,
     ) -> Result<Option<Stored>, Status> {
-        let facts = facts.into();
-        let offer = self.cache.offer(&bytes, &facts);
+        self.put_offered(key, facts.into(), bytes, expected, None).await
+    }
+
+    async fn put_offered(
+        &self,
+        key: Bytes,
+        facts: Arc<Facts>,
+        bytes: Bytes,
+        expected: u64,
+        read: Option<Box<Pod>>,
+    ) -> Result<Option<Stored>, Status> {
+        let offer = self.cache.offer(&bytes, &facts, read);
         let op = Op::Put { key: key.clone(), value: bytes.clone() };
         let written = self.write(key, expected, op).await?;
         Ok(written.map(|revision| {

@@ -24,6 +24,7 @@ use crate::storage::{self, Stored};
 use offer::Offers;
 
 pub(crate) use feed::run;
+pub(crate) use offer::ReadPods;
 pub(crate) use ring::{Change, Ring};
 
 /// All resources.

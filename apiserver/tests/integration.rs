@@ -9,6 +9,8 @@ mod cluster;
 mod direct;
 #[path = "integration/objects.rs"]
 mod objects;
+#[path = "integration/one_pass.rs"]
+mod one_pass;
 #[path = "integration/recurring.rs"]
 mod recurring;
 #[path = "integration/refusals.rs"]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pintle_apiserver::UserInfo;
 use pintle_kubelet::RuntimeKind;
-use pintle_scheduler_runner::InProcessWriter;
+use pintle_scheduler_runner::{InProcessFeed, InProcessWriter};
 use tokio_util::sync::CancellationToken;
 
 use self::nodes::Nodes;
@@ -88,8 +88,10 @@ fn start_control(args: &StandaloneArgs, plane: &ControlPlane) -> Parts {
     }
     if !args.disable_scheduler {
         let user = UserInfo::new("system:kube-scheduler", []);
-        let writer = InProcessWriter(Arc::new(plane.in_process(user.clone())));
-        let config = pintle_scheduler_runner::Config { writer: Some(writer), ..Default::default() };
+        let api_server = Arc::new(plane.in_process(user.clone()));
+        let feed = Some(InProcessFeed(Arc::clone(&api_server) as _));
+        let writer = Some(InProcessWriter(api_server));
+        let config = pintle_scheduler_runner::Config { feed, writer, ..Default::default() };
         let client = plane.client(user);
         control.start("scheduler", |daemon| pintle_scheduler_runner::run(client, config, daemon));
     }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::{DEPTH_MAX, DEPTH_YAML_MAX, DecodeError, Document, FINDINGS_MAX, Syntax};
@@ -128,13 +129,17 @@ impl<'de> Visitor<'de> for Tree<'_> {
         let mut object = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             let value = map.next_value_seed(self.below(&self.path.child(&key)))?;
-            if object.contains_key(&key) {
-                let mut duplicates = self.duplicates.borrow_mut();
-                if duplicates.len() < FINDINGS_MAX {
-                    duplicates.push(format!("duplicate field \"{}\"", self.path.child(&key)));
+            match object.entry(key) {
+                Entry::Vacant(entry) => _ = entry.insert(value),
+                Entry::Occupied(mut entry) => {
+                    let mut duplicates = self.duplicates.borrow_mut();
+                    if duplicates.len() < FINDINGS_MAX {
+                        let path = self.path.child(entry.key());
+                        duplicates.push(format!("duplicate field \"{path}\""));
+                    }
+                    entry.insert(value);
                 }
             }
-            object.insert(key, value);
         }
         if object.len() > OBJECT_KEYS_MAX {
             return Err(A::Error::custom(format_args!("too many keys in {}", self.path)));

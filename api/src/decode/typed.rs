@@ -31,9 +31,20 @@ pub(super) fn read<T: DeserializeOwned>(value: &mut Value) -> Result<(T, Vec<Str
     Ok((typed, state.unknown.into_inner()))
 }
 
+/// The same of a value in which nothing has to be put right but how quantities are written; `None`
+/// of any other, which may be changed by then.
+pub(super) fn read_plain<T: DeserializeOwned>(value: &mut Value) -> Option<T> {
+    let state = State::default();
+    let cursor = Cursor { value, path: &Path::OBJECT, owner: "", state: &state };
+    let typed = T::deserialize(cursor).ok()?;
+    (!state.is_odd.get() && state.unknown.into_inner().is_empty()).then_some(typed)
+}
+
 #[derive(Default)]
 struct State {
     unknown: RefCell<Vec<String>>,
+    /// There was a null, or a number in the place of a quantity.
+    is_odd: Cell<bool>,
     /// The value just read went into `IgnoredAny`.
     ignored: Cell<bool>,
 }
@@ -98,7 +109,10 @@ impl Cursor<'_> {
     fn normalise_quantity(&mut self) -> Result<(), Error> {
         let text = match &*self.value {
             Value::String(text) => text.as_str(),
-            Value::Number(number) => &number.to_string(),
+            Value::Number(number) => {
+                self.state.is_odd.set(true);
+                &number.to_string()
+            }
             Value::Null => "0",
             _ => return Err(self.wrong_type("resource.Quantity")),
         };
@@ -277,6 +291,9 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         let Some(value) = self.items.next() else { return Ok(None) };
         let path = self.path.index(self.index);
         self.index += 1;
+        if value.is_null() {
+            self.state.is_odd.set(true);
+        }
         let cursor = Cursor { value, path: &path, owner: self.owner, state: self.state };
         seed.deserialize(cursor).map(Some).map_err(|error| error.at(&path))
     }
@@ -330,6 +347,9 @@ impl<'de> MapAccess<'de> for Fields<'_> {
         let (key, value) = self.next.take().expect("serde asks for a value after its key");
         let path = self.path.child(key);
         let is_null = value.is_null();
+        if is_null {
+            self.state.is_odd.set(true);
+        }
         let cursor = Cursor { value, path: &path, owner: self.owner, state: self.state };
         let typed = seed.deserialize(cursor).map_err(|error| error.at(&path))?;
         let is_unknown = self.state.ignored.replace(false);

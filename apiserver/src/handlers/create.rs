@@ -1,5 +1,6 @@
 //! create: a new object, named by the client or, with `generateName`, by the server.
 
+mod plain;
 mod recurring;
 
 use http::{Response, StatusCode};
@@ -40,8 +41,18 @@ pub(super) async fn create(
     {
         return render::object(call, resource, StatusCode::CREATED, &created);
     }
+    if resource.kind == Kind::Pod
+        && !dry_run
+        && let Some(created) = Box::pin(plain::create(core, call, resource, namespace)).await
+    {
+        let response = render::object(call, resource, StatusCode::CREATED, &created)?;
+        if let Some(body) = body {
+            recurring::remember(core, body, &created);
+        }
+        return Ok(response);
+    }
     let Decoded { object, warnings } = options::decode(call, resource.kind)?;
-    let created = create_object(core, resource, namespace, object, dry_run).await?;
+    let created = Box::pin(create_object(core, resource, namespace, object, dry_run)).await?;
     if let Some(body) = body.filter(|_| warnings.is_empty()) {
         recurring::remember(core, body, &created);
     }

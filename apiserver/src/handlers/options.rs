@@ -19,7 +19,7 @@ pub(super) fn decode(call: &Call<'_>, kind: Kind) -> Result<Decoded, Status> {
 }
 
 /// `apiVersion` and `kind` may be left out of a body; the path has said what they are.
-fn fill_type(kind: Kind, object: &mut Value) {
+pub(super) fn fill_type(kind: Kind, object: &mut Value) {
     let Some(map) = object.as_object_mut() else { return };
     map.entry("apiVersion").or_insert_with(|| kind.api_version().into());
     map.entry("kind").or_insert_with(|| kind.name().into());

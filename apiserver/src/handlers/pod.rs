@@ -8,7 +8,7 @@ mod text;
 
 use http::{Response, StatusCode};
 use pintle_api::decode::Decoded;
-use pintle_api::scheme::{self, Kind};
+use pintle_api::scheme::{self, Kind, Resource};
 use pintle_api::status::{Status, Subject};
 use serde_json::{Map, Value, json};
 
@@ -89,10 +89,23 @@ async fn write(
     let key = storage::key(resource, namespace, name);
     if let Some(known) = core.cache.get_by_key(resource, &key)
         && let Some((bytes, facts)) = splice::bound(&known, wanted).filter(|_| !dry_run)
-        && core.storage.put_bytes(key.clone(), facts, bytes, known.revision).await?.is_some()
+        && core.storage.put_bytes(key, facts, bytes, known.revision).await?.is_some()
     {
         return Ok(());
     }
+    Box::pin(write_longer(core, resource, namespace, name, wanted, dry_run)).await
+}
+
+/// The same of the newest state, with a word on why not.
+async fn write_longer(
+    core: &Core,
+    resource: &'static Resource,
+    namespace: &str,
+    name: &str,
+    wanted: &Wanted<'_>,
+    dry_run: bool,
+) -> Result<(), Status> {
+    let key = storage::key(resource, namespace, name);
     for _ in 0..TRIES_MAX {
         let Current { object: mut pod, revision, .. } =
             core.storage.get(resource, namespace, name).await?;

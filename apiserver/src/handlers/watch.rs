@@ -375,13 +375,13 @@ fn default_timeout() -> Duration {
 /// k8s.io/apiserver's `defaultBookmarkFrequency`.
 const BOOKMARK: Duration = Duration::from_secs(60);
 /// Between two looks for changes; the first change after a quiet moment is sent at once.
-const PACE: Duration = Duration::from_millis(1);
+pub(crate) const PACE: Duration = Duration::from_millis(1);
 /// A client that takes no data for so long has its watch ended.
 const STALLED: Duration = Duration::from_secs(60);
 /// Chunks that wait for one client.
 const CHUNKS_MAX: usize = 8;
 /// Changes that are read at once.
-const BATCH: usize = 128;
+pub(crate) const BATCH: usize = 128;
 /// A chunk's bytes, but for a line that is longer: two TLS records, and what allocators still cut
 /// from a larger piece.
 const CHUNK_BYTES: usize = 32 * 1024;

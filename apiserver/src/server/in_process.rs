@@ -7,11 +7,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use http::{Request, Response};
+use kube::runtime::watcher;
 use pintle_api::status::Status;
-use pintle_client::{PodBinding, PodDeletion, PodStatusChange, PodWriter};
+use pintle_client::{LocalPod, PodBinding, PodDeletion, PodFeed, PodStatusChange, PodWriter};
 
-use super::ApiServer;
+use super::{ApiServer, feed};
 use crate::auth::UserInfo;
 use crate::body::Body;
 use crate::handlers::PodWrite;
@@ -48,8 +50,17 @@ impl PodWriter for InProcess {
     }
 }
 
+impl PodFeed for InProcess {
+    fn follow(
+        &self,
+        field_selector: &str,
+    ) -> BoxStream<'static, watcher::Result<watcher::Event<LocalPod>>> {
+        feed::follow(&self.server, &self.user, field_selector)
+    }
+}
+
 /// The refusal as clients read it.
-fn as_client(refusal: &Status) -> kube::core::Status {
+pub(super) fn as_client(refusal: &Status) -> kube::core::Status {
     let read = serde_json::to_value(refusal).and_then(serde_json::from_value);
     read.unwrap_or_else(|_| kube::core::Status::failure(refusal.message(), ""))
 }

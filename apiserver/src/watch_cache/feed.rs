@@ -121,10 +121,8 @@ impl WatchCache {
 
 impl State {
     fn insert(&mut self, kind: Kind, kv: &KeyValue, offers: &Offers) -> Option<Arc<Stored>> {
-        let read = match offers.take(&kv.value) {
-            Some(facts) => Ok(Stored::new(facts, kv.value.clone(), kv.mod_revision.0)),
-            None => Stored::read(kind, kv),
-        };
+        let offered = offers.take(&kv.value, kv.mod_revision.0);
+        let read = offered.map_or_else(|| Stored::read(kind, kv), Ok);
         match read {
             Ok(entry) => {
                 let entry = Arc::new(entry);

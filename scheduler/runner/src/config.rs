@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pintle_client::PodWriter;
+use pintle_client::{PodFeed, PodWriter};
 use pintle_scheduler_core::framework::{Extender, Profile, Profiles};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub unschedulable_max: Duration,
     /// The extender that binds the pods it is interested in; the others are bound by DefaultBinder.
     pub binder: Option<Arc<HttpExtender>>,
+    /// Who knows of pods without a watch; `None` watches them through the client.
+    pub feed: Option<InProcessFeed>,
     /// Who writes pods without requests; `None` sends them through the client.
     pub writer: Option<InProcessWriter>,
     /// How long the volumes of a pod may take to be bound (VolumeBinding's `bindTimeoutSeconds`), by
@@ -55,6 +57,7 @@ impl Default for Config {
             backoff_max: Duration::from_secs(10),
             unschedulable_max: Duration::from_secs(300),
             binder: None,
+            feed: None,
             writer: None,
             bind_timeouts: Arc::default(),
             workers: workers(PARALLELISM),
@@ -103,6 +106,16 @@ pub struct InProcessWriter(pub Arc<dyn PodWriter>);
 impl fmt::Debug for InProcessWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("InProcessWriter")
+    }
+}
+
+/// An API server in the same process.
+#[derive(Clone)]
+pub struct InProcessFeed(pub Arc<dyn PodFeed>);
+
+impl fmt::Debug for InProcessFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InProcessFeed")
     }
 }
 

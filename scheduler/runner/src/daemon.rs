@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client};
@@ -21,9 +21,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::Config;
 use crate::binding::Binder;
+use crate::config::InProcessFeed;
 use crate::cycle::Cycle;
 use crate::metrics::Metrics;
-use crate::seen::{RawPod, Reader, SeenPod};
+use crate::seen::{RawPod, Readable, Reader, SeenPod};
 use crate::shared::Shared;
 use crate::writes::Writes;
 use crate::{objects, sample, statistics};
@@ -75,7 +76,7 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
     });
     let random = SmallRng::seed_from_u64(config.seed.unwrap_or_else(rand::random));
     let event_writer = tokio::spawn(event_writers);
-    let watch_pods = tokio::spawn(watch_pods(pods.clone(), client.clone()));
+    let watch_pods = tokio::spawn(watch_pods(pods.clone(), client.clone(), config.feed.clone()));
     let watch_nodes = tokio::spawn(nodes.clone().run(Api::all(client), watcher::Config::default()));
     let mut checks: Vec<Check> = vec![("nodes", is_synced(&nodes)), ("pods", is_synced(&pods))];
     let (mut synced, mut watch_objects) = (Vec::new(), JoinSet::new());
@@ -116,11 +117,21 @@ pub async fn run(client: Client, config: Config, daemon: Daemon) -> Result<(), E
 }
 
 /// Lists and watches the pods that count; does not end.
-async fn watch_pods(pods: Informer<SeenPod>, client: Client) {
+async fn watch_pods(pods: Informer<SeenPod>, client: Client, feed: Option<InProcessFeed>) {
+    if let Some(InProcessFeed(api_server)) = feed {
+        return follow_pods(pods, api_server.follow(PODS_THAT_COUNT)).await;
+    }
     let api: Api<RawPod> = Api::all(client);
     let config = watcher::Config::default().fields(PODS_THAT_COUNT);
+    follow_pods(pods, watcher(api, config)).await;
+}
+
+async fn follow_pods<P: Readable>(
+    pods: Informer<SeenPod>,
+    events: impl Stream<Item = watcher::Result<watcher::Event<P>>> + Send,
+) {
     let mut reader = Reader::default();
-    let read = watcher(api, config).filter_map(move |event| {
+    let read = events.filter_map(move |event| {
         let event = match event.map(|event| reader.read(event)) {
             Ok(Ok(event)) => Some(Ok(event)),
             Ok(Err(error)) => {

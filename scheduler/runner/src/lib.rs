@@ -23,6 +23,6 @@ mod shared;
 mod statistics;
 mod writes;
 
-pub use config::{Config, InProcessWriter};
+pub use config::{Config, InProcessFeed, InProcessWriter};
 pub use daemon::{Error, run};
 pub use extender::{ExtenderSetupError, HttpExtender};

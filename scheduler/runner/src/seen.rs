@@ -12,6 +12,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
+use pintle_client::LocalPod;
 use pintle_scheduler_core::{Alike, PodInfo, Templates};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -71,12 +72,97 @@ macro_rules! is_a_pod {
 is_a_pod!(RawPod);
 is_a_pod!(SeenPod);
 
+/// A pod whose spec is text.
+struct Parts<'a> {
+    metadata: ObjectMeta,
+    spec: Option<&'a str>,
+    status: Option<PodStatus>,
+    /// The spec, where it has been read.
+    read: Option<PodSpec>,
+}
+
+/// A pod as it comes from somewhere.
+pub(crate) trait Readable {
+    /// The pod as it is kept.
+    fn read(self, reader: &mut Reader) -> serde_json::Result<SeenPod>;
+
+    /// Whose name and namespace it has.
+    fn identity(self) -> serde_json::Result<Identity>;
+}
+
+/// What of a pod that is gone is looked at: the rest of it is that of when it was last seen.
+#[derive(Deserialize)]
+pub(crate) struct Identity {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    namespace: Option<String>,
+}
+
+impl Readable for RawPod {
+    fn read(self, reader: &mut Reader) -> serde_json::Result<SeenPod> {
+        let Self { metadata, spec, status } = self;
+        let spec = spec.as_deref().map(RawValue::get);
+        reader.seen(Parts { metadata, spec, status, read: None })
+    }
+
+    fn identity(self) -> serde_json::Result<Identity> {
+        let ObjectMeta { name, namespace, .. } = self.metadata;
+        Ok(Identity { name, namespace })
+    }
+}
+
+impl Readable for LocalPod {
+    fn read(self, reader: &mut Reader) -> serde_json::Result<SeenPod> {
+        let Self { json, resource_version, read } = self;
+        let mut pod = match read.map(|pod| *pod) {
+            Some(Pod { metadata, spec: read, status }) => {
+                let Spec { spec } = serde_json::from_slice(&json)?;
+                Parts { metadata, spec: spec.map(RawValue::get), status, read }
+            }
+            None => {
+                let Borrowed { metadata, spec, status } = serde_json::from_slice(&json)?;
+                Parts { metadata, spec: spec.map(RawValue::get), status, read: None }
+            }
+        };
+        pod.metadata.resource_version = Some(resource_version.to_string());
+        reader.seen(pod)
+    }
+
+    fn identity(self) -> serde_json::Result<Identity> {
+        #[derive(Deserialize)]
+        struct Object {
+            metadata: Identity,
+        }
+        serde_json::from_slice(&self.json).map(|Object { metadata }| metadata)
+    }
+}
+
+/// As [`RawPod`], while the text is there.
+#[derive(Deserialize)]
+struct Borrowed<'a> {
+    #[serde(default)]
+    metadata: ObjectMeta,
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    status: Option<PodStatus>,
+}
+
+/// The spec's text alone.
+#[derive(Deserialize)]
+struct Spec<'a> {
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+}
+
 /// Reads pods, and remembers what they share.
 #[derive(Default)]
 pub(crate) struct Reader {
     templates: Templates,
     /// By the text of the spec, without its end and the node's name.
     known: HashMap<Box<str>, Vec<Known>>,
+    /// Stands for pods that are gone.
+    nobody: Option<Arc<PodInfo>>,
 }
 
 /// What was made of a spec and the metadata that is shared as well.
@@ -87,17 +173,28 @@ struct Known {
 
 impl Reader {
     /// The same event of the pod as it is kept.
-    pub(crate) fn read(&mut self, event: Event<RawPod>) -> serde_json::Result<Event<SeenPod>> {
+    pub(crate) fn read<P: Readable>(
+        &mut self,
+        event: Event<P>,
+    ) -> serde_json::Result<Event<SeenPod>> {
         Ok(match event {
-            Event::Apply(pod) => Event::Apply(self.seen(pod)?),
-            Event::Delete(pod) => Event::Delete(self.seen(pod)?),
+            Event::Apply(pod) => Event::Apply(pod.read(self)?),
+            Event::Delete(pod) => Event::Delete(self.gone(pod.identity()?)),
             Event::Init => Event::Init,
-            Event::InitApply(pod) => Event::InitApply(self.seen(pod)?),
+            Event::InitApply(pod) => Event::InitApply(pod.read(self)?),
             Event::InitDone => Event::InitDone,
         })
     }
 
-    fn seen(&mut self, pod: RawPod) -> serde_json::Result<SeenPod> {
+    /// A pod that is gone, in the place of which the informer has what was last seen of it.
+    fn gone(&mut self, Identity { name, namespace }: Identity) -> SeenPod {
+        let metadata = ObjectMeta { name, namespace, ..ObjectMeta::default() };
+        let nobody = || Arc::new(PodInfo::new(Arc::default()));
+        let info = Arc::clone(self.nobody.get_or_insert_with(nobody));
+        SeenPod { metadata, info, is_finished: true }
+    }
+
+    fn seen(&mut self, pod: Parts<'_>) -> serde_json::Result<SeenPod> {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let is_finished = matches!(phase, Some("Succeeded" | "Failed"));
         let ObjectMeta { name, namespace, resource_version, .. } = &pod.metadata;
@@ -114,16 +211,15 @@ impl Reader {
         Ok(SeenPod { metadata, info: Arc::new(info), is_finished })
     }
 
-    fn info(&mut self, pod: RawPod) -> serde_json::Result<PodInfo> {
-        let text = pod.spec.as_deref().map_or("", RawValue::get);
-        let (spec, node) = split_node(text);
+    fn info(&mut self, pod: Parts<'_>) -> serde_json::Result<PodInfo> {
+        let (spec, node) = split_node(pod.spec.unwrap_or_default());
         let known = self.known.get(spec).into_iter().flatten();
         if let Some(known) =
             known.into_iter().find(|known| known.alike.has_metadata_of(&pod.metadata))
         {
             let node_name = node.map(str::to_owned);
             let spec = PodSpec { node_name, priority: known.priority, ..PodSpec::default() };
-            let RawPod { metadata, status, .. } = pod;
+            let Parts { metadata, status, .. } = pod;
             return Ok(PodInfo::like(&Pod { metadata, spec: Some(spec), status }, &known.alike));
         }
         let (spec, node): (Box<str>, _) = (spec.into(), node.map(str::to_owned));
@@ -151,16 +247,19 @@ impl Reader {
 }
 
 /// Whether its likeness says everything of it that is not its own.
-fn is_plain(pod: &RawPod) -> bool {
+fn is_plain(pod: &Parts<'_>) -> bool {
     let statuses = |status: &PodStatus| {
         status.container_statuses.is_some() || status.init_container_statuses.is_some()
     };
     pod.metadata.deletion_timestamp.is_none() && !pod.status.as_ref().is_some_and(statuses)
 }
 
-fn whole(pod: RawPod) -> serde_json::Result<Pod> {
-    let RawPod { metadata, spec, status } = pod;
-    let spec = spec.map(|spec| serde_json::from_str(spec.get())).transpose()?;
+fn whole(pod: Parts<'_>) -> serde_json::Result<Pod> {
+    let Parts { metadata, spec, status, read } = pod;
+    let spec = match read {
+        Some(read) => Some(read),
+        None => spec.map(serde_json::from_str).transpose()?,
+    };
     Ok(Pod { metadata, spec, status })
 }
 

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use pintle_apiserver::{ApiServer, UserInfo};
 use pintle_client::{PodBinding, PodWriter as _};
 use pintle_component::Daemon;
-use pintle_scheduler_runner::{Config, InProcessWriter};
+use pintle_scheduler_runner::{Config, InProcessFeed, InProcessWriter};
 use pintle_store::EmbeddedStore;
 use serde_json::json;
 
@@ -41,8 +41,10 @@ impl Cluster {
         let server = ApiServer::new(store, server_config, &daemon).await.unwrap();
         let client = pintle_client::in_process(server.in_process(UserInfo::admin()));
         let scheduler = server.in_process(UserInfo::new("system:kube-scheduler", []));
-        let writer = Some(InProcessWriter(Arc::new(scheduler)));
-        let config = Config { seed: Some(1), writer, ..config };
+        let scheduler = Arc::new(scheduler);
+        let feed = Some(InProcessFeed(Arc::clone(&scheduler) as _));
+        let writer = Some(InProcessWriter(scheduler));
+        let config = Config { seed: Some(1), feed, writer, ..config };
         let running = pintle_scheduler_runner::run(client.clone(), config, daemon.clone());
         Self { client, server, daemon, running: tokio::spawn(running), _data: data }
     }

@@ -48,12 +48,12 @@ impl PodWrite<'_> {
         }
     }
 
-    /// Write, for a user who may.
+    /// Write, for a user who may. Bindings are the most by far, and are not to be as large as the rest.
     pub(crate) async fn perform(&self, core: &Core) -> Result<(), Status> {
         match self {
             Self::Bind(binding) => bind(core, binding).await,
-            Self::ChangeStatus(change) => change_status(core, change).await,
-            Self::Delete(deletion) => remove(core, deletion).await,
+            Self::ChangeStatus(change) => Box::pin(change_status(core, change)).await,
+            Self::Delete(deletion) => Box::pin(remove(core, deletion)).await,
         }
     }
 }
@@ -85,7 +85,7 @@ async fn change_status(core: &Core, change: &PodStatusChange<'_>) -> Result<(), 
         update::check_address(resource, target, &mut object)?;
         Ok(object)
     };
-    write.apply(core, change).await.map(drop)
+    Box::pin(write.apply(core, change)).await.map(drop)
 }
 
 async fn remove(core: &Core, deletion: &PodDeletion<'_>) -> Result<(), Status> {
@@ -99,5 +99,6 @@ async fn remove(core: &Core, deletion: &PodDeletion<'_>) -> Result<(), Status> {
         return Ok(());
     }
     let options = DeleteOptions { uid: uid.map(str::to_owned), ..DeleteOptions::default() };
-    delete::delete_object(core, resource, namespace, name, &options).await.map(drop)
+    let deleted = delete::delete_object(core, resource, namespace, name, &options);
+    Box::pin(deleted).await.map(drop)
 }

@@ -231,7 +231,7 @@ impl Shared {
     }
 
     fn read(&self, line: &[u8], now: Instant) -> anyhow::Result<()> {
-        if line.starts_with(DELETED) {
+        if line.starts_with(DELETED) || self.is_told(line) {
             return Ok(());
         }
         let event: Event<'_> = serde_json::from_slice(line)?;
@@ -239,6 +239,13 @@ impl Shared {
             self.note(&event.object, now);
         }
         Ok(())
+    }
+
+    /// Whether the line is a change of a pod that was seen with a node: of that nothing is noted any
+    /// more. For others, and for lines that begin in another way, it is read.
+    fn is_told(&self, line: &[u8]) -> bool {
+        name_of_modified(line)
+            .is_some_and(|name| self.lock().pods.get(name).is_some_and(|seen| seen.bound.is_some()))
     }
 
     fn note(&self, pod: &Pod<'_>, now: Instant) {
@@ -257,6 +264,20 @@ impl Shared {
     }
 }
 
+/// The name of the pod of a change, if the line begins as pintle's API server writes it.
+fn name_of_modified(line: &[u8]) -> Option<&str> {
+    let rest = line.strip_prefix(MODIFIED)?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let rest = rest[digits..].strip_prefix(b"\",\"name\":\"")?;
+    let end = rest.iter().position(|byte| *byte == b'"')?;
+    // Names have nothing to escape.
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+/// How the line of a change begins, up to the version.
+const MODIFIED: &[u8] =
+    b"{\"type\":\"MODIFIED\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\
+    \"metadata\":{\"resourceVersion\":\"";
 /// How the line of a deletion begins, of which nothing is noted.
 const DELETED: &[u8] = b"{\"type\":\"DELETED\",";
 
@@ -269,6 +290,19 @@ mod tests {
     fn note(shared: &Shared, json: &str) {
         let event: Event<'_> = serde_json::from_str(json).unwrap();
         shared.note(&event.object, Instant::now());
+    }
+
+    #[test]
+    fn a_change_is_told_by_its_beginning() {
+        let line = |kind: &str, metadata: &str| {
+            let pod = format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{metadata}}}");
+            format!("{{\"type\":\"{kind}\",\"object\":{pod}}}\n")
+        };
+        let metadata = r#"{"resourceVersion":"12","name":"a-1","uid":"u"}"#;
+        let name = |line: String| name_of_modified(line.as_bytes()).map(str::to_owned);
+        assert_eq!(name(line("MODIFIED", metadata)).as_deref(), Some("a-1"));
+        assert_eq!(name(line("ADDED", metadata)), None);
+        assert_eq!(name(line("MODIFIED", r#"{"name":"a-1","resourceVersion":"12"}"#)), None);
     }
 
     #[tokio::test]

@@ -221,8 +221,9 @@ pub(super) fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
     }
 }
 
-/// Requests under way at once: what keeps the API server busy without queueing up in it.
-const AT_ONCE: usize = 32;
+/// Requests under way at once: what keeps the API server busy without queueing up in it. Half as many
+/// all wait for the same flush now and then, and the processors with them.
+const AT_ONCE: usize = 64;
 /// Objects of a list's page.
 const PAGE: u32 = 5_000;
 

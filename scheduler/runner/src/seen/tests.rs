@@ -46,14 +46,19 @@ fn pod() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn a_pod_that_was_read_is_the_pod(pods in proptest::collection::vec(pod(), 1..30)) {
+    fn a_pod_that_was_read_is_the_pod(
+        pods in proptest::collection::vec((pod(), 0..3_u8), 1..30),
+    ) {
         let (mut reader, mut templates) = (Reader::default(), Templates::default());
-        for object in pods {
+        for (object, way) in pods {
             let text = object.to_string();
             let pod: Arc<Pod> = Arc::new(serde_json::from_str(&text).unwrap());
             let expected = PodInfo::shared(pod, &mut templates);
-            let raw: RawPod = serde_json::from_str(&text).unwrap();
-            let seen = reader.seen(raw).unwrap();
+            let seen = match way {
+                0 => serde_json::from_str::<RawPod>(&text).unwrap().read(&mut reader),
+                way => local(object, way == 1).read(&mut reader),
+            };
+            let seen = seen.unwrap();
             prop_assert_eq!(seen.info.object(), expected.object());
             prop_assert_eq!(&seen.info.uid, &expected.uid);
             prop_assert_eq!(&seen.info.template, &expected.template);
@@ -69,9 +74,20 @@ proptest! {
     }
 }
 
+/// The pod as an API server in the same process has it.
+fn local(mut pod: Value, is_read: bool) -> LocalPod {
+    let version = pod["metadata"]["resourceVersion"].take();
+    pod["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    LocalPod {
+        json: pod.to_string().into(),
+        resource_version: version.as_str().unwrap().parse().unwrap(),
+        read: is_read.then(|| serde_json::from_value(pod).unwrap()),
+    }
+}
+
 fn read(reader: &mut Reader, name: &str, spec: &str) -> SeenPod {
     let text = format!(r#"{{"metadata": {{"name": "{name}", "namespace": "d"}}, "spec": {spec}}}"#);
-    reader.seen(serde_json::from_str(&text).unwrap()).unwrap()
+    serde_json::from_str::<RawPod>(&text).unwrap().read(reader).unwrap()
 }
 
 #[test]
@@ -102,4 +118,27 @@ fn what_is_kept_is_bounded() {
         read(&mut reader, "a", &format!(r#"{{"containers":[],"priority":{number}}}"#));
     }
     assert_eq!(reader.known.len(), 2);
+}
+
+#[test]
+fn of_a_pod_that_is_gone_the_last_sight_is_told() {
+    let (mut reader, informer) = (Reader::default(), pintle_client::Informer::new(&[]));
+    let (sender, told) = std::sync::mpsc::channel();
+    informer.on_change(move |change: &pintle_client::Change<SeenPod>| {
+        sender.send((change.old.clone(), change.new.clone())).unwrap();
+    });
+    let pod = |name: &str| {
+        local(
+            json!({"metadata": {"name": name, "namespace": "d", "uid": name,
+                "resourceVersion": "3"}, "spec": {"containers": []}}),
+            false,
+        )
+    };
+    for event in [Event::Apply(pod("a")), Event::Delete(pod("b")), Event::Delete(pod("a"))] {
+        informer.apply(reader.read(event).unwrap());
+    }
+    let (_, added) = told.recv().unwrap();
+    let (last, gone) = told.recv().unwrap();
+    assert!(gone.is_none() && Arc::ptr_eq(&added.unwrap(), &last.unwrap()));
+    assert!(told.try_recv().is_err());
 }
