@@ -174,7 +174,7 @@ impl NodeInfo {
     pub fn add_pod(&mut self, info: Arc<PodInfo>) {
         add(&mut self.requested, &info.requests, 1);
         add(&mut self.requested_nonzero, info.placed_nonzero(), 1);
-        self.used_ports.extend(info.host_ports.iter().cloned());
+        self.use_ports(&info.host_ports);
         if !info.affinity().is_empty() {
             self.pods_with_affinity.push(Arc::clone(&info));
         }
@@ -192,8 +192,16 @@ impl NodeInfo {
     pub(super) fn add_pod_of(&mut self, info: Arc<PodInfo>, template: &Template) {
         add(&mut self.requested, &template.requests, 1);
         add(&mut self.requested_nonzero, &template.requests_nonzero, 1);
-        self.used_ports.extend(template.host_ports.iter().cloned());
+        self.use_ports(&template.host_ports);
         self.pods.push(info);
+    }
+
+    /// Few pods have any, and where there are none nothing of the node is read.
+    #[inline]
+    fn use_ports(&mut self, ports: &[HostPort]) {
+        if !ports.is_empty() {
+            self.used_ports.extend_from_slice(ports);
+        }
     }
 
     /// Takes a pod from the node; returns whether it was there.
