@@ -81,9 +81,12 @@ impl Dataplane {
             match run(summed) {
                 // Kernels before 6.16 have no such flag.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => run(0),
-                // Of packets that a program sends elsewhere nobody looks at it any more.
+                // The kernel gives its sum up where a program changes a packet's length at its end
+                // (`bpf_skb_change_tail`), as it does to answer most, and compares it here even so.
                 Err(error) if error.raw_os_error() == Some(Errno::EBADMSG as i32) => match run(0) {
-                    Ok(result) if result.verdict == TC_REDIRECT => Ok(result),
+                    Ok(result) if result.verdict == TC_REDIRECT && !is_quoted_whole(&packet) => {
+                        Ok(result)
+                    }
                     _ => Err(error),
                 },
                 other => other,
@@ -109,6 +112,15 @@ fn context(hook: PacketHook, length: u32, link: u32) -> Vec<u8> {
     };
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
+
+/// Whether as much stands behind the packet's IP header as an answer to it quotes.
+fn is_quoted_whole(packet: &[u8]) -> bool {
+    let header = if packet.get(12..14) == Some(&[8, 0]) { 20 } else { 40 };
+    packet.len() == 14 + header + QUOTED
+}
+
+/// `SEGMENT` in `ebpf/programs/src/refuse.rs`.
+const QUOTED: usize = 20;
 
 // uapi/linux/pkt_cls.h, uapi/linux/bpf.h
 const TC_DROP: u32 = 2;
