@@ -66,6 +66,7 @@ pub(super) fn bound(stored: &Stored, wanted: &Wanted<'_>) -> Option<(Bytes, Fact
         return None;
     }
     super::set_scheduled(&mut status);
+    let status = serde_json::to_string(&status).ok()?;
     let generation = metadata.generation.get();
     let next = generation.parse::<u64>().ok()? + 1;
     let before_generation = pod.before(generation)?;

@@ -231,7 +231,11 @@ impl Shared {
     }
 
     fn read(&self, line: &[u8], now: Instant) -> anyhow::Result<()> {
-        if line.starts_with(DELETED) || self.is_told(line) {
+        if line.starts_with(DELETED) {
+            return Ok(());
+        }
+        if let Some(name) = name_of_bound(line) {
+            self.note_bound(name, now);
             return Ok(());
         }
         let event: Event<'_> = serde_json::from_slice(line)?;
@@ -241,19 +245,22 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether the line is a change of a pod that was seen with a node: of that nothing is noted any
-    /// more. For others, and for lines that begin in another way, it is read.
-    fn is_told(&self, line: &[u8]) -> bool {
-        name_of_modified(line)
-            .is_some_and(|name| self.lock().pods.get(name).is_some_and(|seen| seen.bound.is_some()))
-    }
-
     fn note(&self, pod: &Pod<'_>, now: Instant) {
+        if !pod.spec.node_name.is_empty() {
+            return self.note_bound(&pod.metadata.name, now);
+        }
         let mut state = self.lock();
         let Some(seen) = state.pods.get_mut(&*pod.metadata.name) else { return };
         seen.added.get_or_insert(now);
         seen.is_attempted |= pod.status.conditions.iter().any(|it| it.kind == "PodScheduled");
-        if seen.bound.is_some() || pod.spec.node_name.is_empty() {
+    }
+
+    fn note_bound(&self, name: &str, now: Instant) {
+        let mut state = self.lock();
+        let Some(seen) = state.pods.get_mut(name) else { return };
+        seen.added.get_or_insert(now);
+        seen.is_attempted = true;
+        if seen.bound.is_some() {
             return;
         }
         seen.bound = Some(now);
@@ -264,8 +271,16 @@ impl Shared {
     }
 }
 
-/// The name of the pod of a change, if the line begins as pintle's API server writes it.
-fn name_of_modified(line: &[u8]) -> Option<&str> {
+/// The name of the pod of a change, if it has a node and the line is as pintle's API server writes
+/// it: `nodeName` as the spec's last field, right before the status. Quotes within texts have a
+/// backslash before them, so what is found are fields. Any other line has to be read.
+fn name_of_bound(line: &[u8]) -> Option<&str> {
+    let status = line.windows(STATUS.len()).rposition(|window| window == STATUS)?;
+    let spec = line[..status].strip_suffix(b"\"")?;
+    let value = spec.iter().rposition(|byte| *byte == b'"')?;
+    if value + 1 == spec.len() || !spec[..=value].ends_with(NODE_NAME) {
+        return None;
+    }
     let rest = line.strip_prefix(MODIFIED)?;
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let rest = rest[digits..].strip_prefix(b"\",\"name\":\"")?;
@@ -274,6 +289,10 @@ fn name_of_modified(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(&rest[..end]).ok()
 }
 
+/// The end of the spec and the beginning of the status.
+const STATUS: &[u8] = b"},\"status\":{";
+/// The spec's field, up to its value.
+const NODE_NAME: &[u8] = b",\"nodeName\":\"";
 /// How the line of a change begins, up to the version.
 const MODIFIED: &[u8] =
     b"{\"type\":\"MODIFIED\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\
@@ -293,16 +312,27 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_by_its_beginning() {
-        let line = |kind: &str, metadata: &str| {
-            let pod = format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{metadata}}}");
+    fn a_bound_pod_is_told_without_reading_the_line() {
+        let line = |kind: &str, metadata: &str, spec: &str| {
+            let pod = format!(
+                r#"{{"apiVersion":"v1","kind":"Pod","metadata":{metadata},"spec":{spec},"status":{{
+                "conditions":[{{"type":"PodScheduled","status":"True"}}]}}}}"#
+            );
             format!("{{\"type\":\"{kind}\",\"object\":{pod}}}\n")
         };
         let metadata = r#"{"resourceVersion":"12","name":"a-1","uid":"u"}"#;
-        let name = |line: String| name_of_modified(line.as_bytes()).map(str::to_owned);
-        assert_eq!(name(line("MODIFIED", metadata)).as_deref(), Some("a-1"));
-        assert_eq!(name(line("ADDED", metadata)), None);
-        assert_eq!(name(line("MODIFIED", r#"{"name":"a-1","resourceVersion":"12"}"#)), None);
+        let bound = r#"{"containers":[{"name":"c"}],"nodeName":"n-1"}"#;
+        let name = |line: String| name_of_bound(line.as_bytes()).map(str::to_owned);
+        assert_eq!(name(line("MODIFIED", metadata, bound)).as_deref(), Some("a-1"));
+        let told = r#"{"containers":[{"name":"c","image":",\"nodeName\":\"n"}]}"#;
+        let text = r#"{"containers":[],"hostname":",\"nodeName\":\"n"}"#;
+        for spec in
+            [told, text, r#"{"containers":[],"nodeName":""}"#, r#"{"nodeName":"n","a":"b"}"#]
+        {
+            assert_eq!(name(line("MODIFIED", metadata, spec)), None, "{spec}");
+        }
+        assert_eq!(name(line("ADDED", metadata, bound)), None);
+        assert_eq!(name(line("MODIFIED", r#"{"name":"a-1","resourceVersion":"1"}"#, bound)), None);
     }
 
     #[tokio::test]
