@@ -4,6 +4,7 @@
 //! objects themselves are `k8s_openapi`'s; this crate has what those types lack.
 #![forbid(unsafe_code)]
 
+pub mod boolean;
 pub mod decode;
 pub mod defaults;
 pub mod duration;

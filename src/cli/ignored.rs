@@ -4,6 +4,7 @@
 use std::marker::PhantomData;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use pintle_api::boolean;
 
 /// A flag's name, and whether it takes a value.
 pub(crate) type IgnoredFlag = (&'static str, bool);
@@ -69,11 +70,7 @@ impl<F: IgnoredFlags> Args for IgnoredArgs<F> {
     }
 }
 
-/// `strconv.ParseBool`.
+/// A flag's truth value.
 pub(super) fn go_bool(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(format!("{other:?} is neither true nor false")),
-    }
+    boolean::parse(text).ok_or_else(|| format!("{text:?} is neither true nor false"))
 }

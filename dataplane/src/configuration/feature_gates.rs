@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use pintle_api::boolean;
+
 /// What is wrong with the gates, in upstream's words.
 pub(super) fn unrecognized(gates: &BTreeMap<String, bool>) -> impl Iterator<Item = (&str, String)> {
     let unknown = gates.keys().filter(|name| NAMES.binary_search(&name.as_str()).is_err());
@@ -20,12 +22,10 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, bool>, String> {
     let gate = |pair: &str| {
         let (name, value) =
             pair.split_once('=').ok_or_else(|| "malformed pair, expect string=bool".to_owned())?;
-        let value = match value.trim() {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-            other => return Err(format!("invalid value of {}: {other:?}", name.trim())),
-        };
-        Ok((name.trim().to_owned(), value))
+        let (name, value) = (name.trim(), value.trim());
+        let enabled = boolean::parse(value);
+        let enabled = enabled.ok_or_else(|| format!("invalid value of {name}: {value:?}"))?;
+        Ok((name.to_owned(), enabled))
     };
     pairs.map(gate).collect()
 }
