@@ -32,8 +32,8 @@ struct Metadata<'a> {
 
 impl Metadata<'_> {
     /// Whether a write that is for this uid, if it names one, is for this pod.
-    fn is_meant(&self, uid: &str) -> bool {
-        uid.is_empty() || self.uid.as_deref() == Some(uid)
+    fn is_meant(&self, uid: Option<&str>) -> bool {
+        uid.is_none_or(|uid| self.uid.as_deref() == Some(uid))
     }
 }
 
@@ -55,7 +55,7 @@ pub(super) fn bound(stored: &Stored, wanted: &Wanted<'_>) -> Option<(Bytes, Fact
     let Wanted { uid, revision, annotations, node } = *wanted;
     let spec: Spec = serde_json::from_str(pod.spec.get()).ok()?;
     let mut status: Value = serde_json::from_str(pod.status).ok()?;
-    let is_plain = metadata.is_meant(uid)
+    let is_plain = metadata.is_meant(Some(uid).filter(|uid| !uid.is_empty()))
         && revision.is_empty()
         && annotations.is_none()
         && spec.node_name.is_none()
@@ -97,7 +97,7 @@ pub(super) fn changed(
     let mut status: Map<String, Value> = serde_json::from_str(pod.status).ok()?;
     let revision = change.resource_version.unwrap_or_default();
     let node = change.nominated_node.flatten().unwrap_or_default();
-    let is_plain = metadata.is_meant(change.uid.unwrap_or_default())
+    let is_plain = metadata.is_meant(change.uid)
         && metadata.deletion_timestamp.is_none()
         && (revision.is_empty() || revision.parse() == Ok(stored.revision))
         && (node.is_empty() || dns1123_subdomain(node).is_empty())
@@ -154,9 +154,8 @@ pub(super) fn goes_at_once(stored: &Stored, uid: Option<&str>) -> bool {
         let metadata: Metadata<'_> = serde_json::from_str(pod.metadata).ok()?;
         let spec: Spec = serde_json::from_str(pod.spec.get()).ok()?;
         let has_no_time = spec.termination_grace_period_seconds == Some(0.into());
-        let is_meant = uid.is_none_or(|uid| metadata.uid.as_deref() == Some(uid));
         let is_held = metadata.deletion_timestamp.is_some() || metadata.finalizers.is_some();
-        Some(is_meant && !is_held && (spec.node_name.is_none() || has_no_time))
+        Some(metadata.is_meant(uid) && !is_held && (spec.node_name.is_none() || has_no_time))
     };
     read().unwrap_or(false)
 }
