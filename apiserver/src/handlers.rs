@@ -5,6 +5,7 @@ mod delete;
 mod eviction;
 mod get;
 mod list;
+mod list_options;
 mod options;
 mod patch;
 mod pod;

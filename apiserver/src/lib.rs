@@ -20,6 +20,7 @@ mod negotiate;
 mod object;
 mod openapi;
 pub mod pki;
+mod protobuf;
 mod query;
 mod registry;
 mod request;

@@ -4,6 +4,8 @@ use http::{HeaderMap, header};
 use pintle_api::decode::Syntax;
 use pintle_api::status::Status;
 
+use crate::protobuf::PROTOBUF;
+
 /// The form of an answer; all are JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -53,8 +55,13 @@ pub(crate) fn syntax(headers: &HeaderMap) -> Result<Syntax, Status> {
     match media_type(headers) {
         "" | "application/json" => Ok(Syntax::Json),
         "application/yaml" => Ok(Syntax::Yaml),
-        _ => Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+        _ => Err(unsupported()),
     }
+}
+
+/// The refusal of a body that is neither JSON nor YAML, nor the protobuf of a kind that is served.
+pub(crate) fn unsupported() -> Status {
+    Status::unsupported_media_type(&["application/json", "application/yaml", PROTOBUF])
 }
 
 /// `Content-Type` without its parameters.

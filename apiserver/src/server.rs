@@ -25,7 +25,7 @@ use crate::registry::Allocators;
 use crate::request::Info;
 use crate::storage::Storage;
 use crate::watch_cache::{self, WatchCache};
-use crate::{Config, Error, bootstrap, event_ttl, handlers, status};
+use crate::{Config, Error, bootstrap, event_ttl, handlers, protobuf, status};
 
 pub use in_process::InProcess;
 
@@ -170,11 +170,11 @@ impl Core {
             true => None,
             false => Some(self.inflight.try_acquire().map_err(|_| busy())?),
         };
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         // Reads have no body, and a watch has no time limit under which to wait for one.
         let body = match info.verb {
             "get" | "list" | "watch" => Bytes::new(),
-            _ => read_body(body).await?,
+            _ => protobuf::as_json(&mut head.headers, read_body(body).await?)?,
         };
         let call = handlers::Call { info, user: &user, query, headers: head.headers, body };
         handlers::dispatch(self, &call).await

@@ -11,6 +11,8 @@ mod direct;
 mod objects;
 #[path = "integration/one_pass.rs"]
 mod one_pass;
+#[path = "integration/protobuf.rs"]
+mod protobuf;
 #[path = "integration/recurring.rs"]
 mod recurring;
 #[path = "integration/refusals.rs"]

@@ -13,7 +13,7 @@ use pintle_api::scheme::Resource;
 use pintle_api::status::Status;
 use serde_json::{Value, json};
 
-use super::{Call, render};
+use super::{Call, list_options, render};
 use crate::body::Body;
 use crate::negotiate::{self, Form};
 use crate::query::{Filter, Query};
@@ -69,6 +69,7 @@ pub(super) async fn page(
     resource: &'static Resource,
 ) -> Result<Page, Status> {
     let filter = Filter::parse(resource, query)?;
+    list_options::check(query, false)?;
     let limit = usize::try_from(query.number("limit")?.unwrap_or(0)).unwrap_or(usize::MAX);
     let scope = Scope { resource, namespace: &target.namespace, filter: &filter };
     if !query.get("continue").is_empty() {
@@ -77,19 +78,11 @@ pub(super) async fn page(
     }
     let wanted = revision(query)?;
     match (query.get("resourceVersionMatch"), wanted) {
-        ("Exact", Some(revision)) if revision > 0 => {
+        (list_options::EXACT, Some(revision)) if revision > 0 => {
             let start = storage::bounds(resource, scope.namespace).0;
             from_store(core, &scope, Some(revision), start, limit).await
         }
-        ("Exact" | "NotOlderThan", None) => Err(Status::bad_request(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless \
-             resourceVersion is provided",
-        )),
-        ("Exact", _) => Err(Status::bad_request(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for \
-             resourceVersion \"0\"",
-        )),
-        ("" | "NotOlderThan", _) => {
+        _ => {
             if wanted != Some(0) {
                 let floor = match wanted {
                     Some(revision) => revision,
@@ -101,10 +94,6 @@ pub(super) async fn page(
             let limit = if wanted == Some(0) { 0 } else { limit };
             Ok(from_cache(core, &scope, limit))
         }
-        (other, _) => Err(Status::bad_request(format!(
-            "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \
-             \"NotOlderThan\""
-        ))),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Starts at `resourceVersion` (unset or 0: the present objects as ADDED first), sends bookmarks
 //! where they are allowed, and ends after `timeoutSeconds`. An object that starts or stops matching
 //! the selectors is ADDED or DELETED. With `sendInitialEvents=true` the present objects come first
-//! and a bookmark marked `k8s.io/initial-events-end` after them (WatchList).
+//! and, where bookmarks are allowed, one marked `k8s.io/initial-events-end` after them (WatchList).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, list, render};
+use super::{Call, list, list_options, render};
 use crate::body::Body;
 use crate::negotiate::{self, Form};
 use crate::query::{Filter, Query};
@@ -82,6 +82,7 @@ impl Options {
         resource: &'static Resource,
     ) -> Result<Self, Status> {
         let query = &call.query;
+        list_options::check(query, true)?;
         let seconds = query.number("timeoutSeconds")?.filter(|seconds| *seconds > 0);
         let options = Self {
             resource,
@@ -97,31 +98,8 @@ impl Options {
             bookmarks: query.flag("allowWatchBookmarks"),
             timeout: seconds.map_or_else(default_timeout, Duration::from_secs),
         };
-        options.check()?;
         render::check_include(query)?;
         Ok(options)
-    }
-
-    /// k8s.io/apimachinery's `ValidateListOptions` for watches.
-    fn check(&self) -> Result<(), Status> {
-        let matched = self.query.get("resourceVersionMatch");
-        match (self.initial_events, matched) {
-            (None, "") | (Some(_), "NotOlderThan") => Ok(()),
-            (None, _) => Err(Status::bad_request(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch \
-                 unless sendInitialEvents is provided",
-            )),
-            (Some(_), _) => Err(Status::bad_request(
-                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting \
-                 resourceVersionMatch to NotOlderThan",
-            )),
-        }
-        .and_then(|()| match (self.initial_events, self.bookmarks) {
-            (Some(true), false) => Err(Status::bad_request(
-                "sendInitialEvents: Forbidden: sendInitialEvents requires allowWatchBookmarks",
-            )),
-            _ => Ok(()),
-        })
     }
 }
 
@@ -231,7 +209,7 @@ impl Watcher {
             self.make_room(&entry, count - nth).await?;
             self.put_line("ADDED", &entry);
         }
-        if self.options.initial_events == Some(true) {
+        if self.options.initial_events == Some(true) && self.options.bookmarks {
             let bookmark = self.bookmark(revision, true);
             self.chunk.put_slice(&bookmark);
         }

@@ -37,9 +37,14 @@ async fn bodies_that_are_no_objects() {
         let (head, status) = cluster.send_as("POST", PODS, media_type, body).await;
         refused(&(head.status.as_u16(), status), 400, "");
     }
-    let (head, status) =
-        cluster.send_as("POST", PODS, "application/vnd.kubernetes.protobuf", "k8s\0").await;
-    refused(&(head.status.as_u16(), status), 415, "application/json");
+    for (media_type, body) in [
+        ("application/cbor", "\u{a0}"),
+        ("text/plain", "a pod"),
+        ("application/vnd.kubernetes.protobuf", "k8s\0"),
+    ] {
+        let (head, status) = cluster.send_as("POST", PODS, media_type, body).await;
+        refused(&(head.status.as_u16(), status), 415, "application/json");
+    }
     let service = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "a" } });
     refused(&cluster.send("POST", PODS, &service).await, 400, "Pod");
     let typed = pod(json!({ "image": 7 }));

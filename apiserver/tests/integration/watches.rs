@@ -113,8 +113,14 @@ async fn initial_events_end_with_their_bookmark() {
     assert_eq!(events.next().await, "BOOKMARK initial-events-end");
     create(&cluster, "b").await;
     assert_eq!(events.next().await, "ADDED b");
-    let (code, _) = cluster.get(&format!("{MAPS}?watch=true&sendInitialEvents=true")).await;
-    assert_eq!(code, 400);
+    let (code, status) = cluster.get(&format!("{MAPS}?watch=true&sendInitialEvents=true")).await;
+    assert_eq!(code, 422, "{status}");
+    let silent = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let mut events = Events::open(&cluster, silent).await;
+    assert_eq!(events.next().await, "ADDED a");
+    assert_eq!(events.next().await, "ADDED b");
+    create(&cluster, "c").await;
+    assert_eq!(events.next().await, "ADDED c");
 }
 
 #[tokio::test]
