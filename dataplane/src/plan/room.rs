@@ -10,27 +10,27 @@ impl Planner {
     /// The sizes that the maps should grow to, where a claim waits for room; `None` if none does, or
     /// it waits for a moment only (for slots that rest), or [`Limits::CEILING`] is reached.
     ///
-    /// `insist`: room was wanting for a while. Then what is there is in pieces that are too small,
-    /// and the slots are doubled.
+    /// `insist`: room was wanting for a while. Then what is there is in pieces that are too small, or
+    /// is held by what waits for that very room to be replaced; and it is doubled.
     #[must_use]
     pub fn wider(&self, insist: bool) -> Option<Limits> {
         if !self.lacks_room() {
             return None;
         }
         let [frontends, slots, ranges] = self.claimed();
-        let slots_max = self.limits.slots_max;
-        let lacks_slots =
-            || self.rejected.values().any(|reason| matches!(reason, Rejection::SlotsFull { .. }));
-        let pieces = if insist && lacks_slots() { u64::from(slots_max) + 1 } else { 0 };
-        let Limits { frontends_max, source_ranges_max, .. } = self.limits;
+        let lacks = |full: fn(&Rejection) -> bool| insist && self.rejected.values().any(full);
+        let more_than = |size: u32, needed: u64, is_lacking: bool| {
+            if is_lacking { needed.max(u64::from(size) + 1) } else { needed }
+        };
+        let Limits { frontends_max, slots_max, source_ranges_max, .. } = self.limits;
+        let lacks_slots = lacks(|reason| matches!(reason, Rejection::SlotsFull { .. }));
+        let slots = more_than(slots_max, slots, lacks_slots);
+        let lacks_ranges = lacks(|reason| matches!(reason, Rejection::RangesFull { .. }));
+        let ranges = more_than(source_ranges_max, ranges, lacks_ranges);
         let ceiling = Limits::CEILING;
         let wider = Limits {
             frontends_max: grown(frontends_max, frontends, ceiling.frontends_max),
-            slots_max: grown(slots_max, slots, ceiling.slots_max).max(grown(
-                slots_max,
-                pieces,
-                ceiling.slots_max,
-            )),
+            slots_max: grown(slots_max, slots, ceiling.slots_max),
             source_ranges_max: grown(source_ranges_max, ranges, ceiling.source_ranges_max),
             ..self.limits
         };
