@@ -144,6 +144,7 @@ pub fn check(kind: Kind, value: &mut Value) -> Result<Vec<String>, DecodeError> 
         Kind::VolumeAttachment => typed::check::<storage::v1::VolumeAttachment>,
         Kind::PodDisruptionBudget => typed::check::<policy::v1::PodDisruptionBudget>,
         Kind::DeviceClass => typed::check::<resource::v1::DeviceClass>,
+        Kind::DeviceTaintRule => typed::check::<resource::v1alpha3::DeviceTaintRule>,
         Kind::ResourceClaim => typed::check::<resource::v1::ResourceClaim>,
         Kind::ResourceClaimTemplate => typed::check::<resource::v1::ResourceClaimTemplate>,
         Kind::ResourceSlice => typed::check::<resource::v1::ResourceSlice>,

@@ -59,6 +59,7 @@ pub fn apply(kind: Kind, object: &mut Value) {
         | Kind::VolumeAttachment
         | Kind::PodDisruptionBudget
         | Kind::DeviceClass
+        | Kind::DeviceTaintRule
         | Kind::ResourceSlice
         | Kind::Workload
         | Kind::Event

@@ -20,3 +20,4 @@ pub mod status;
 pub mod syntax;
 pub mod taint;
 pub mod validation;
+pub mod version;

@@ -60,6 +60,8 @@ pub enum Kind {
     PodDisruptionBudget,
     /// `resource.k8s.io/v1` DeviceClass.
     DeviceClass,
+    /// `resource.k8s.io/v1alpha3` DeviceTaintRule.
+    DeviceTaintRule,
     /// `resource.k8s.io/v1` ResourceClaim.
     ResourceClaim,
     /// `resource.k8s.io/v1` ResourceClaimTemplate.
@@ -117,6 +119,7 @@ impl Kind {
             Self::VolumeAttachment => ("storage.k8s.io", "v1", "VolumeAttachment"),
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget"),
             Self::DeviceClass => ("resource.k8s.io", "v1", "DeviceClass"),
+            Self::DeviceTaintRule => ("resource.k8s.io", "v1alpha3", "DeviceTaintRule"),
             Self::ResourceClaim => ("resource.k8s.io", "v1", "ResourceClaim"),
             Self::ResourceClaimTemplate => ("resource.k8s.io", "v1", "ResourceClaimTemplate"),
             Self::ResourceSlice => ("resource.k8s.io", "v1", "ResourceSlice"),

@@ -133,6 +133,7 @@ fn spec(kind: Kind, object: &Value, old: Option<&Value>, errors: &mut Errors) {
         Kind::VolumeAttachment => with(object, errors, storage::attachment),
         Kind::PodDisruptionBudget => with(object, errors, disruption::budget),
         Kind::DeviceClass => with(object, errors, device::class),
+        Kind::DeviceTaintRule => with(object, errors, device::taint_rule),
         Kind::ResourceClaim => with(object, errors, device::claim),
         Kind::ResourceClaimTemplate => with(object, errors, device::template),
         Kind::ResourceSlice => with(object, errors, device::slice),

@@ -122,9 +122,10 @@ fn layout(kind: Kind) -> Layout {
         Kind::ReplicationController => (workload::REPLICA_SET_COLUMNS, workload::replica_set_cells),
         Kind::StatefulSet => (workload::STATEFUL_SET_COLUMNS, workload::stateful_set_cells),
         Kind::DaemonSet => (workload::DAEMON_SET_COLUMNS, workload::daemon_set_cells),
-        Kind::DeviceClass | Kind::ResourceClaimTemplate | Kind::Workload => {
-            (cell::PLAIN_COLUMNS, cell::plain)
-        }
+        Kind::DeviceClass
+        | Kind::DeviceTaintRule
+        | Kind::ResourceClaimTemplate
+        | Kind::Workload => (cell::PLAIN_COLUMNS, cell::plain),
         Kind::TokenReview
         | Kind::SelfSubjectReview
         | Kind::SubjectAccessReview

@@ -274,6 +274,15 @@ pub static RESOURCES: &[Resource] = &[
         ..BASE
     },
     Resource {
+        kind: Kind::DeviceTaintRule,
+        list_kind: "DeviceTaintRuleList",
+        plural: "devicetaintrules",
+        singular: "devicetaintrule",
+        namespaced: false,
+        subresources: &[status(Kind::DeviceTaintRule)],
+        ..BASE
+    },
+    Resource {
         kind: Kind::PriorityClass,
         list_kind: "PriorityClassList",
         plural: "priorityclasses",

@@ -8,6 +8,7 @@ use k8s_openapi::api::resource::v1::{
     Device, DeviceClaim, DeviceClass, DeviceRequest, DeviceSelector, DeviceToleration,
     ExactDeviceRequest, ResourceClaim, ResourceClaimTemplate, ResourceSlice,
 };
+use k8s_openapi::api::resource::v1alpha3::DeviceTaintRule;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
@@ -351,17 +352,7 @@ pub(super) fn slice(slice: &ResourceSlice, errors: &mut Errors) {
 fn pool(slice: &ResourceSlice, errors: &mut Errors) {
     let path = SPEC.child("pool");
     let pool = &slice.spec.pool;
-    let name_path = path.child("name");
-    if pool.name.is_empty() {
-        errors.required(&name_path, "");
-    } else {
-        if pool.name.len() > POOL_NAME_MAX {
-            errors.too_long(&name_path, POOL_NAME_MAX);
-        }
-        for part in pool.name.split('/') {
-            errors.each_invalid(&name_path, part, syntax::dns1123_subdomain(part));
-        }
-    }
+    pool_name(&path.child("name"), &pool.name, errors);
     if pool.resource_slice_count <= 0 {
         let path = path.child("resourceSliceCount");
         errors.invalid(&path, pool.resource_slice_count, "must be greater than zero");
@@ -369,6 +360,18 @@ fn pool(slice: &ResourceSlice, errors: &mut Errors) {
     if pool.generation < 0 {
         let path = path.child("generation");
         errors.invalid(&path, pool.generation, super::NOT_NEGATIVE);
+    }
+}
+
+fn pool_name(path: &Path<'_>, name: &str, errors: &mut Errors) {
+    if name.is_empty() {
+        return errors.required(path, "");
+    }
+    if name.len() > POOL_NAME_MAX {
+        errors.too_long(path, POOL_NAME_MAX);
+    }
+    for part in name.split('/') {
+        errors.each_invalid(path, part, syntax::dns1123_subdomain(part));
     }
 }
 
@@ -402,12 +405,41 @@ fn device(it: &Device, path: &Path<'_>, errors: &mut Errors) {
     }
     let list = path.child("taints");
     for (i, taint) in it.taints.iter().flatten().enumerate() {
-        let path = list.index(i);
-        let key = &taint.key;
-        errors.each_invalid(&path.child("key"), key, syntax::qualified_name(key));
-        let effects = &["NoExecute", "NoSchedule", "None"];
-        required_one_of(&path.child("effect"), &taint.effect, effects, errors);
+        taint_fields(&taint.key, taint.value.as_deref(), &taint.effect, &list.index(i), errors);
     }
+}
+
+pub(super) fn taint_rule(rule: &DeviceTaintRule, errors: &mut Errors) {
+    let path = SPEC.child("deviceSelector");
+    if let Some(selector) = &rule.spec.device_selector {
+        if let Some(driver) = &selector.driver {
+            driver_name(&path.child("driver"), driver, errors);
+        }
+        if let Some(pool) = &selector.pool {
+            pool_name(&path.child("pool"), pool, errors);
+        }
+        if let Some(device) = &selector.device {
+            errors.each_invalid(&path.child("device"), device, syntax::dns1123_label(device));
+        }
+    }
+    let taint = &rule.spec.taint;
+    let path = SPEC.child("taint");
+    taint_fields(&taint.key, taint.value.as_deref(), &taint.effect, &path, errors);
+}
+
+fn taint_fields(
+    key: &str,
+    value: Option<&str>,
+    effect: &str,
+    path: &Path<'_>,
+    errors: &mut Errors,
+) {
+    errors.each_invalid(&path.child("key"), key, syntax::qualified_name(key));
+    if let Some(value) = value {
+        errors.each_invalid(&path.child("value"), value, syntax::label_value(value));
+    }
+    let effects = &["NoExecute", "NoSchedule", "None"];
+    required_one_of(&path.child("effect"), effect, effects, errors);
 }
 
 /// An attribute's name may leave out the domain: it is then the driver's.

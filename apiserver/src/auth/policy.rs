@@ -82,7 +82,15 @@ static ROLES: &[Role] = &[
                 verbs: &["patch", "update"],
                 resources: &["persistentvolumeclaims", "persistentvolumes"],
             },
-            Rule { verbs: READ, resources: &["deviceclasses", "resourceclaims", "resourceslices"] },
+            Rule {
+                verbs: READ,
+                resources: &[
+                    "deviceclasses",
+                    "devicetaintrules",
+                    "resourceclaims",
+                    "resourceslices",
+                ],
+            },
             Rule {
                 verbs: &["create", "delete", "patch", "update"],
                 resources: &["resourceclaims"],

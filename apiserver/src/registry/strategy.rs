@@ -134,6 +134,7 @@ pub(crate) fn bump_generation(kind: Kind, new: &mut Value, old: &Value) {
         Kind::DaemonSet
         | Kind::Deployment
         | Kind::DeviceClass
+        | Kind::DeviceTaintRule
         | Kind::Pod
         | Kind::PodDisruptionBudget
         | Kind::ReplicaSet

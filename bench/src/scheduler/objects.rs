@@ -36,6 +36,9 @@ spec:
       requests: {cpu: 100m, memory: 500Mi}
 ";
 
+/// On a CSINode: the plugins that are migrated, separated by commas.
+const MIGRATED_PLUGINS: &str = "storage.alpha.kubernetes.io/migrated-plugins";
+
 /// An identity as long as those of the API server.
 pub(crate) fn uid(number: usize) -> String {
     format!("00000000-0000-4000-8000-{number:012}")
@@ -87,7 +90,7 @@ impl<'a> NodeMaker<'a> {
         Ok(node)
     }
 
-    /// The CSINode that goes with a node of this name; `None` if no drivers are asked for.
+    /// The CSINode that goes with a node of this name; `None` if it would say nothing.
     pub(crate) fn csi_node(&self, name: &str) -> Option<Value> {
         let strategy = self.nodes.node_allocatable_strategy.as_ref()?;
         let drivers: Vec<Value> = strategy
@@ -95,10 +98,13 @@ impl<'a> NodeMaker<'a> {
             .iter()
             .map(|(driver, amount)| json!({"name": driver, "nodeID": name, "allocatable": amount}))
             .collect();
-        (!drivers.is_empty()).then(|| {
-            json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode",
-                "metadata": {"name": name}, "spec": {"drivers": drivers}})
-        })
+        if drivers.is_empty() && strategy.migrated_plugins.is_empty() {
+            return None;
+        }
+        let migrated = strategy.migrated_plugins.join(",");
+        Some(json!({"apiVersion": "storage.k8s.io/v1", "kind": "CSINode",
+            "metadata": {"name": name, "annotations": {MIGRATED_PLUGINS: migrated}},
+            "spec": {"drivers": drivers}}))
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use pintle_api::{defaults, scheme};
+use pintle_api::{defaults, scheme, version};
 use serde_json::Value;
 
 /// Values that a template may name.
@@ -99,6 +99,7 @@ impl Template {
     fn parse(&self, text: &str) -> anyhow::Result<Value> {
         let parsed: Result<Value, _> = serde_saphyr::from_str(text);
         let mut object = parsed.with_context(|| format!("parse {}", self.file))?;
+        version::to_served(&mut object);
         let field = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
         if let Some(resource) = scheme::by_kind(field("apiVersion"), field("kind")) {
             defaults::apply(resource.kind, &mut object);

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1alpha3::DeviceTaintRule;
 use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
@@ -60,6 +61,7 @@ pub(crate) fn informers(shared: &Shared, client: &Client) -> Vec<ObjectInformer>
         informer::<ResourceClaim>(shared, client),
         informer::<ResourceSlice>(shared, client),
         informer::<DeviceClass>(shared, client),
+        informer::<DeviceTaintRule>(shared, client),
         informer::<Workload>(shared, client),
     ]
 }

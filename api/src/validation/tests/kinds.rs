@@ -83,6 +83,12 @@ pub(super) fn rich() -> Vec<(Kind, Value)> {
         (Kind::VolumeAttachment, attachment),
         (Kind::PodDisruptionBudget, budget),
         (Kind::DeviceClass, device_class),
+        (
+            Kind::DeviceTaintRule,
+            cluster(json!({"spec": {
+                "deviceSelector": {"driver": "d.example.com", "pool": "n1", "device": "gpu-0"},
+                "taint": {"key": "example.com/k", "value": "v", "effect": "NoExecute"}}})),
+        ),
         (Kind::ResourceClaim, resource_claim()),
         (Kind::ResourceClaimTemplate, template),
         (Kind::ResourceSlice, slice()),
@@ -213,6 +219,18 @@ fn each_kind_refuses_in_upstreams_words() {
             "/spec/pool/resourceSliceCount",
             json!(0),
             "spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero",
+        ),
+        (
+            Kind::DeviceTaintRule,
+            "/spec/taint/effect",
+            json!("Never"),
+            "spec.taint.effect: Unsupported value: \"Never\"",
+        ),
+        (
+            Kind::DeviceTaintRule,
+            "/spec/deviceSelector/pool",
+            json!(""),
+            "spec.deviceSelector.pool: Required value",
         ),
         (
             Kind::Workload,

@@ -185,6 +185,9 @@ pub(crate) struct AllocatableStrategy {
     pub(crate) node_allocatable: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) csi_node_allocatable: BTreeMap<String, VolumeNodeResources>,
+    /// Volume plugins whose work the drivers have taken over.
+    #[serde(default)]
+    pub(crate) migrated_plugins: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -120,7 +120,8 @@ impl Run<'_> {
             object,
             Namespace Service ReplicationController ReplicaSet StatefulSet PersistentVolume
             PersistentVolumeClaim StorageClass CSINode CSIDriver CSIStorageCapacity
-            VolumeAttachment PodDisruptionBudget ResourceClaim ResourceSlice DeviceClass Workload
+            VolumeAttachment PodDisruptionBudget ResourceClaim ResourceSlice DeviceClass
+            DeviceTaintRule Workload
         );
         self.scheduler.object_changed(added, self.now());
         Ok(Created::Other(gone))

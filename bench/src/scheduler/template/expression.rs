@@ -54,8 +54,12 @@ fn value(token: &str, parameters: &Parameters) -> anyhow::Result<Value> {
     serde_json::from_str(token).with_context(|| format!("{token:?} is not known"))
 }
 
-/// scheduler_perf's functions: all reckon with floating point, the `Int` ones cut the result off.
+/// scheduler_perf's functions. `div` and `mod` take whole numbers, as Go has them; the others reckon with
+/// floating point, and the `Int` ones cut the result off.
 fn apply(function: &str, values: &[Value]) -> anyhow::Result<Value> {
+    if let "div" | "mod" = function {
+        return whole(function, values);
+    }
     let numbers: anyhow::Result<Vec<f64>> = values.iter().map(number).collect();
     let numbers = numbers?;
     let two = || match numbers.as_slice() {
@@ -79,6 +83,16 @@ fn apply(function: &str, values: &[Value]) -> anyhow::Result<Value> {
         _ => bail!("function {function} is not known"),
     };
     Ok(if function.ends_with("Int") { Value::from(result as i64) } else { Value::from(result) })
+}
+
+/// `a / b` and `a % b` of whole numbers, rounded towards zero.
+fn whole(function: &str, values: &[Value]) -> anyhow::Result<Value> {
+    let numbers: Option<Vec<i64>> = values.iter().map(Value::as_i64).collect();
+    let Some([a, b]) = numbers.as_deref() else {
+        bail!("{function}: two whole numbers are expected")
+    };
+    ensure!(*b != 0, "{function}: division by zero");
+    Ok(if function == "div" { a.wrapping_div(*b) } else { a.wrapping_rem(*b) }.into())
 }
 
 fn number(value: &Value) -> anyhow::Result<f64> {
@@ -129,6 +143,9 @@ mod tests {
             ("\"a b\"", "a b"),
             ("DivideInt .Index 8", "2"),
             ("Mod .Index 8", "1"),
+            ("div .Index 5", "3"),
+            ("mod .Index 5", "2"),
+            ("div (mod -7 4) 2", "-1"),
             ("AddInt 1 (MultiplyInt .Index 2) 3", "38"),
             ("DivideFloat 1 \"4\"", "0.25"),
             ("SubtractInt 3 5", "-2"),
@@ -144,6 +161,8 @@ mod tests {
             ("range .Index", "function range is not known"),
             ("DivideInt .Index 0", "division by zero"),
             ("Mod .Index 0", "division by zero"),
+            ("div .Index 0", "div: division by zero"),
+            ("mod .Index 1.5", "mod: two whole numbers"),
             ("AddInt .Name", "\"foo\" is not a number"),
             (".Index | print", "pipelines are not known"),
             (".Index .Index", "one value or a function"),

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1alpha3::DeviceTaintRule;
 use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
@@ -111,6 +112,7 @@ kinds!(
     ResourceClaim resource_claims "ResourceClaims.",
     ResourceSlice resource_slices "ResourceSlices.",
     DeviceClass device_classes "DeviceClasses.",
+    DeviceTaintRule device_taint_rules "DeviceTaintRules.",
     Workload workloads "Workloads.",
 );
 

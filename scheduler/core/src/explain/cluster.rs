@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1alpha3::DeviceTaintRule;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::scheduling::v1alpha1::Workload;
 use k8s_openapi::api::storage::v1::{
@@ -394,6 +395,7 @@ pub static KINDS: LazyLock<Vec<ReadKind>> = LazyLock::new(|| {
         ResourceClaim, Cluster::set_other;
         ResourceSlice, Cluster::set_other;
         DeviceClass, Cluster::set_other;
+        DeviceTaintRule, Cluster::set_other;
         Workload, Cluster::set_other;
     }
 });

@@ -55,6 +55,8 @@ pub enum Resource {
     ResourceSlice,
     /// A DeviceClass.
     DeviceClass,
+    /// A DeviceTaintRule.
+    DeviceTaintRule,
     /// A Workload.
     Workload,
     /// Anything: such an event wakes every pod.
