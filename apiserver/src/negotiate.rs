@@ -55,13 +55,11 @@ pub(crate) fn syntax(headers: &HeaderMap) -> Result<Syntax, Status> {
     match media_type(headers) {
         "" | "application/json" => Ok(Syntax::Json),
         "application/yaml" => Ok(Syntax::Yaml),
-        _ => Err(unsupported()),
+        // Protobuf of a kind that is known has become JSON before.
+        _ => {
+            Err(Status::unsupported_media_type(&["application/json", "application/yaml", PROTOBUF]))
+        }
     }
-}
-
-/// The refusal of a body that is neither JSON nor YAML, nor the protobuf of a kind that is served.
-pub(crate) fn unsupported() -> Status {
-    Status::unsupported_media_type(&["application/json", "application/yaml", PROTOBUF])
 }
 
 /// `Content-Type` without its parameters.

@@ -26,17 +26,19 @@ use wire::{Broken, Fields, Part};
 /// The media type.
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
-/// The body as it is, or, where it is protobuf, as JSON with the headers that say so.
+/// The body as it is, or, where it is the protobuf of a kind that is known, as JSON with the headers
+/// that say so. Any other is refused by who reads it, if there is such a path at all.
 pub(crate) fn as_json(headers: &mut HeaderMap, body: Bytes) -> Result<Bytes, Status> {
     if body.is_empty() || negotiate::media_type(headers) != PROTOBUF {
         return Ok(body);
     }
-    let object = read(&body)?;
+    let Some(object) = read(&body)? else { return Ok(body) };
     headers.insert(header::CONTENT_TYPE, status::JSON);
     Ok(object.to_string().into())
 }
 
-fn read(body: &[u8]) -> Result<Value, Status> {
+/// The object; `None` of a kind that is not known.
+fn read(body: &[u8]) -> Result<Option<Value>, Status> {
     let envelope = body.strip_prefix(MAGIC).ok_or_else(|| {
         Status::bad_request(
             "provided data does not appear to be a protobuf message, expected prefix \"k8s\\0\"",
@@ -45,15 +47,13 @@ fn read(body: &[u8]) -> Result<Value, Status> {
     let broken = |Broken(why)| Status::bad_request(format!("read the protobuf body: {why}"));
     let Envelope { api_version, kind, raw } = Envelope::read(envelope).map_err(broken)?;
     let schema = Schema::get();
-    let Some(fields) = schema.of_kind(api_version, kind) else {
-        return Err(negotiate::unsupported());
-    };
+    let Some(fields) = schema.of_kind(api_version, kind) else { return Ok(None) };
     let mut object = Map::new();
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
     let why = |Broken(why)| Status::bad_request(format!("read the protobuf of a {kind}: {why}"));
     message(schema, fields, raw, &mut object).map_err(why)?;
-    Ok(Value::Object(object))
+    Ok(Some(Value::Object(object)))
 }
 
 /// `runtime.Unknown`: typeMeta = 1 (apiVersion = 1, kind = 2), raw = 2.

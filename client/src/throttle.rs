@@ -84,9 +84,15 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Throttled<S> {
                     self.token = Token::Here;
                 }
                 Token::None => {
-                    let at = self.bucket.take(self.origin.elapsed());
-                    self.token =
-                        Token::Coming(Box::pin(tokio::time::sleep_until(self.origin + at)));
+                    let now = self.origin.elapsed();
+                    let at = self.bucket.take(now);
+                    // A sleep of no time lasts a millisecond, and requests wait one after another.
+                    self.token = match at <= now {
+                        true => Token::Here,
+                        false => {
+                            Token::Coming(Box::pin(tokio::time::sleep_until(self.origin + at)))
+                        }
+                    };
                 }
             }
         }
@@ -103,6 +109,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_go_at_once_waits_for_no_timer() {
+        let inner =
+            tower::service_fn(async |_: Request<Body>| Ok::<_, std::convert::Infallible>(()));
+        let mut limited = RateLimit { qps: 1.0, burst: 2 }.layer(inner);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..2 {
+            assert!(limited.poll_ready(&mut context).is_ready());
+            limited.call(Request::new(Body::empty())).await.unwrap();
+        }
+        assert!(limited.poll_ready(&mut context).is_pending());
+    }
 
     #[test]
     fn a_burst_and_then_a_rate() {

@@ -119,7 +119,7 @@ fn a_binding_is_read() {
         "metadata": {"name": "a", "namespace": "default", "creationTimestamp": null},
         "target": {"kind": "Node", "name": "node-1"},
     });
-    assert_eq!(read(&enveloped("v1", "Binding", &raw)), Ok(expected));
+    assert_eq!(read(&enveloped("v1", "Binding", &raw)), Ok(Some(expected)));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn what_is_no_object_in_json_is_read() {
         },
         "status": {},
     });
-    assert_eq!(read(&enveloped("v1", "Pod", &raw)), Ok(expected));
+    assert_eq!(read(&enveloped("v1", "Pod", &raw)), Ok(Some(expected)));
 }
 
 #[test]
@@ -168,14 +168,17 @@ fn a_negative_number_a_list_that_is_a_message_and_packed_numbers_are_read() {
     let class = read(&enveloped("scheduling.k8s.io/v1", "PriorityClass", &{
         [&[16][..], &minus_one[1..]].concat()
     }));
-    assert_eq!(class.unwrap()["value"], -1);
+    assert_eq!(class.unwrap().unwrap()["value"], -1);
     let extra = [bytes(1, b"k"), bytes(2, &[bytes(1, b"x"), bytes(1, b"y")].concat())].concat();
     let raw = bytes(2, &bytes(5, &extra));
     let review = read(&enveloped("authorization.k8s.io/v1", "SubjectAccessReview", &raw));
-    assert_eq!(review.unwrap()["spec"]["extra"], json!({"k": ["x", "y"]}));
+    assert_eq!(review.unwrap().unwrap()["spec"]["extra"], json!({"k": ["x", "y"]}));
     let groups = bytes(2, &bytes(14, &bytes(4, &[1, 0xac, 2])));
     let pod = read(&enveloped("v1", "Pod", &groups));
-    assert_eq!(pod.unwrap()["spec"]["securityContext"]["supplementalGroups"], json!([1, 300]));
+    assert_eq!(
+        pod.unwrap().unwrap()["spec"]["securityContext"]["supplementalGroups"],
+        json!([1, 300])
+    );
 }
 
 #[test]
@@ -184,12 +187,12 @@ fn what_is_no_message_is_refused() {
     for length in 0..whole.len() {
         // What ends between two fields is a shorter message.
         if let Err(status) = read(&whole[..length]) {
-            assert!(matches!(status.code(), 400 | 415), "{length}: {status:?}");
+            assert_eq!(status.code(), 400, "{length}: {status:?}");
         }
     }
     assert_eq!(read(b"{}").unwrap_err().code(), 400);
-    assert_eq!(read(&enveloped("v1", "Bogus", b"")).unwrap_err().code(), 415);
-    assert_eq!(read(&enveloped("example.com/v1", "Widget", b"")).unwrap_err().code(), 415);
+    assert_eq!(read(&enveloped("v1", "Bogus", b"")), Ok(None));
+    assert_eq!(read(&enveloped("example.com/v1", "Widget", b"")), Ok(None));
     let text = read(&enveloped("v1", "Pod", &bytes(1, &bytes(1, b"\xff")))).unwrap_err();
     assert!(text.to_string().contains("UTF-8"), "{text}");
     // A field of a number that nobody knows is passed over.

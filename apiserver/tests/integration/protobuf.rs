@@ -97,6 +97,9 @@ async fn a_body_of_another_kind_or_broken_is_refused() {
     assert_eq!(code, 400, "{status}");
     let (code, status) = send(&cluster, "POST", PODS, object("example.com/v1", "A", &[])).await;
     assert_eq!(code, 415, "{status}");
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let (code, status) = send(&cluster, "POST", jobs, object("batch/v1", "Job", &[])).await;
+    assert_eq!(code, 404, "{status}");
     let (code, status) = send(&cluster, "POST", PODS, object("v1", "Pod", &[10, 9])).await;
     assert_eq!((code, status["reason"].as_str()), (400, Some("BadRequest")), "{status}");
     assert!(status["message"].as_str().unwrap().contains("Pod"), "{status}");
