@@ -76,7 +76,9 @@ fn every_field_is_one_that_a_json_body_may_have() {
     let schema = Schema::get();
     for kind in kinds() {
         let (api_version, name) = (kind.api_version(), kind.name());
-        let fields = schema.of_kind(&api_version, name).unwrap_or_else(|| panic!("{name}"));
+        let fields = schema
+            .of_kind(&api_version, name)
+            .unwrap_or_else(|| panic!("{name} is not in messages.txt"));
         let mut object = Map::new();
         object.insert("apiVersion".to_owned(), api_version.into());
         object.insert("kind".to_owned(), name.into());
