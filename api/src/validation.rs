@@ -86,6 +86,14 @@ pub fn update(kind: Kind, new: &Value, old: &Value) -> Errors {
     errors
 }
 
+/// Checks a write to a pod's `/resize`: only what containers ask for is the request's.
+pub fn resize(new: &Value, old: &Value) -> Errors {
+    let mut errors = Errors::new();
+    spec(Kind::Pod, new, Some(old), &mut errors);
+    pod_update::resize(new, old, &mut errors);
+    errors
+}
+
 /// Checks a write to `/status`: only metadata and status are the request's.
 pub fn update_status(kind: Kind, new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();

@@ -108,7 +108,13 @@ async fn subresource(
     name: &str,
 ) -> Result<Response<Body>, Status> {
     match (name, call.info.verb) {
-        ("status", "get") => get::get(core, call, target, resource).await,
+        ("status" | "resize", "get") => get::get(core, call, target, resource).await,
+        ("resize", "update") => {
+            update::update(core, call, target, resource, write::Part::Resize).await
+        }
+        ("resize", "patch") => {
+            patch::patch(core, call, target, resource, write::Part::Resize).await
+        }
         ("status", "update") => {
             update::update(core, call, target, resource, write::Part::Status).await
         }

@@ -187,11 +187,10 @@ fn shown_on(progress: &ProgressBar, place: String) -> Arc<Progress> {
 mod tests {
     use super::*;
 
-    /// Every short workload of our own set, to its end.
-    #[test]
-    fn the_short_workloads_run() {
+    /// Every short workload of a file of our own, to its end.
+    fn the_short_ones_run(file: &str) {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("workloads");
-        let cases = config::read(&directory.join("performance-config.yaml")).unwrap();
+        let cases = config::read(&directory.join(file)).unwrap();
         for case in &cases {
             for workload in
                 case.workloads.iter().filter(|w| w.labels.iter().any(|it| it == "short"))
@@ -210,5 +209,15 @@ mod tests {
                 assert_eq!(figures.cut, None, "{}", case.name);
             }
         }
+    }
+
+    #[test]
+    fn the_short_workloads_run() {
+        the_short_ones_run("performance-config.yaml");
+    }
+
+    #[test]
+    fn what_is_known_of_devices_and_volumes_runs() {
+        the_short_ones_run("devices.yaml");
     }
 }

@@ -20,6 +20,8 @@ const BINDING: Subresource =
     Subresource { name: "binding", kind: Kind::Binding, verbs: &["create"] };
 const EVICTION: Subresource =
     Subresource { name: "eviction", kind: Kind::Eviction, verbs: &["create"] };
+const RESIZE: Subresource =
+    Subresource { name: "resize", kind: Kind::Pod, verbs: &["get", "patch", "update"] };
 
 /// What most resources are; the table below says where one differs.
 const BASE: Resource = Resource {
@@ -105,7 +107,7 @@ pub static RESOURCES: &[Resource] = &[
         singular: "pod",
         short_names: &["po"],
         categories: &["all"],
-        subresources: &[status(Kind::Pod), BINDING, EVICTION],
+        subresources: &[status(Kind::Pod), BINDING, EVICTION, RESIZE],
         ..BASE
     },
     Resource {

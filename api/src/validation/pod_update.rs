@@ -39,6 +39,30 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
+/// Of what containers ask for, only CPU and memory may change.
+pub(super) fn resize(new: &Value, old: &Value, errors: &mut Errors) {
+    for field in ["containers", "initContainers"] {
+        let list = SPEC.child(field);
+        let lists = [&new["spec"][field], &old["spec"][field]].map(|it| it.as_array());
+        let [Some(now), Some(before)] = lists else { continue };
+        for (i, (now, before)) in now.iter().zip(before).enumerate() {
+            let path = list.index(i);
+            let others = |container: &Value| -> Vec<(String, Value)> {
+                let lists = ["limits", "requests"].map(|kind| &container["resources"][kind]);
+                let amounts = lists.into_iter().filter_map(Value::as_object).flatten();
+                let others = amounts.filter(|(name, _)| !matches!(name.as_str(), "cpu" | "memory"));
+                others.map(|(name, amount)| (name.clone(), amount.clone())).collect()
+            };
+            if others(now) != others(before) {
+                errors.forbidden(
+                    &path.child("resources"),
+                    "only cpu and memory resources are mutable",
+                );
+            }
+        }
+    }
+}
+
 /// Puts the old value of `field` into `allowed`, so that its change does not count.
 fn take(allowed: &mut Map<String, Value>, field: &str, old: &Value) {
     match old.get(field) {

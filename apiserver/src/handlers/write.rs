@@ -22,6 +22,8 @@ pub(super) enum Part {
     Finalize,
     /// Everything but the status.
     Main,
+    /// What a pod's containers ask for.
+    Resize,
     /// The status.
     Status,
 }
@@ -91,6 +93,7 @@ impl Write<'_> {
         keep_system_fields(new, old);
         match self.part {
             Part::Main => strategy::main_update(self.resource, new, old),
+            Part::Resize => strategy::resize_update(new, old),
             Part::Status => strategy::status_update(kind, new, old),
             Part::Finalize => strategy::finalize_update(new, old),
         }
@@ -98,6 +101,7 @@ impl Write<'_> {
         strategy::bump_generation(kind, new, old);
         let errors = match self.part {
             Part::Main => validation::update(kind, new, old),
+            Part::Resize => validation::resize(new, old),
             Part::Status => validation::update_status(kind, new, old),
             Part::Finalize => return Ok(()),
         };

@@ -121,6 +121,24 @@ pub(crate) fn status_update(kind: Kind, new: &mut Value, old: &Value) {
     *new = merged;
 }
 
+/// An update of what a pod's containers ask for: of each container that is named, nothing else is taken.
+pub(crate) fn resize_update(new: &mut Value, old: &Value) {
+    let mut merged = old.clone();
+    for list in ["containers", "initContainers"] {
+        for container in
+            merged["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            let asked = new["spec"][list].as_array().into_iter().flatten();
+            let Some(asked) = asked.into_iter().find(|it| it["name"] == container["name"]) else {
+                continue;
+            };
+            object::set(container, "resources", asked.get("resources").cloned());
+            object::set(container, "resizePolicy", asked.get("resizePolicy").cloned());
+        }
+    }
+    *new = merged;
+}
+
 /// An update of a namespace's `spec.finalizers`.
 pub(crate) fn finalize_update(new: &mut Value, old: &Value) {
     let finalizers = new["spec"].get("finalizers").cloned().unwrap_or_else(|| json!([]));
@@ -257,6 +275,17 @@ mod tests {
         scaled["spec"]["replicas"] = json!(2);
         bump_generation(Kind::Deployment, &mut scaled, &old);
         assert_eq!(scaled["metadata"]["generation"], 4);
+    }
+
+    #[test]
+    fn a_resize_takes_what_containers_ask_for_and_nothing_else() {
+        let container = |name: &str, image: &str, cpu: &str| json!({"name": name, "image": image, "resources": {"requests": {"cpu": cpu}}});
+        let pod = |containers: Value| json!({"metadata": {}, "spec": {"containers": containers}});
+        let old = pod(json!([container("a", "x", "1"), container("b", "x", "1")]));
+        let mut new = pod(json!([container("b", "y", "2")]));
+        new["spec"]["nodeName"] = json!("n");
+        resize_update(&mut new, &old);
+        assert_eq!(new, pod(json!([container("a", "x", "1"), container("b", "x", "2")])));
     }
 
     #[test]

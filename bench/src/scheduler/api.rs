@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -27,7 +28,7 @@ use super::config::{
     Barrier, Case, CreateAny, CreateNodes, CreatePods, Labels, Operation, Selection, UpdateAny,
     Workload,
 };
-use super::figures::{Allocatable, Figures};
+use super::figures::{Allocatable, Devices, Figures};
 use super::objects::{self, NodeMaker, VolumeMaker};
 use super::options::Mode;
 use super::pulse::Pulse;
@@ -79,7 +80,15 @@ pub(super) async fn run(
         _ => None,
     };
     // Claims are made from their templates by a controller.
-    let with_controllers = case.operations()?.iter().any(Operation::is_about_claims);
+    let mut with_controllers = false;
+    for operation in &case.operations()? {
+        with_controllers |= match operation {
+            Operation::CreateAny(any) => {
+                objects::any_template(directory, workload, any)?.kind()? == CLAIM_TEMPLATE
+            }
+            operation => operation.is_about_claims(),
+        };
+    }
     let cluster = Cluster::start(external, with_controllers).await?;
     let wire = Wire::new(&cluster.kubeconfig()).await?;
     let requests = Requests::new(cluster.client().clone(), wire.clone());
@@ -136,7 +145,10 @@ impl Run<'_> {
         let nodes = nodes
             .iter()
             .map(|node| (node.metadata.name.as_deref().unwrap_or_default(), Allocatable::of(node)));
-        self.figures.count_use(nodes, placed);
+        let classes = self.requests.list::<DeviceClass>().await?;
+        let claims = self.requests.list::<ResourceClaim>().await?;
+        let devices = Devices::of(classes.iter(), claims.iter());
+        self.figures.count_use(nodes, placed, &devices);
         Ok(())
     }
 
@@ -341,7 +353,7 @@ impl Run<'_> {
             pod["metadata"]["namespace"] = namespace.into();
             self.give_class(&mut pod).await?;
             if let Some(maker) = &volumes {
-                self.requests.create_volume(maker, self.pods_made, &mut pod).await?;
+                self.requests.create_volume(maker, number, &mut pod).await?;
             }
             requests.push(Request::create(&pod, Some(namespace))?);
             let labels = pod["metadata"].get("labels").map(Labels::deserialize).transpose()?;
@@ -427,6 +439,7 @@ impl Run<'_> {
     }
 }
 
+const CLAIM_TEMPLATE: &str = "ResourceClaimTemplate";
 /// Between two looks at how far it is: changes come each millisecond, and a look takes as much of the
 /// processors as some pods. What is measured is noted by the watch.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);

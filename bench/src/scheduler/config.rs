@@ -1,7 +1,8 @@
-//! `performance-config.yaml` as scheduler_perf reads it. Feature gates, thresholds and collectors of
-//! metrics are upstream's own and are not looked at. An operation that is not known, or a part of one,
-//! is an error of the cases that have it, not of the file.
+//! `performance-config.yaml` as scheduler_perf reads it. Thresholds and collectors of metrics are
+//! upstream's own and are not looked at. An operation or a feature gate that is not known is an error of
+//! the cases that have it, not of the file.
 
+mod gate;
 mod operation;
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,19 @@ pub(crate) struct Case {
     pub(crate) workloads: Vec<Workload>,
     #[serde(default)]
     pub(crate) labels: Vec<String>,
+    #[serde(default)]
+    feature_gates: BTreeMap<String, bool>,
 }
 
 impl Case {
     /// What is done, one after the other.
     pub(crate) fn operations(&self) -> anyhow::Result<Vec<Operation>> {
+        let of_workloads = self.workloads.iter().flat_map(|workload| &workload.feature_gates);
+        for (name, _) in self.feature_gates.iter().chain(of_workloads) {
+            if !gate::is_known(name) {
+                bail!("featureGates: {name} is not known");
+            }
+        }
         let read = |(index, value): (usize, &serde_json::Value)| {
             operation::read(value).with_context(|| format!("step {}", index + 1))
         };
@@ -45,8 +54,11 @@ impl Case {
 
 /// One size of a [`Case`].
 #[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Workload {
     pub(crate) name: String,
+    #[serde(default)]
+    feature_gates: BTreeMap<String, bool>,
     #[serde(default)]
     pub(crate) params: BTreeMap<String, serde_json::Value>,
     #[serde(default)]

@@ -32,7 +32,7 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 
 use super::config::{Barrier, Case, CreatePods, Operation, Stage, Workload};
-use super::figures::{Allocatable, Figures};
+use super::figures::{Allocatable, Devices, Figures};
 use super::objects::{self, VolumeMaker};
 use super::pulse::Pulse;
 use super::template::Template;
@@ -65,6 +65,8 @@ pub(crate) struct Run<'a> {
     pods_made: usize,
     /// ResourceClaimTemplates, by namespace and name.
     claim_templates: HashMap<(String, String), Value>,
+    /// The claim made for a pod's extended resources, by the pod's uid.
+    claims_made: HashMap<String, String>,
     /// Decided, and not written yet.
     steps: Vec<Step>,
     others_made: usize,
@@ -167,6 +169,7 @@ impl<'a> Run<'a> {
             updates: Vec::new(),
             pods_made: 0,
             claim_templates: HashMap::new(),
+            claims_made: HashMap::new(),
             steps: Vec::new(),
             others_made: 0,
             writes: 0,
@@ -199,7 +202,10 @@ impl<'a> Run<'a> {
         self.figures.cut = self.pulse.why_over();
         let placed = self.placed.values().map(|placed| (placed.object(), &*placed.node));
         let nodes = self.nodes.iter().map(|(name, has)| (name.as_str(), has.clone()));
-        self.figures.count_use(nodes, placed);
+        let objects = self.scheduler.snapshot().objects();
+        let classes = objects.device_classes.iter().map(|class| &**class);
+        let devices = Devices::of(classes, objects.resource_claims.iter().map(|claim| &**claim));
+        self.figures.count_use(nodes, placed, &devices);
         Ok(self.figures)
     }
 
@@ -304,7 +310,7 @@ impl<'a> Run<'a> {
             objects::sign(&mut pod, number / size);
         }
         if let Some(volumes) = &maker.volumes {
-            self.create_volume(volumes, self.pods_made, &mut pod)?;
+            self.create_volume(volumes, number, &mut pod)?;
         }
         self.make_claims(&mut pod)?;
         let pod: Arc<Pod> = Arc::new(serde_json::from_value(pod)?);

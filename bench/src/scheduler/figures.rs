@@ -1,10 +1,11 @@
 //! What a run of a workload comes to.
 
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use pintle_api::resources::{PODS, Resources, pod_requests};
 use serde::{Deserialize, Serialize};
 
@@ -111,12 +112,14 @@ impl Figures {
         windows(&at)
     }
 
-    /// Counts what the pods ask of their nodes, from the objects alone.
+    /// Counts what the pods ask of their nodes, and who has devices, from the objects alone.
     pub(crate) fn count_use<'a>(
         &mut self,
         nodes: impl Iterator<Item = (&'a str, Allocatable)>,
         pods: impl Iterator<Item = (impl Borrow<Pod>, &'a str)>,
+        devices: &Devices,
     ) {
+        self.overcommitted += devices.had_twice;
         let mut used: BTreeMap<&str, (Resources, i64)> = BTreeMap::new();
         for (pod, node) in pods {
             let requests = pod_requests(pod.borrow());
@@ -137,11 +140,53 @@ impl Figures {
                 || sum.memory_bytes > has.memory_bytes
                 || sum.ephemeral_storage_bytes > has.ephemeral_storage_bytes
                 || count > has.other(PODS)
-                || sum.scalar.iter().any(|(name, used)| *used > has.other(name));
+                || sum
+                    .scalar
+                    .iter()
+                    .any(|(name, used)| devices.is_over(name, *used, has.other(name)));
             self.overcommitted += usize::from(over);
             let cpu = sum.milli_cpu as f32 / has.milli_cpu.max(1) as f32;
             self.used.push((cpu, sum.memory_bytes as f32 / has.memory_bytes.max(1) as f32));
         }
+    }
+}
+
+/// What there is to say of devices when use is counted.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    /// The resources that they stand for on nodes that have none.
+    stand_for: BTreeSet<String>,
+    /// How many are had by two claims, each for itself alone.
+    had_twice: usize,
+}
+
+impl Devices {
+    pub(crate) fn of<'a>(
+        classes: impl Iterator<Item = &'a DeviceClass>,
+        claims: impl Iterator<Item = &'a ResourceClaim>,
+    ) -> Self {
+        let mut devices = Self::default();
+        for class in classes {
+            let name = class.metadata.name.as_deref().unwrap_or_default();
+            devices.stand_for.extend(class.spec.extended_resource_name.clone());
+            devices.stand_for.insert(format!("deviceclass.resource.kubernetes.io/{name}"));
+        }
+        let mut had = BTreeSet::new();
+        let allocations = claims.filter_map(|claim| claim.status.as_ref()?.allocation.as_ref());
+        let results =
+            allocations.filter_map(|allocation| allocation.devices.as_ref()?.results.as_ref());
+        for it in results.flatten() {
+            let is_alone = it.share_id.is_none() && it.admin_access != Some(true);
+            if is_alone && !had.insert((&it.driver, &it.pool, &it.device)) {
+                devices.had_twice += 1;
+            }
+        }
+        devices
+    }
+
+    /// Whether more of a resource is used than a node has.
+    fn is_over(&self, name: &str, used: i64, has: i64) -> bool {
+        used > has && !(has == 0 && self.stand_for.contains(name))
     }
 }
 
@@ -235,7 +280,7 @@ mod tests {
             let nodes = nodes.iter().map(|node| {
                 (node.metadata.name.as_deref().unwrap_or_default(), Allocatable::of(node))
             });
-            figures.count_use(nodes, (0..pods).map(|_| (&pod, "a")));
+            figures.count_use(nodes, (0..pods).map(|_| (&pod, "a")), &Devices::default());
             assert_eq!(figures.overcommitted, expected, "{pods} pods");
             assert!(figures.balance().0 > 0.0);
         }

@@ -202,21 +202,32 @@ impl VolumeMaker {
         }
     }
 
-    /// A volume and a claim bound to each other; the pod is made to use the claim.
-    pub(crate) fn bound(&self, number: usize, pod: &mut Value) -> anyhow::Result<(Value, Value)> {
+    /// A volume and a claim bound to each other, which are called after the namespace and the operation's
+    /// `number`, as other pods may name them; the pod is made to use the claim. `overall` is the pod's
+    /// number in the workload.
+    pub(crate) fn bound(
+        &self,
+        number: usize,
+        overall: usize,
+        pod: &mut Value,
+    ) -> anyhow::Result<(Value, Value)> {
         let namespace = pod["metadata"]["namespace"].clone();
-        let name = format!("volume-{number}");
+        let name = format!("pvc-{number}");
+        let volume_name = format!("{}-pv-{number}", namespace.as_str().unwrap_or_default());
         let mut volume = self.volume.object(number)?;
-        volume["metadata"]["name"] = name.as_str().into();
+        volume["metadata"]["name"] = volume_name.as_str().into();
+        if let Some(source) = volume["spec"].get_mut("csi") {
+            source["volumeHandle"] = volume_name.as_str().into();
+        }
         volume["spec"]["claimRef"] = json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1",
-            "namespace": namespace, "name": name, "uid": uid(number)});
+            "namespace": namespace, "name": name, "uid": uid(overall)});
         volume["status"] = json!({"phase": "Bound"});
         let mut claim = self.claim.object(number)?;
         claim["metadata"]["name"] = name.as_str().into();
         claim["metadata"]["namespace"] = namespace;
-        claim["metadata"]["uid"] = uid(number).into();
+        claim["metadata"]["uid"] = uid(overall).into();
         claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = "true".into();
-        claim["spec"]["volumeName"] = name.as_str().into();
+        claim["spec"]["volumeName"] = volume_name.into();
         claim["status"] = json!({"phase": "Bound"});
         let spec = pod.get_mut("spec").context("the pod has no spec")?;
         spec["volumes"] = json!([{"name": "vol", "persistentVolumeClaim": {"claimName": name}}]);

@@ -4,7 +4,7 @@
 //! where Go would wrap, these wrap.
 
 mod default_preemption;
-mod dynamic_resources;
+pub(crate) mod dynamic_resources;
 mod gang_scheduling;
 mod image_locality;
 pub mod inter_pod_affinity;

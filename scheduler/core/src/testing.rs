@@ -92,6 +92,11 @@ pub(crate) fn owner() -> impl Strategy<Value = Object> {
     owner::object()
 }
 
+/// A change of a claim, of devices or of what concerns them.
+pub(crate) fn device() -> impl Strategy<Value = Object> {
+    device::object()
+}
+
 /// The pod bound to a node.
 pub(crate) fn bound(pod: &Pod, node: &str) -> Arc<PodInfo> {
     let mut pod = pod.clone();

@@ -197,7 +197,7 @@ impl Cycle {
     /// Makes room for the pod: evicts its victims and writes what PostFilter plugins ask for.
     async fn help(&self, pod: &QueuedPod, preemption: Option<&Preemption>, steps: &[Step]) {
         let info = &pod.info;
-        if let Err(error) = prebind::write(&self.client, steps).await {
+        if let Err(error) = prebind::write(&self.client, info, steps).await {
             tracing::warn!(namespace = info.namespace(), pod = info.name(), %error, "help a pod");
         }
         if let Some(preemption) = preemption {
@@ -249,7 +249,7 @@ impl Cycle {
         permit: OwnedSemaphorePermit,
     ) -> Result<Option<OwnedSemaphorePermit>, prebind::Error> {
         self.nominate(pod, node).await;
-        prebind::write(&self.client, steps).await?;
+        prebind::write(&self.client, &pod.info, steps).await?;
         if !prebind::must_wait(steps) {
             return Ok(Some(permit));
         }

@@ -41,8 +41,8 @@ pub(crate) enum Error {
     Volume(String),
 }
 
-/// Writes what the steps say. What then has to be waited for is [`wait`]'s.
-pub(crate) async fn write(client: &Client, steps: &[Step]) -> Result<(), Error> {
+/// Writes what the steps say of the pod. What then has to be waited for is [`wait`]'s.
+pub(crate) async fn write(client: &Client, pod: &PodInfo, steps: &[Step]) -> Result<(), Error> {
     for step in steps {
         match step {
             Step::BindVolume { volume, claim } => {
@@ -52,16 +52,25 @@ pub(crate) async fn write(client: &Client, steps: &[Step]) -> Result<(), Error> 
                 volumes::provision(client, claim).await.map_err(volume_error)?;
             }
             Step::AwaitVolume { .. } => {}
+            Step::CreateClaim { claim, mappings } => {
+                let created = claims::create(client, pod, claim, mappings).await;
+                created.map_err(|source| device_error("create a resource claim", source))?;
+            }
+            Step::DeleteClaim { claim } => {
+                let deleted = claims::delete(client, claim).await;
+                deleted.map_err(|source| device_error("delete a resource claim", source))?;
+            }
             Step::WriteClaim { old, new } => {
-                write_claim(client, old, new).await.map_err(|source| Error::Write {
-                    plugin: "DynamicResources",
-                    act: "write a resource claim",
-                    source,
-                })?;
+                let written = write_claim(client, old, new).await;
+                written.map_err(|source| device_error("write a resource claim", source))?;
             }
         }
     }
     Ok(())
+}
+
+fn device_error(act: &'static str, source: kube::Error) -> Error {
+    Error::Write { plugin: "DynamicResources", act, source }
 }
 
 fn volume_error(error: kube::Error) -> Error {

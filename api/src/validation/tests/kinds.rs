@@ -367,3 +367,23 @@ fn what_the_scheduler_writes_to_a_pod_is_checked() {
     let got = created(Kind::Pod, pod);
     assert!(got.starts_with("spec.workloadRef.podGroup: Invalid value: \"a.b\""), "{got}");
 }
+
+#[test]
+fn pods_are_resized_in_cpu_and_memory_alone() {
+    let resized = |name: &str, amount: &str| {
+        let resources = json!({"requests": {"cpu": "1", "example.com/gpu": "1"},
+            "limits": {"example.com/gpu": "1"}});
+        let old = admitted(Kind::Pod, with(pod(), "/spec/containers/0/resources", resources));
+        let mut new = old.clone();
+        for kind in ["limits", "requests"] {
+            new["spec"]["containers"][0]["resources"][kind][name] = json!(amount);
+        }
+        let errors = resize(&new, &old);
+        if errors.is_empty() { "ok".to_owned() } else { errors.to_string() }
+    };
+    assert_eq!(resized("cpu", "2"), "ok");
+    assert_eq!(resized("memory", "2Gi"), "ok");
+    let refused = "spec.containers[0].resources: Forbidden: only cpu and memory";
+    let got = resized("example.com/gpu", "2");
+    assert!(got.starts_with(refused), "{got}");
+}

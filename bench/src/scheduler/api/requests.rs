@@ -181,16 +181,19 @@ impl Requests {
         number: usize,
         pod: &mut Value,
     ) -> anyhow::Result<()> {
-        let (mut volume, claim) = maker.bound(number, pod)?;
+        let (mut volume, claim) = maker.bound(number, 0, pod)?;
+        let named = |object: &Value, path: &str| {
+            format!("{path}/{}/status", object["metadata"]["name"].as_str().unwrap_or_default())
+        };
         let phase = Bytes::from(json!({"status": {"phase": "Bound"}}).to_string());
         let request = Request::create(&claim, None)?;
-        let path = format!("{}/volume-{number}/status", request.path);
+        let path = named(&claim, &request.path);
         let created = self.call(&Method::POST, &request.path, request.body).await?;
         let created: Value = serde_json::from_slice(&created)?;
         volume["spec"]["claimRef"]["uid"] = created["metadata"]["uid"].clone();
         self.call(&Method::PATCH, &path, phase.clone()).await?;
         let request = Request::create(&volume, None)?;
-        let path = format!("{}/volume-{number}/status", request.path);
+        let path = named(&volume, &request.path);
         self.send(request).await?;
         self.call(&Method::PATCH, &path, phase).await.map(drop)
     }

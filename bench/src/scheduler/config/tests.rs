@@ -27,7 +27,7 @@ fn upstreams_format_is_read() {
     stageRequirement: Attempted
   workloads:
   - name: 5Nodes
-    featureGates: {A: false}
+    featureGates: {SchedulerQueueingHints: false}
     labels: [short]
     threshold: 7
     params: {initNodes: 5, measurePods: 10}
@@ -87,7 +87,12 @@ fn steady_states_and_multiples_are_read() {
 #[test]
 fn a_missing_parameter_is_named() {
     let count = Count { count_param: Some("$n".to_owned()), ..Count::default() };
-    let workload = Workload { name: "w".to_owned(), params: BTreeMap::new(), labels: vec![] };
+    let workload = Workload {
+        name: "w".to_owned(),
+        feature_gates: BTreeMap::new(),
+        params: BTreeMap::new(),
+        labels: vec![],
+    };
     let error = count.of(&workload).unwrap_err().to_string();
     assert_eq!(error, "workload w has no $n");
 }
@@ -122,4 +127,15 @@ fn operations_about_devices_are_read() {
     assert_eq!((all.namespace.as_str(), claims.count.of(workload).unwrap()), ("", 2));
     assert!(check.is_expected(workload).unwrap());
     assert_eq!(pods.signature_batch(workload).unwrap(), Some(3));
+}
+
+#[test]
+fn a_mistaken_feature_gate_is_named() {
+    let text = "
+- {name: x, featureGates: {DRAExtendedResource: true}, workloadTemplate: [], workloads: [
+    {name: w, featureGates: {Nope: false}}]}
+";
+    let cases: Vec<Case> = serde_saphyr::from_str(text).unwrap();
+    let error = cases[0].operations().unwrap_err().to_string();
+    assert_eq!(error, "featureGates: Nope is not known");
 }

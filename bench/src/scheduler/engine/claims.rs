@@ -81,22 +81,46 @@ impl Run<'_> {
     /// Writes what was decided of claims, and lets the scheduler see it.
     pub(super) fn write_steps(&mut self) {
         for step in std::mem::take(&mut self.steps) {
-            if let Step::WriteClaim { old, new } = step {
-                self.write_claim(old, ResourceClaim::clone(&new));
+            match step {
+                Step::WriteClaim { old, new } => {
+                    self.write_claim(old, ResourceClaim::clone(&new));
+                }
+                Step::CreateClaim { claim, .. } => self.create_claim(ResourceClaim::clone(&claim)),
+                Step::DeleteClaim { claim } => {
+                    let now = self.now();
+                    self.scheduler.object_changed(Object::ResourceClaim(Some(claim), None), now);
+                }
+                _ => {}
             }
         }
+    }
+
+    /// Makes the claim that was decided on for what a pod asks for, and keeps whose it is.
+    fn create_claim(&mut self, mut claim: ResourceClaim) {
+        self.others_made += 1;
+        self.writes += 1;
+        claim.metadata.uid = Some(objects::uid(OTHERS_FROM + self.others_made));
+        claim.metadata.resource_version = Some(self.writes.to_string());
+        let owner = claim.metadata.owner_references.iter().flatten().next();
+        if let Some((owner, name)) = owner.zip(claim.metadata.name.as_ref()) {
+            self.claims_made.insert(owner.uid.clone(), name.clone());
+        }
+        let now = self.now();
+        self.scheduler.object_changed(Object::ResourceClaim(None, Some(Arc::new(claim))), now);
     }
 
     /// Who is gone holds no claim: those made for it are gone too, others are free of it, and without
     /// their devices if nobody else has them.
     pub(super) fn release_claims(&mut self, info: &PodInfo) {
-        if info.pod.spec.as_ref().is_none_or(|spec| spec.resource_claims.is_none()) {
+        let uid = info.object_uid().unwrap_or_default();
+        let made = self.claims_made.remove(&uid);
+        let has_none = info.pod.spec.as_ref().is_none_or(|spec| spec.resource_claims.is_none());
+        if has_none && made.is_none() {
             return;
         }
-        for name in claims_of(&info.object()) {
+        for name in claims_of(&info.object()).into_iter().chain(made) {
             let claims = &self.scheduler.snapshot().objects().resource_claims;
             let Some(claim) = claims.get(info.namespace(), &name).cloned() else { continue };
-            let uid = info.object_uid().unwrap_or_default();
             let owners = claim.metadata.owner_references.as_deref().unwrap_or_default();
             if owners.iter().any(|owner| owner.uid == uid) {
                 let now = self.now();

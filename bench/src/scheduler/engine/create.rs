@@ -153,7 +153,7 @@ impl Run<'_> {
         number: usize,
         pod: &mut Value,
     ) -> anyhow::Result<()> {
-        let (volume, claim) = maker.bound(number, pod)?;
+        let (volume, claim) = maker.bound(number, self.pods_made, pod)?;
         let volume = Arc::new(serde_json::from_value(volume)?);
         let claim = Arc::new(serde_json::from_value(claim)?);
         let now = self.now();

@@ -6,9 +6,11 @@
 //! until something newer is seen or it is forgotten.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
@@ -23,6 +25,7 @@ use k8s_openapi::api::storage::v1::{
     CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use pintle_api::resources::Resources;
 
 use crate::framework::Resource;
 
@@ -36,6 +39,9 @@ pub trait Kind: Metadata<Ty = ObjectMeta> + fmt::Debug + Send + Sync + Sized + '
 
     /// The objects of this kind, to change.
     fn lister_mut(objects: &mut Objects) -> &mut Lister<Self>;
+
+    /// Whether it is kept which objects of this kind changed last.
+    const IS_JOURNALED: bool;
 
     /// A change of such an object.
     fn change(old: Option<Arc<Self>>, new: Option<Arc<Self>>) -> Object;
@@ -79,6 +85,8 @@ macro_rules! kinds {
 
         $(impl Kind for $kind {
             const RESOURCE: Resource = Resource::$kind;
+            // The ledger of devices follows them from pod to pod.
+            const IS_JOURNALED: bool = matches!(Resource::$kind, Resource::ResourceClaim);
 
             fn lister(objects: &Objects) -> &Lister<Self> {
                 &objects.$field
@@ -116,12 +124,60 @@ kinds!(
     Workload workloads "Workloads.",
 );
 
+/// How resources are called that devices of a class stand for, before the class's name
+/// (`ResourceDeviceClassPrefix`).
+const CLASS_PREFIX: &str = "deviceclass.resource.kubernetes.io/";
+
+impl Objects {
+    /// The extended resources among the requests that devices stand for, and the devices' class.
+    pub(crate) fn classes_asked_for<'a>(
+        &'a self,
+        requests: &'a Resources,
+    ) -> impl Iterator<Item = (&'a str, &'a Arc<DeviceClass>)> {
+        let asked = requests.scalar.iter().filter(|(_, amount)| **amount > 0);
+        asked.filter_map(|(name, _)| Some((name.as_str(), self.class_for(name)?)))
+    }
+
+    /// The class whose devices stand for the extended resource: of several the newest, then the first by
+    /// name (`extendedresourcecache`).
+    fn class_for(&self, resource: &str) -> Option<&Arc<DeviceClass>> {
+        if let Some(name) = resource.strip_prefix(CLASS_PREFIX) {
+            return self.device_classes.get("", name);
+        }
+        let is_meant = |class: &&Arc<DeviceClass>| {
+            class.spec.extended_resource_name.as_deref() == Some(resource)
+        };
+        let classes = self.device_classes.iter().filter(is_meant);
+        classes.min_by_key(|class| {
+            let meta = &class.metadata;
+            (Reverse(meta.creation_timestamp.as_ref().map(|time| time.0)), &meta.name)
+        })
+    }
+}
+
 /// The objects of one kind, ordered by namespace and name. The namespace of objects that have none
 /// is empty.
 pub struct Lister<T> {
     by_namespace: Arc<BTreeMap<Arc<str>, ByName<T>>>,
     version: u64,
+    journal: Arc<Journal>,
 }
+
+/// Which objects changed last.
+#[derive(Clone, Debug, Default)]
+struct Journal {
+    /// The version before the first change.
+    base: u64,
+    /// The version after each change, and the object's namespace and name.
+    changes: VecDeque<(u64, Arc<str>, Arc<str>)>,
+}
+
+/// So many changes are kept: more than there are between two pods.
+const JOURNAL_MAX: usize = 1024;
+
+/// The last version of any lister. Two with the same have the same objects, whatever was changed of one
+/// and of its clones.
+static VERSION: AtomicU64 = AtomicU64::new(0);
 
 type ByName<T> = Arc<BTreeMap<Arc<str>, Entry<T>>>;
 
@@ -146,13 +202,17 @@ impl<T> Entry<T> {
 
 impl<T> Clone for Lister<T> {
     fn clone(&self) -> Self {
-        Self { by_namespace: Arc::clone(&self.by_namespace), version: self.version }
+        Self {
+            by_namespace: Arc::clone(&self.by_namespace),
+            version: self.version,
+            journal: Arc::clone(&self.journal),
+        }
     }
 }
 
 impl<T> Default for Lister<T> {
     fn default() -> Self {
-        Self { by_namespace: Arc::default(), version: 0 }
+        Self { by_namespace: Arc::default(), version: 0, journal: Arc::default() }
     }
 }
 
@@ -184,9 +244,21 @@ impl<T> Lister<T> {
         self.iter().next().is_none()
     }
 
-    /// Grows with every change.
+    /// Grows with every change. Listers with the same version have the same objects.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The namespaces and names of the objects that changed since the version; `None` if that is not
+    /// known: the version is another lister's, or too old.
+    pub(crate) fn changes_since(&self, version: u64) -> Option<impl Iterator<Item = (&str, &str)>> {
+        let Journal { base, changes } = &*self.journal;
+        let first = match version == self.version {
+            true => changes.len(),
+            false if version == *base => 0,
+            false => changes.binary_search_by_key(&version, |change| change.0).ok()? + 1,
+        };
+        Some(changes.range(first..).map(|(_, namespace, name)| (&**namespace, &**name)))
     }
 }
 
@@ -222,10 +294,14 @@ impl<T: Kind> Lister<T> {
     }
 
     fn change(&mut self, object: &Arc<T>, act: impl FnOnce(&mut Entry<T>)) {
-        self.version += 1;
         let meta = object.metadata();
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let name = meta.name.as_deref().unwrap_or_default();
+        let before = self.version;
+        self.version = VERSION.fetch_add(1, Ordering::Relaxed) + 1;
+        if T::IS_JOURNALED {
+            Arc::make_mut(&mut self.journal).add(before, self.version, namespace, name);
+        }
         let by_namespace = Arc::make_mut(&mut self.by_namespace);
         let objects = Arc::make_mut(by_namespace.entry(namespace.into()).or_default());
         let entry = objects.entry(name.into());
@@ -237,6 +313,20 @@ impl<T: Kind> Lister<T> {
                 by_namespace.remove(namespace);
             }
         }
+    }
+}
+
+impl Journal {
+    fn add(&mut self, before: u64, after: u64, namespace: &str, name: &str) {
+        if self.changes.is_empty() {
+            self.base = before;
+        }
+        if self.changes.len() == JOURNAL_MAX
+            && let Some((oldest, ..)) = self.changes.pop_front()
+        {
+            self.base = oldest;
+        }
+        self.changes.push_back((after, namespace.into(), name.into()));
     }
 }
 
@@ -252,6 +342,10 @@ fn supersedes<T: Kind>(seen: &T, assumed: &T) -> bool {
         (Some(after), Some(before)) => after > before,
         _ => after.resource_version != before.resource_version,
     };
+    if before.uid.is_none() && is_allocated(assumed) {
+        // A claim that was decided to be made: it is seen without its allocation first.
+        return is_allocated(seen);
+    }
     after.uid != before.uid || (is_newer && (is_allocated(seen) || !is_allocated(assumed)))
 }
 

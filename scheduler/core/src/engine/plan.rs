@@ -124,6 +124,7 @@ impl Plan {
     pub(super) fn covers(&self, pod: &PodInfo, snapshot: &Snapshot) -> bool {
         !self.is_unusual
             && !snapshot.has_nominations_with_affinity()
+            && !asks_for_devices(pod, snapshot)
             && !self.extenders.iter().any(|extender| extender.is_interested(pod))
     }
 
@@ -217,6 +218,13 @@ impl Plan {
         }
         Some(arithmetic)
     }
+}
+
+/// Whether devices stand for something that the pod asks for: what NodeResourcesFit says of it depends
+/// on device classes then.
+fn asks_for_devices(pod: &PodInfo, snapshot: &Snapshot) -> bool {
+    let objects = snapshot.objects();
+    pod.signature.asks.scalars && objects.classes_asked_for(&pod.requests).next().is_some()
 }
 
 /// The weights of CPU and memory if these are all.

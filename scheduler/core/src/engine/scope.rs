@@ -8,6 +8,7 @@
 
 use crate::cache::Snapshot;
 use crate::framework::{Plugin, PluginName, PreFilter, PreScore};
+use crate::plugins::dynamic_resources;
 use crate::pod::PodInfo;
 
 /// What a plugin's answer about a node depends on.
@@ -76,7 +77,7 @@ pub(super) fn is_idle(plugin: &dyn Plugin, pod: &PodInfo, snapshot: &Snapshot) -
         P::VolumeRestrictions | P::NodeVolumeLimits | P::VolumeBinding | P::VolumeZone => {
             !asks.volumes
         }
-        P::DynamicResources => !asks.claims,
+        P::DynamicResources => !dynamic_resources::asks(pod, snapshot.objects()),
         // Else the counters are asked, which also know whether there is nothing to say.
         P::PodTopologySpread => !asks.spread && has_no_owners(snapshot),
         P::InterPodAffinity => !asks.pod_affinity && snapshot.pods_with_affinity() == 0,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{
+    ContainerExtendedResourceRequest, PersistentVolume, PersistentVolumeClaim,
+};
 use k8s_openapi::api::resource::v1::ResourceClaim;
 
 use crate::cache::Objects;
@@ -30,6 +32,19 @@ pub enum Step {
         /// As it was read.
         claim: Arc<PersistentVolumeClaim>,
     },
+    /// Create the claim for the pod's extended resources with its finalizer, then write its status, and
+    /// in the pod's which container has which of its requests.
+    CreateClaim {
+        /// As it shall be written.
+        claim: Arc<ResourceClaim>,
+        /// Which request is for which container.
+        mappings: Vec<ContainerExtendedResourceRequest>,
+    },
+    /// Delete the claim, which an earlier attempt made for the pod.
+    DeleteClaim {
+        /// As it was read.
+        claim: Arc<ResourceClaim>,
+    },
     /// Write the claim: its finalizer if the object has one that the written one lacks, then its
     /// status (allocation and reservedFor).
     WriteClaim {
@@ -46,8 +61,10 @@ impl Step {
         match self {
             Self::BindVolume { volume, .. } => objects.persistent_volumes.assume(volume),
             Self::ProvisionVolume { claim } => objects.persistent_volume_claims.assume(claim),
-            Self::AwaitVolume { .. } => {}
-            Self::WriteClaim { new, .. } => objects.resource_claims.assume(new),
+            Self::AwaitVolume { .. } | Self::DeleteClaim { .. } => {}
+            Self::CreateClaim { claim: new, .. } | Self::WriteClaim { new, .. } => {
+                objects.resource_claims.assume(new);
+            }
         }
     }
 
@@ -56,8 +73,10 @@ impl Step {
         match self {
             Self::BindVolume { volume, .. } => objects.persistent_volumes.forget(volume),
             Self::ProvisionVolume { claim } => objects.persistent_volume_claims.forget(claim),
-            Self::AwaitVolume { .. } => {}
-            Self::WriteClaim { new, .. } => objects.resource_claims.forget(new),
+            Self::AwaitVolume { .. } | Self::DeleteClaim { .. } => {}
+            Self::CreateClaim { claim: new, .. } | Self::WriteClaim { new, .. } => {
+                objects.resource_claims.forget(new);
+            }
         }
     }
 }

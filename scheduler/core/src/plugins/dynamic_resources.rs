@@ -1,25 +1,31 @@
 //! DynamicResources: devices for the pod's ResourceClaims.
 //!
-//! Mirrors the plugin of the same name with structured parameters, as release 1.35 has it with the
-//! gates that are on by default, and device taints. PreEnqueue and PreFilter want the pod's claims
-//! and their classes to be there; Filter finds devices on each node (see [`allocator`]), or for
-//! claims that have theirs asks whether the node reaches them; Reserve takes what was found, and the
-//! step [`Step::WriteClaim`] writes it; PostFilter gives idle claims free that are in the way; Score
-//! prefers earlier alternatives.
+//! Mirrors the plugin of the same name with structured parameters, as release 1.35 has it with all its
+//! gates on but one: partitionable devices, consumable capacity, device taints and their rules, and
+//! extended resources that devices stand for are there for objects that ask for them. PreEnqueue and
+//! PreFilter want the pod's claims and their classes to be there; Filter finds devices on each node (see
+//! [`allocator`]), or for claims that have theirs asks whether the node reaches them; Reserve takes what
+//! was found, and the steps [`Step::WriteClaim`] and [`Step::CreateClaim`] write it; PostFilter gives
+//! idle claims free that are in the way; Score prefers earlier alternatives.
 //!
-//! Not here: extended resources backed by claims, partitionable devices, consumable capacity, binding
-//! conditions, and DeviceTaintRules (all alpha, off by default).
+//! Not here: binding conditions (alpha, off by default); devices that have some are left out.
 
 mod allocator;
+mod capacity;
 mod claim;
+mod extended;
 mod inventory;
+mod ledger;
+mod memo;
 mod request;
 mod result;
 mod selector;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::resource::v1::{
     AllocationResult, ResourceClaim, ResourceClaimConsumerReference,
@@ -35,8 +41,10 @@ use crate::plugins::normalize;
 use crate::pod::PodInfo;
 use crate::preemption::CandidateSearch;
 
-use allocator::{Allocator, Solution};
-use inventory::Inventory;
+use allocator::{Allocator, NONE_FOUND, Solution};
+use extended::{Extended, Plan};
+use ledger::Ledger;
+use memo::Memo;
 use request::ClaimPlan;
 use selector::Selectors;
 
@@ -50,10 +58,11 @@ const CLAIMS_MAX: usize = 256;
 /// The most alternatives of a request (`FirstAvailableDeviceRequestMaxSize`).
 const ALTERNATIVES_MAX: i64 = 8;
 
-/// The plugin. It keeps compiled expressions and what they select.
+/// The plugin. It keeps compiled expressions and what they select, and what is taken of devices.
 #[derive(Debug, Default)]
 pub struct DynamicResources {
     selectors: Selectors,
+    ledger: Mutex<Option<Arc<Ledger>>>,
 }
 
 impl Plugin for DynamicResources {
@@ -66,7 +75,7 @@ impl Plugin for DynamicResources {
     }
 
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> PreFilter<'a> {
-        if claim::references(&pod.pod).is_empty() {
+        if !asks(pod, snapshot.objects()) {
             return PreFilter::Skip;
         }
         match self.prepare(pod, snapshot.objects()) {
@@ -120,9 +129,10 @@ impl Plugin for DynamicResources {
             let seen = Action::ADD.or(Action::UPDATE);
             &[
                 ClusterEvent::new(Resource::Node, node),
-                ClusterEvent::new(Resource::ResourceClaim, seen),
+                ClusterEvent::new(Resource::ResourceClaim, seen.or(Action::DELETE)),
                 ClusterEvent::new(Resource::Pod, Action::UPDATE_POD_GENERATED_RESOURCE_CLAIM),
                 ClusterEvent::new(Resource::DeviceClass, seen),
+                ClusterEvent::new(Resource::DeviceTaintRule, seen.or(Action::DELETE)),
                 ClusterEvent::new(Resource::ResourceSlice, seen),
             ]
         }
@@ -133,6 +143,10 @@ impl Plugin for DynamicResources {
             Subject::Object(Object::ResourceClaim(old, Some(new))) => {
                 hint_of_claim(pod, old.as_deref(), new, snapshot.objects())
             }
+            // One made for extended resources goes with its pod.
+            Subject::Object(Object::ResourceClaim(Some(old), None)) => {
+                Hint::queue_if(claim::allocation(old).is_some())
+            }
             Subject::Pod(_, Some(new)) => {
                 Hint::queue_if(new.uid == pod.uid && claim::of_pod(new, snapshot.objects()).is_ok())
             }
@@ -141,15 +155,22 @@ impl Plugin for DynamicResources {
     }
 }
 
+/// Whether the pod uses claims, or asks for what devices stand for.
+pub(crate) fn asks(pod: &PodInfo, objects: &Objects) -> bool {
+    let asks = pod.signature.asks;
+    asks.claims || asks.scalars && objects.classes_asked_for(&pod.requests).next().is_some()
+}
+
 impl DynamicResources {
     /// What the filter needs to know; `None` if the pod uses no claim.
     fn prepare<'a>(
         &'a self,
-        pod: &PodInfo,
+        pod: &'a PodInfo,
         objects: &'a Objects,
     ) -> Result<Option<Claims<'a>>, String> {
         let claims = claim::of_pod(pod, objects)?;
-        if claims.is_empty() {
+        let extended = Extended::new(pod, objects, || self.ledger(objects));
+        if claims.is_empty() && extended.is_none() {
             return Ok(None);
         }
         let (has, wants): (Vec<_>, Vec<_>) =
@@ -157,25 +178,33 @@ impl DynamicResources {
         if wants.len() > CLAIMS_MAX {
             return Err(format!("more than {CLAIMS_MAX} claims to allocate"));
         }
-        let allocator = match wants.as_slice() {
-            [] => None,
-            _ => Some(self.allocator(&wants, objects)?),
-        };
-        Ok(Some(Claims { allocated: has, allocator }))
+        let must_look = !wants.is_empty() || extended.is_some();
+        let ledger = must_look.then(|| self.ledger(objects));
+        let plans = wants.iter().zip(ledger.iter().cycle());
+        let plans = plans.map(|(claim, ledger)| {
+            ClaimPlan::new(claim, &objects.device_classes, ledger).map(Arc::new)
+        });
+        Ok(Some(Claims {
+            allocated: has,
+            plans: plans.collect::<Result<_, _>>()?,
+            extended,
+            ledger,
+            memo: OnceCell::new(),
+            selectors: &self.selectors,
+        }))
     }
 
-    fn allocator<'a>(
-        &'a self,
-        claims: &[&'a Arc<ResourceClaim>],
-        objects: &'a Objects,
-    ) -> Result<Allocator<'a>, String> {
-        let plans = claims.iter().map(|claim| ClaimPlan::new(claim, &objects.device_classes));
-        Ok(Allocator {
-            claims: plans.collect::<Result<_, _>>()?,
-            inventory: Inventory::new(objects.resource_slices.iter()),
-            allocated: inventory::allocated(objects.resource_claims.iter()),
-            selectors: &self.selectors,
-        })
+    /// What there is of devices, and what is taken of them.
+    fn ledger(&self, objects: &Objects) -> Arc<Ledger> {
+        let mut kept = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ledger) = &mut *kept {
+            let is_current = ledger.is_of(objects)
+                || Arc::get_mut(ledger).is_some_and(|ledger| ledger.follow(objects));
+            if is_current {
+                return Arc::clone(ledger);
+            }
+        }
+        Arc::clone(kept.insert(Arc::new(Ledger::new(objects))))
     }
 
     /// Deallocates a claim that no one uses and that some node could not reach.
@@ -191,6 +220,10 @@ impl DynamicResources {
         let Ok(Some(claims)) = prepared else {
             return PostFilter::Unhelped("no new claims to deallocate".into());
         };
+        if let Some(stale) = claims.stale() {
+            let step = Step::DeleteClaim { claim: Arc::clone(stale) };
+            return PostFilter::Write("deletion of ResourceClaim completed".into(), vec![step]);
+        }
         let refused = diagnosis.refused.iter();
         let refused = refused.filter(|(_, kind)| kind.plugin == Some(self.name()));
         let nodes: Vec<&Arc<NodeInfo>> =
@@ -217,43 +250,125 @@ impl DynamicResources {
 /// The claims of one pod: those that have their devices, and how to find devices for the others.
 struct Claims<'a> {
     allocated: Vec<&'a Arc<ResourceClaim>>,
-    allocator: Option<Allocator<'a>>,
+    /// What is wanted of the others.
+    plans: Vec<Arc<ClaimPlan>>,
+    /// What devices stand for.
+    extended: Option<Extended<'a>>,
+    /// Where devices are looked for, if some are.
+    ledger: Option<Arc<Ledger>>,
+    /// What is known of nodes for these claims.
+    memo: OnceCell<Option<Arc<Memo>>>,
+    selectors: &'a Selectors,
 }
 
-impl Claims<'_> {
+impl<'a> Claims<'a> {
     fn has_alternatives(&self) -> bool {
-        let requests = self.allocator.iter().flat_map(|a| &a.claims).flat_map(|c| &c.requests);
-        requests.into_iter().any(|request| request.alternatives.len() > 1)
+        let mut requests = self.plans.iter().flat_map(|claim| &claim.requests);
+        requests.any(|request| request.alternatives.len() > 1)
+    }
+
+    /// A claim for extended resources that an earlier attempt has left behind.
+    fn stale(&self) -> Option<&'a Arc<ResourceClaim>> {
+        self.extended.as_ref()?.stale()
+    }
+
+    /// What is claimed for extended resources on the node.
+    fn extended_on(&self, node: &NodeInfo) -> Result<Option<Rc<Plan>>, Rejection> {
+        let planned = self.extended.as_ref().and_then(|extended| extended.plan(node));
+        planned.transpose().map_err(Rejection::unresolvable)
+    }
+
+    /// Finds devices on the node for the claims that have none, and for what is claimed besides.
+    fn allocate<'p, R>(
+        &'p self,
+        node: &NodeInfo,
+        extended: Option<&'p Plan>,
+        act: impl FnOnce(&[&ClaimPlan], &[Solution<'_>]) -> R,
+    ) -> Result<R, Rejection> {
+        let plans = self.plans.iter().chain(extended.map(|plan| &plan.claim));
+        let plans: Vec<&ClaimPlan> = plans.map(|plan| &**plan).collect();
+        let Some(ledger) = self.ledger.as_ref().filter(|_| !plans.is_empty()) else {
+            return Ok(act(&[], &[]));
+        };
+        let allocator = Allocator { ledger, selectors: self.selectors };
+        let solutions = allocator.allocate(&plans, node.node());
+        let solutions = solutions.map_err(|error| Rejection::unresolvable(error.0))?;
+        Ok(act(&plans, &solutions))
+    }
+
+    /// Whether the node has devices for the claims; how much the alternatives found are preferred.
+    fn preference_on(&self, node: &NodeInfo, extended: Option<&Plan>) -> Result<i64, Rejection> {
+        let known = self.ledger.as_ref().zip(self.memo(extended));
+        let answer = known.and_then(|(ledger, memo)| ledger.recall(memo, node.name()));
+        match answer {
+            Some(Some(preference)) => return Ok(preference),
+            Some(None) => return Err(Rejection::unresolvable(NONE_FOUND)),
+            None => {}
+        }
+        let found = self.allocate(node, extended, |plans, solutions| {
+            plans.iter().zip(solutions).map(|(plan, found)| preference(plan, found)).sum()
+        });
+        if let Some((ledger, memo)) = known {
+            match &found {
+                Ok(preference) => ledger.keep(memo, node.name(), Some(*preference)),
+                Err(rejection) if rejection.message() == NONE_FOUND => {
+                    ledger.keep(memo, node.name(), None);
+                }
+                // What names a claim is said of that one alone.
+                Err(_) => {}
+            }
+        }
+        found
+    }
+
+    /// What is known of nodes for all that is to be allocated.
+    fn memo<'p>(&'p self, extended: Option<&'p Plan>) -> Option<&'p Arc<Memo>> {
+        let ledger = self.ledger.as_ref()?;
+        let memo = match extended {
+            None => self.memo.get_or_init(|| ledger.memo(&self.plans)),
+            Some(plan) => plan.memo.get_or_init(|| {
+                let all = self.plans.iter().chain([&plan.claim]);
+                ledger.memo(&all.cloned().collect::<Vec<_>>())
+            }),
+        };
+        memo.as_ref()
     }
 
     /// What to write so that the pod has its claims on the node.
     fn reserve(&self, pod: &PodInfo, node: &NodeInfo) -> Result<Vec<Step>, Rejection> {
-        let mut steps = Vec::new();
-        for claim in &self.allocated {
-            if !claim::is_reserved_for(claim, pod) {
+        let unreserved = self.allocated.iter().filter(|claim| !claim::is_reserved_for(claim, pod));
+        let mut steps: Vec<Step> = unreserved
+            .map(|claim| {
                 let new = reserved(claim, None, pod);
-                steps.push(Step::WriteClaim { old: Arc::clone(claim), new });
+                Step::WriteClaim { old: Arc::clone(claim), new }
+            })
+            .collect();
+        let extended = self.extended_on(node)?;
+        self.allocate(node, extended.as_deref(), |plans, solutions| {
+            for (at, (plan, solution)) in plans.iter().zip(solutions).enumerate() {
+                let allocation = result::allocation(plan, solution, node.name());
+                let new = reserved(&plan.claim, Some(allocation), pod);
+                steps.push(match &extended {
+                    Some(extended) if at == self.plans.len() => {
+                        Step::CreateClaim { claim: new, mappings: extended.mappings.clone() }
+                    }
+                    _ => Step::WriteClaim { old: Arc::clone(&plan.claim), new },
+                });
             }
-        }
-        let Some(allocator) = &self.allocator else { return Ok(steps) };
-        let solutions =
-            allocator.allocate(node.node()).map_err(|e| Rejection::unresolvable(e.0))?;
-        for (plan, solution) in allocator.claims.iter().zip(&solutions) {
-            let new = reserved(plan.claim, Some(result::allocation(plan, solution)), pod);
-            steps.push(Step::WriteClaim { old: Arc::clone(plan.claim), new });
-        }
+        })?;
         Ok(steps)
     }
 }
 
 impl NodeFilter for Claims<'_> {
     fn filter(&self, node: &NodeInfo) -> Verdict {
+        if self.stale().is_some() {
+            return Err(Rejection::unresolvable("cannot schedule extended resource claim"));
+        }
         let unreachable = self.allocated.iter().any(|claim| !is_reachable(claim, node));
         // Upstream looks for devices first, so what it says of them comes first.
-        if let Some(allocator) = &self.allocator {
-            let solution = allocator.allocate(node.node());
-            solution.map_err(|error| Rejection::unresolvable(error.0))?;
-        }
+        let extended = self.extended_on(node)?;
+        self.preference_on(node, extended.as_deref())?;
         if unreachable {
             return Err(Rejection::unresolvable("resourceclaim not available on the node"));
         }
@@ -264,9 +379,8 @@ impl NodeFilter for Claims<'_> {
 impl NodeScore for Claims<'_> {
     /// 8 for each request whose first alternative was taken, 7 for the second, and so on.
     fn score(&self, node: &NodeInfo) -> i64 {
-        let Some(allocator) = &self.allocator else { return 0 };
-        let Ok(solutions) = allocator.allocate(node.node()) else { return 0 };
-        allocator.claims.iter().zip(&solutions).map(|(plan, found)| preference(plan, found)).sum()
+        let extended = self.extended_on(node).ok().flatten();
+        self.preference_on(node, extended.as_deref()).unwrap_or(0)
     }
 
     fn normalize(&self, scores: &mut [i64]) {
@@ -274,7 +388,7 @@ impl NodeScore for Claims<'_> {
     }
 }
 
-fn preference(plan: &ClaimPlan<'_>, found: &Solution<'_, '_>) -> i64 {
+fn preference(plan: &ClaimPlan, found: &Solution<'_>) -> i64 {
     let mut score = 0;
     for (request, taken) in plan.requests.iter().zip(&found.taken) {
         // A request of a fixed class has no preference.

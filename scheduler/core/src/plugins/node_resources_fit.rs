@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::resource::v1::DeviceClass;
 use pintle_api::resources::Resources;
 
 use super::resource_score::{Counted, PodAllocation, ResourceWeight};
-use crate::cache::{NodeInfo, Snapshot};
+use crate::cache::{NodeInfo, Object, Objects, Snapshot};
 use crate::framework::{
     Action, ClusterEvent, Hint, NodeFilter, NodeScore, Occurrence, Plugin, PluginName, PreFilter,
     PreScore, Reason, Rejection, Resource, Subject, Verdict,
@@ -74,8 +75,8 @@ impl Plugin for NodeResourcesFit {
         Some(self)
     }
 
-    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _snapshot: &'a Snapshot) -> PreFilter<'a> {
-        PreFilter::every_node(Filter { plugin: self, pod })
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, snapshot: &'a Snapshot) -> PreFilter<'a> {
+        PreFilter::every_node(Filter::new(self, pod, snapshot.objects()))
     }
 
     fn pre_score<'a>(
@@ -94,11 +95,12 @@ impl Plugin for NodeResourcesFit {
             &[
                 ClusterEvent::new(Resource::Pod, pod),
                 ClusterEvent::new(Resource::Node, Action::ADD.or(Action::UPDATE_NODE_ALLOCATABLE)),
+                ClusterEvent::new(Resource::DeviceClass, Action::ADD.or(Action::UPDATE)),
             ]
         }
     }
 
-    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, _snapshot: &Snapshot) -> Hint {
+    fn hint(&self, pod: &PodInfo, occurrence: &Occurrence, snapshot: &Snapshot) -> Hint {
         let waited = occurrence.event.resource == Resource::UnscheduledPod;
         match &occurrence.subject {
             // A nominated pod is counted on its node.
@@ -109,13 +111,21 @@ impl Plugin for NodeResourcesFit {
             }
             Subject::Node(old, Some(new)) => {
                 let new = NodeInfo::new(new.clone());
-                let fits = Filter { plugin: self, pod }.filter(&new).is_ok();
+                let fits = Filter::new(self, pod, snapshot.objects()).filter(&new).is_ok();
                 let grew = |old: &Arc<Node>| {
                     let old = NodeInfo::new(old.clone());
                     new.allowed_pods() > old.allowed_pods()
                         || has_more(new.allocatable(), old.allocatable(), pod)
                 };
                 Hint::queue_if(fits && old.as_ref().is_none_or(grew))
+            }
+            // Its devices may stand for what the pod asks for.
+            Subject::Object(Object::DeviceClass(old, Some(new))) => {
+                let name = |class: &DeviceClass| class.spec.extended_resource_name.clone();
+                let is_new = old.as_ref().is_none_or(|old| name(old) != name(new));
+                let objects = snapshot.objects();
+                let mut asked = objects.classes_asked_for(&pod.requests);
+                Hint::queue_if(is_new && asked.any(|(_, class)| Arc::ptr_eq(class, new)))
             }
             _ => Hint::Queue,
         }
@@ -125,6 +135,16 @@ impl Plugin for NodeResourcesFit {
 struct Filter<'a> {
     plugin: &'a NodeResourcesFit,
     pod: &'a PodInfo,
+    /// Resources that devices stand for on nodes that do not have them themselves: DynamicResources
+    /// looks after those.
+    delegated: Vec<&'a str>,
+}
+
+impl<'a> Filter<'a> {
+    fn new(plugin: &'a NodeResourcesFit, pod: &'a PodInfo, objects: &'a Objects) -> Self {
+        let delegated = objects.classes_asked_for(&pod.requests).map(|(name, _)| name);
+        Self { plugin, pod, delegated: delegated.collect() }
+    }
 }
 
 impl NodeFilter for Filter<'_> {
@@ -153,7 +173,8 @@ impl NodeFilter for Filter<'_> {
         for (name, &wanted) in &wanted.scalar {
             let has = has.scalar.get(name).copied().unwrap_or(0);
             let used = used.scalar.get(name).copied().unwrap_or(0);
-            let counts = is_scalar(name) && !self.plugin.is_ignored(name);
+            let is_delegated = has <= 0 && self.delegated.contains(&name.as_str());
+            let counts = is_scalar(name) && !self.plugin.is_ignored(name) && !is_delegated;
             if counts && lacks(wanted, has, used) {
                 refuse(&mut verdict, format!("Insufficient {name}"), wanted <= has);
             }

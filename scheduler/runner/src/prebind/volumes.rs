@@ -53,7 +53,7 @@ pub(super) async fn provision(client: &Client, claim: &PersistentVolumeClaim) ->
 pub(super) fn must_wait(step: &Step) -> bool {
     match step {
         Step::BindVolume { .. } | Step::ProvisionVolume { .. } | Step::AwaitVolume { .. } => true,
-        Step::WriteClaim { .. } => false,
+        Step::CreateClaim { .. } | Step::DeleteClaim { .. } | Step::WriteClaim { .. } => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! CEL selectors: whether an expression selects a device.
 //!
 //! Mirrors `k8s.io/dynamic-resource-allocation/cel`. An expression sees `device.driver`,
-//! `device.attributes[DOMAIN].ID` and `device.capacity[DOMAIN].ID`, where an attribute without a
+//! `device.attributes[DOMAIN].ID`, `device.capacity[DOMAIN].ID` and `device.allowMultipleAllocations`, where an attribute without a
 //! domain is in the driver's, and a domain that the device does not have is an empty map. Known are
 //! CEL's standard functions and macros, optional values, `cel.bind`, the strings extension, and
 //! Kubernetes' quantities and semantic versions; not known are Kubernetes' other libraries (lists,
@@ -263,8 +263,10 @@ impl<'v> DeviceValues<'v> {
         });
         let (attributes, capacities) =
             (Domains::new(driver, attributes)?, Domains::new(driver, capacities)?);
-        let values: [(&str, Box<dyn Val + 'v>); 3] = [
+        let is_shared = device.allow_multiple_allocations == Some(true);
+        let values: [(&str, Box<dyn Val + 'v>); 4] = [
             ("driver", Box::new(CelString::from(driver))),
+            ("allowMultipleAllocations", Box::new(CelBool::from(is_shared))),
             ("attributes", Box::new(attributes)),
             ("capacity", Box::new(capacities)),
         ];

@@ -1,5 +1,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "JSON is passed as it is written")]
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -68,7 +70,10 @@ fn using(names: &[&str]) -> PodInfo {
 
 /// What each of the nodes says, or PreFilter.
 fn filter(cache: &Cache, pod: &PodInfo) -> Vec<String> {
-    let plugin = DynamicResources::default();
+    filter_by(&DynamicResources::default(), cache, pod)
+}
+
+fn filter_by(plugin: &DynamicResources, cache: &Cache, pod: &PodInfo) -> Vec<String> {
     let snapshot = cache.snapshot();
     match plugin.pre_filter(pod, snapshot) {
         PreFilter::Skip => vec!["skip".to_owned()],
@@ -356,4 +361,135 @@ fn earlier_alternatives_score_higher() {
     let results = &written(&steps, 0)["status"]["allocation"]["devices"]["results"];
     assert_eq!(results[0]["request"], "r/two");
     assert_eq!(results.as_array().unwrap().len(), 2);
+}
+
+/// The pod asks for so many of a resource that devices stand for.
+fn asking(amount: u32) -> PodInfo {
+    let requests = json!({"example.com/gpu": amount.to_string()});
+    let object = json!({"metadata": {"name": "p", "namespace": "default", "uid": "p-0-1"},
+        "spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}});
+    PodInfo::new(Arc::new(serde_json::from_value(object).unwrap()))
+}
+
+/// As [`cache`], with a class that stands for `example.com/gpu`; node `b` has that itself.
+fn cache_with_extended_resource() -> Cache {
+    let mut cache = cache(vec![]);
+    let class =
+        json!({"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": "example.com/gpu"}});
+    cache.apply(&Object::DeviceClass(None, Some(Arc::new(serde_json::from_value(class).unwrap()))));
+    let node = json!({"metadata": {"name": "b"},
+        "status": {"allocatable": {"pods": "9", "example.com/gpu": "4"}}});
+    cache.set_node(Arc::new(serde_json::from_value(node).unwrap()));
+    cache
+}
+
+#[test]
+fn devices_stand_for_extended_resources_where_nodes_have_none() {
+    let mut cache = cache_with_extended_resource();
+    assert_eq!(filter(&cache, &asking(1)), ["ok", "ok"]);
+    assert_eq!(filter(&cache, &asking(2)), ["cannot allocate all claims", "ok"]);
+    assert_eq!(reserve(&cache, &asking(1), "b").len(), 0);
+    let steps = reserve(&cache, &asking(1), "a");
+    let [Step::CreateClaim { claim, mappings }] = steps.as_slice() else { panic!("{steps:?}") };
+    assert_eq!(mappings[0].request_name, "container-0-request-0");
+    assert_eq!(claim.metadata.name.as_deref(), Some("p-extended-resources-10p"));
+    assert_eq!(claim::reserved_for(claim)[0].uid, "p-0-1");
+    assert!(claim::allocation(claim).is_some());
+    // As soon as it is decided, the device is not had again, also when the claim is seen before its
+    // status; and it is given free with the claim.
+    let mut objects = cache.snapshot().objects().clone();
+    steps[0].assume(&mut objects);
+    let mut seen = ResourceClaim::clone(claim);
+    (seen.metadata.uid, seen.status) = (Some("u".to_owned()), None);
+    objects.apply(&Object::ResourceClaim(None, Some(Arc::new(seen.clone()))));
+    assert!(Ledger::new(&objects).is_taken(0));
+    seen.status.clone_from(&claim.status);
+    objects.apply(&Object::ResourceClaim(None, Some(Arc::new(seen.clone()))));
+    assert!(Ledger::new(&objects).is_taken(0));
+    objects.apply(&Object::ResourceClaim(Some(Arc::new(seen.clone())), None));
+    assert!(!Ledger::new(&objects).is_taken(0));
+    // What an earlier attempt has left behind is deleted first.
+    cache.apply(&Object::ResourceClaim(None, Some(Arc::new(seen))));
+    let stale = "cannot schedule extended resource claim";
+    assert_eq!(filter(&cache, &asking(1)), [stale, stale]);
+    let PostFilter::Write(message, steps) = post_filter(&cache, asking(1), &Diagnosis::default())
+    else {
+        panic!("nothing is written")
+    };
+    assert_eq!(message.as_ref(), "deletion of ResourceClaim completed");
+    assert!(matches!(steps.as_slice(), [Step::DeleteClaim { .. }]));
+}
+
+#[test]
+fn classes_stand_for_resources_by_name_and_the_newest_wins() {
+    let class = |name: &str, created: &str| {
+        let class = json!({"metadata": {"name": name, "creationTimestamp": created},
+            "spec": {"extendedResourceName": "example.com/gpu"}});
+        Object::DeviceClass(None, Some(Arc::new(serde_json::from_value(class).unwrap())))
+    };
+    let mut objects = Objects::default();
+    let asked = |objects: &Objects, name: &str| {
+        let requests = pintle_api::resources::Resources {
+            scalar: [(name.to_owned(), 1)].into(),
+            ..Default::default()
+        };
+        let class = objects.classes_asked_for(&requests).next();
+        class.and_then(|(_, class)| class.metadata.name.clone())
+    };
+    assert_eq!(asked(&objects, "example.com/gpu"), None);
+    for (name, created, expected) in [
+        ("b", "2025-01-01T00:00:00Z", "b"),
+        ("c", "2025-01-01T00:00:00Z", "b"),
+        ("a", "2024-01-01T00:00:00Z", "b"),
+        ("d", "2025-01-02T00:00:00Z", "d"),
+    ] {
+        objects.apply(&class(name, created));
+        assert_eq!(asked(&objects, "example.com/gpu").as_deref(), Some(expected));
+    }
+    let implied = "deviceclass.resource.kubernetes.io/a";
+    assert_eq!(asked(&objects, implied).as_deref(), Some("a"));
+    assert_eq!(asked(&objects, "deviceclass.resource.kubernetes.io/z"), None);
+}
+
+/// A pod that uses the claim.
+fn user_of(claim: &ResourceClaim) -> PodInfo {
+    let object = json!({"metadata": {"name": "p", "namespace": claim.metadata.namespace, "uid": "p"},
+        "spec": {"containers": [], "resourceClaims": [
+            {"name": "c", "resourceClaimName": claim.metadata.name}]}});
+    PodInfo::new(Arc::new(serde_json::from_value(object).unwrap()))
+}
+
+proptest! {
+    #![proptest_config(crate::testing::clusters(100))]
+
+    #[test]
+    fn what_is_kept_says_what_is_found_anew(
+        steps in vec((crate::testing::device(), prop::bool::weighted(0.1)), 1..60),
+        is_local in any::<bool>(),
+    ) {
+        let kept = DynamicResources::default();
+        let mut cache = Cache::default();
+        for name in 0..6 {
+            let zone = ["a", "b"][name % 2];
+            let node = json!({"metadata": {"name": format!("n{name}"), "labels": {"zone": zone}}});
+            cache.set_node(Arc::new(serde_json::from_value(node).unwrap()));
+        }
+        for (object, is_gone) in steps {
+            match object {
+                // Where every slice is one node's, answers are kept.
+                Object::ResourceSlice(_, Some(slice))
+                    if is_local && (slice.spec.node_name.is_none()
+                        || slice.spec.shared_counters.is_some()) => {}
+                Object::ResourceClaim(_, Some(claim)) if is_gone => {
+                    cache.apply(&Object::ResourceClaim(Some(claim), None));
+                }
+                object => cache.apply(&object),
+            }
+            let claims: Vec<_> = cache.snapshot().objects().resource_claims.iter().cloned().collect();
+            for pod in claims.iter().map(|claim| user_of(claim)).chain([asking(1)]) {
+                let anew = filter_by(&DynamicResources::default(), &cache, &pod);
+                prop_assert_eq!(filter_by(&kept, &cache, &pod), anew);
+            }
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub fn is_carried_out(step: &Step, node: &str, snapshot: &Snapshot) -> Result<bo
             let claim = find(claim, objects).ok_or_else(|| not_found("check binding", claim))?;
             Ok(is_fully_bound(claim))
         }
-        Step::WriteClaim { .. } => Ok(true),
+        Step::CreateClaim { .. } | Step::DeleteClaim { .. } | Step::WriteClaim { .. } => Ok(true),
     }
 }
 

@@ -39,27 +39,23 @@ fn node(name: &str) -> Node {
 /// Runs the allocator for all claims that have no devices yet.
 fn allocate<R>(
     objects: &Objects,
-    act: impl FnOnce(&Allocator<'_>, Result<Vec<Solution<'_, '_>>, NoSolution>) -> R,
+    act: impl FnOnce(Result<Vec<Solution<'_>>, NoSolution>) -> R,
 ) -> R {
-    let selectors = Selectors::default();
+    let (selectors, ledger) = (Selectors::default(), Ledger::new(objects));
     let wanted = objects.resource_claims.iter().filter(|c| claim::allocation(c).is_none());
-    let claims = wanted.map(|claim| ClaimPlan::new(claim, &objects.device_classes).unwrap());
-    let allocator = Allocator {
-        claims: claims.collect(),
-        inventory: Inventory::new(objects.resource_slices.iter()),
-        allocated: super::super::inventory::allocated(objects.resource_claims.iter()),
-        selectors: &selectors,
-    };
-    let found = allocator.allocate(&node("n"));
-    act(&allocator, found)
+    let plan = |claim| ClaimPlan::new(claim, &objects.device_classes, &ledger).unwrap();
+    let claims: Vec<ClaimPlan> = wanted.map(plan).collect();
+    let claims: Vec<&ClaimPlan> = claims.iter().collect();
+    let allocator = Allocator { ledger: &ledger, selectors: &selectors };
+    act(allocator.allocate(&claims, &node("n")))
 }
 
 /// `REQUEST=DEVICE...` of each claim, or why not.
 fn found(objects: &Objects) -> Result<Vec<String>, String> {
-    allocate(objects, |_, found| {
-        let of_claim = |solution: &Solution<'_, '_>| {
-            let device = |(request, candidate): &(&Alternative<'_>, Candidate<'_>)| {
-                format!("{}={}", request.full_name, candidate.id.2)
+    allocate(objects, |found| {
+        let of_claim = |solution: &Solution<'_>| {
+            let device = |chosen: &Chosen<'_>| {
+                format!("{}={}", chosen.request.full_name, chosen.candidate.id.2)
             };
             solution.devices.iter().map(device).collect::<Vec<_>>().join(" ")
         };
@@ -174,9 +170,161 @@ fn devices_that_cannot_be_had_are_passed_over() {
         let tolerations = json!({"tolerations": [toleration]});
         assert_eq!(one(taint("NoSchedule"), tolerations), expected);
     }
-    let counters = json!({"name": "a", "consumesCounters": [{"counterSet": "s", "counters": {}}]});
-    assert_eq!(one(counters, json!({})), "r=z");
     assert_eq!(one(json!({"name": "a", "bindingConditions": ["Ready"]}), json!({})), "r=z");
+}
+
+/// A pool `p` of a slice with counters `x` and `y` of a set, and one with these devices, each with what it
+/// consumes of the two.
+fn partitioned(amounts: [u32; 2], devices: &[(&str, u32, u32)]) -> Vec<Value> {
+    let [x, y] = amounts.map(|amount| json!({"value": amount.to_string()}));
+    let mut counters = slice("counters", "p", 1, 2, Value::Null);
+    counters["spec"]["sharedCounters"] = json!([{"name": "s", "counters": {"x": x, "y": y}}]);
+    let device = |(name, x, y): &(&str, u32, u32)| {
+        let [x, y] = [x, y].map(|amount| json!({"value": amount.to_string()}));
+        json!({"name": name, "consumesCounters": [
+            {"counterSet": "s", "counters": {"x": x, "y": y}}]})
+    };
+    let devices: Vec<Value> = devices.iter().map(device).collect();
+    vec![counters, slice("devices", "p", 1, 2, json!(devices))]
+}
+
+fn held(pool: &str, device: &str) -> Value {
+    json!({"spec": {}, "status": {"allocation": {"devices": {"results": [{"request": "r",
+        "driver": "d.example.com", "pool": pool, "device": device}]}}}})
+}
+
+#[test]
+fn devices_share_the_counters_of_their_pool() {
+    let run = |amounts, devices: &[(&str, u32, u32)], count: u32, held: Vec<Value>| {
+        let wanted = claim_of(json!([exactly("r", json!({"count": count}))]));
+        let claims = held.into_iter().chain([wanted]).collect();
+        found(&objects(vec![class("gpu")], partitioned(amounts, devices), claims))
+            .map(|found| found[0].clone())
+    };
+    let refused = || Err("cannot allocate all claims".to_owned());
+    let parts = [("whole", 2, 2), ("left", 1, 1), ("right", 1, 1)];
+    assert_eq!(run([2, 2], &parts, 1, vec![]), Ok("r=whole".to_owned()));
+    // The first choice leaves nothing for a second: it is taken back.
+    assert_eq!(run([2, 2], &parts, 2, vec![]), Ok("r=left r=right".to_owned()));
+    assert_eq!(run([2, 2], &parts, 3, vec![]), refused());
+    assert_eq!(run([2, 2], &parts, 1, vec![held("p", "left")]), Ok("r=right".to_owned()));
+    assert_eq!(run([2, 2], &parts, 1, vec![held("p", "whole")]), refused());
+    // More is taken than there is: a driver's mistake, and nothing else can be had.
+    assert_eq!(run([1, 9], &parts, 1, vec![held("p", "whole")]), refused());
+    // A counter that is not there makes the pool invalid.
+    let mut broken = partitioned([2, 2], &parts);
+    broken[0]["spec"]["sharedCounters"][0]["counters"] = json!({"x": {"value": "2"}});
+    let wanted = claim_of(json!([exactly("r", json!({}))]));
+    assert_eq!(
+        found(&objects(vec![class("gpu")], broken, vec![wanted])),
+        Err("invalid resource pools were encountered".to_owned())
+    );
+}
+
+#[test]
+fn devices_that_may_be_shared_are_until_their_capacity_is_used_up() {
+    let device = json!({"name": "x", "allowMultipleAllocations": true, "capacity": {"memory":
+        {"value": "80Gi", "requestPolicy": {"default": "1Gi", "validRange": {"min": "1Gi"}}}}});
+    let wanting = |amount: &str| json!({"capacity": {"requests": {"memory": amount}}});
+    let share = |amount: &str| {
+        let mut claim = held("p", "x");
+        let result = &mut claim["status"]["allocation"]["devices"]["results"][0];
+        result["shareID"] = json!("00000000-0000-4000-8000-000000000000");
+        result["consumedCapacity"] = json!({"memory": amount});
+        claim
+    };
+    let run = |holder: Option<Value>, requests: Value| {
+        let slice = slice("a", "p", 1, 1, json!([device.clone(), {"name": "y"}]));
+        let claims = holder.into_iter().chain([claim_of(requests)]).collect();
+        found(&objects(vec![class("gpu")], vec![slice], claims)).map(|found| found[0].clone())
+    };
+    let two = |amount: &str| json!([exactly("a", wanting(amount)), exactly("b", wanting(amount))]);
+    assert_eq!(run(None, two("40Gi")), Ok("a=x b=x".to_owned()));
+    // The other device has no such capacity.
+    assert!(run(None, two("41Gi")).is_err());
+    let one = |amount: &str| json!([exactly("a", wanting(amount))]);
+    assert_eq!(run(Some(share("40Gi")), one("40Gi")), Ok("a=x".to_owned()));
+    assert!(run(Some(share("41Gi")), one("40Gi")).is_err());
+    assert_eq!(run(Some(share("80Gi")), json!([exactly("a", json!({}))])), Ok("a=y".to_owned()));
+    // Whoever has it without a share has all of it.
+    assert!(run(Some(held("p", "x")), one("1Gi")).is_err());
+    let twice = json!([exactly("a", json!({"count": 2}))]);
+    assert_eq!(run(None, twice), Ok("a=x a=x".to_owned()));
+}
+
+#[test]
+fn rules_taint_devices() {
+    let rule = |selector: Value, effect: &str| {
+        let rule = json!({"metadata": {"name": "r"}, "spec": {"deviceSelector": selector,
+            "taint": {"key": "k", "value": "v", "effect": effect}}});
+        let rule = serde_json::from_value(rule).unwrap();
+        Object::DeviceTaintRule(None, Some(Arc::new(rule)))
+    };
+    let run = |rule: Object, request: Value| {
+        let slice = slice("a", "p", 1, 1, json!([{"name": "x"}, {"name": "y"}]));
+        let claim = claim_of(json!([exactly("r", request)]));
+        let mut objects = objects(vec![class("gpu")], vec![slice], vec![claim]);
+        objects.apply(&rule);
+        found(&objects).map_or_else(|error| error, |found| found[0].clone())
+    };
+    let refused = "cannot allocate all claims";
+    for (selector, expected) in [
+        (json!(null), refused),
+        (json!({}), refused),
+        (json!({"driver": "d.example.com"}), refused),
+        (json!({"driver": "other.example.com"}), "r=x"),
+        (json!({"pool": "p", "device": "x"}), "r=y"),
+        (json!({"pool": "q"}), "r=x"),
+    ] {
+        assert_eq!(run(rule(selector.clone(), "NoSchedule"), json!({})), expected, "{selector}");
+    }
+    let tolerating = json!({"tolerations": [{"key": "k", "operator": "Exists"}]});
+    assert_eq!(run(rule(json!(null), "NoExecute"), tolerating), "r=x");
+    assert_eq!(run(rule(json!(null), "None"), json!({})), "r=x");
+}
+
+#[test]
+fn devices_may_choose_their_nodes_themselves() {
+    let selector = |zone: &str| {
+        json!({"nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "zone", "operator": "In", "values": [zone]}]}]})
+    };
+    let mut shared = slice(
+        "a",
+        "p",
+        1,
+        1,
+        json!([
+            {"name": "far", "nodeName": "other"},
+            {"name": "away", "nodeSelector": selector("b")},
+            {"name": "near", "nodeName": "n"},
+            {"name": "zonal", "nodeSelector": selector("a")},
+            {"name": "everywhere", "allNodes": true},
+        ]),
+    );
+    shared["spec"].as_object_mut().unwrap().remove("nodeName");
+    shared["spec"]["perDeviceNodeSelection"] = json!(true);
+    let all = claim_of(json!([exactly("r", json!({"allocationMode": "All"}))]));
+    assert_eq!(
+        found(&objects(vec![class("gpu")], vec![shared], vec![all])),
+        Ok(vec!["r=near r=zonal r=everywhere".to_owned()])
+    );
+}
+
+#[test]
+fn devices_can_be_wanted_apart() {
+    let device =
+        |name: &str, numa: i64| json!({"name": name, "attributes": {"numa": {"int": numa}}});
+    let run = |count: u32| {
+        let devices = json!([device("a", 0), device("b", 0), device("c", 1), {"name": "none"}]);
+        let mut claim = claim_of(json!([exactly("r", json!({"count": count}))]));
+        claim["spec"]["devices"]["constraints"] =
+            json!([{"distinctAttribute": "d.example.com/numa"}]);
+        let slices = vec![slice("a", "p", 1, 1, devices)];
+        found(&objects(vec![class("gpu")], slices, vec![claim])).map(|found| found[0].clone())
+    };
+    assert_eq!(run(2), Ok("r=a r=c".to_owned()));
+    assert!(run(3).is_err());
 }
 
 #[test]
@@ -232,15 +380,19 @@ fn what_makes_no_sense_is_refused_with_upstreams_words() {
             "claim default/c, request r, selector #0: CEL expression empty (unsupported selector type?)",
         ),
         (
-            json!({"requests": [exactly("r", json!({}))], "constraints": [{"distinctAttribute": "a/b"}]}),
+            json!({"requests": [exactly("r", json!({}))], "constraints": [{"requests": ["r"]}]}),
             "claim default/c, constraint #0: empty constraint (unsupported constraint type?)",
         ),
     ] {
         let claim: ResourceClaim = serde_json::from_value(json!({
             "metadata": {"name": "c", "namespace": "default"}, "spec": {"devices": spec}}))
         .unwrap();
-        assert_eq!(ClaimPlan::new(&Arc::new(claim.clone()), &known).unwrap_err(), expected);
-        assert!(ClaimPlan::new(&Arc::new(claim), &none).is_err());
+        let ledger = Ledger::new(&Objects::default());
+        assert_eq!(
+            ClaimPlan::new(&Arc::new(claim.clone()), &known, &ledger).unwrap_err(),
+            expected
+        );
+        assert!(ClaimPlan::new(&Arc::new(claim), &none, &ledger).is_err());
     }
     let devices = json!([{"name": "x", "attributes": {"n": {"int": 1}}}]);
     let slices = || vec![slice("a", "p", 1, 1, devices.clone())];
@@ -295,6 +447,8 @@ struct ModelDevice {
     numa: Option<i64>,
     is_tainted: bool,
     is_taken: bool,
+    /// Of its pool's counter.
+    consumes: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -316,8 +470,16 @@ struct ModelClaim {
 
 fn model_device() -> impl Strategy<Value = ModelDevice> {
     let value = || option::weighted(0.8, 0..2_i64);
-    (value(), value(), prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(
-        |(kind, numa, is_tainted, is_taken)| ModelDevice { kind, numa, is_tainted, is_taken },
+    let rarely = || prop::bool::weighted(0.2);
+    let consumes = prop_oneof![2 => Just(0), 1 => 1..3_u32];
+    (value(), value(), rarely(), rarely(), consumes).prop_map(
+        |(kind, numa, is_tainted, is_taken, consumes)| ModelDevice {
+            kind,
+            numa,
+            is_tainted,
+            is_taken,
+            consumes,
+        },
     )
 }
 
@@ -391,7 +553,39 @@ fn is_admin(request: &[ModelAlternative], alternative: usize) -> bool {
     request.len() == 1 && request[alternative].admin
 }
 
-fn is_valid(devices: &[ModelDevice], claims: &[ModelClaim], assignment: &Assignment) -> bool {
+/// The devices, those of two pools from some on, and how much of a counter each pool has.
+#[derive(Clone, Debug)]
+struct ModelInventory {
+    devices: Vec<ModelDevice>,
+    split: usize,
+    amounts: [u32; 2],
+}
+
+impl ModelInventory {
+    fn pool_of(&self, device: usize) -> usize {
+        usize::from(device >= self.split)
+    }
+
+    /// Whether the pools' counters are enough for these devices and those that are taken.
+    fn has_counters_for(&self, chosen: &[usize]) -> bool {
+        (0..2).all(|pool| {
+            let of_pool = |device: &usize| self.pool_of(*device) == pool;
+            let consumed = |device: usize| self.devices[device].consumes;
+            let taken = (0..self.devices.len()).filter(|device| self.devices[*device].is_taken);
+            let taken: u32 = taken.filter(of_pool).map(consumed).sum();
+            let own: u32 = chosen.iter().copied().filter(of_pool).map(consumed).sum();
+            own == 0 || taken + own <= self.amounts[pool]
+        })
+    }
+}
+
+fn is_valid(inventory: &ModelInventory, claims: &[ModelClaim], assignment: &Assignment) -> bool {
+    let devices = &inventory.devices;
+    let chosen: Vec<usize> =
+        assignment.iter().flatten().flat_map(|(_, devices)| devices).copied().collect();
+    if !inventory.has_counters_for(&chosen) {
+        return false;
+    }
     let mut taken: Vec<usize> = Vec::new();
     for (claim, chosen) in claims.iter().zip(assignment) {
         let mut in_claim: Vec<usize> = Vec::new();
@@ -428,9 +622,9 @@ fn is_valid(devices: &[ModelDevice], claims: &[ModelClaim], assignment: &Assignm
 }
 
 /// The first valid assignment in the order in which the allocator tries them.
-fn first_valid(devices: &[ModelDevice], claims: &[ModelClaim]) -> Option<Assignment> {
+fn first_valid(inventory: &ModelInventory, claims: &[ModelClaim]) -> Option<Assignment> {
     fn go(
-        devices: &[ModelDevice],
+        inventory: &ModelInventory,
         claims: &[ModelClaim],
         so_far: &mut Assignment,
     ) -> Option<Assignment> {
@@ -438,14 +632,15 @@ fn first_valid(devices: &[ModelDevice], claims: &[ModelClaim]) -> Option<Assignm
         let request = so_far[claim].len();
         if request == claims[claim].requests.len() {
             if claim + 1 == claims.len() {
-                return is_valid(devices, claims, so_far).then(|| so_far.clone());
+                return is_valid(inventory, claims, so_far).then(|| so_far.clone());
             }
             so_far.push(Vec::new());
-            let found = go(devices, claims, so_far);
+            let found = go(inventory, claims, so_far);
             so_far.pop();
             return found;
         }
         for (at, alternative) in claims[claim].requests[request].iter().enumerate() {
+            let devices = &inventory.devices;
             let matching: Vec<usize> = (0..devices.len())
                 .filter(|d| alternative.kind.is_none() || devices[*d].kind == alternative.kind)
                 .collect();
@@ -456,7 +651,7 @@ fn first_valid(devices: &[ModelDevice], claims: &[ModelClaim]) -> Option<Assignm
             };
             for set in sets {
                 so_far[claim].push((at, set));
-                let found = go(devices, claims, so_far);
+                let found = go(inventory, claims, so_far);
                 so_far[claim].pop();
                 if found.is_some() {
                     return found;
@@ -465,7 +660,7 @@ fn first_valid(devices: &[ModelDevice], claims: &[ModelClaim]) -> Option<Assignm
         }
         None
     }
-    go(devices, claims, &mut vec![Vec::new()])
+    go(inventory, claims, &mut vec![Vec::new()])
 }
 
 /// All subsets of this size, in lexicographic order.
@@ -483,11 +678,11 @@ fn combinations(of: &[usize], count: usize) -> Vec<Vec<usize>> {
     all
 }
 
-fn inventory(devices: &[ModelDevice], split: usize) -> (Vec<Value>, Value) {
+fn slices_of(inventory: &ModelInventory) -> (Vec<Value>, Value) {
     let mut taken = Vec::new();
     let mut slices = [Vec::new(), Vec::new()];
-    for (at, device) in devices.iter().enumerate() {
-        let second = usize::from(at >= split);
+    for (at, device) in inventory.devices.iter().enumerate() {
+        let second = inventory.pool_of(at);
         let name = format!("x{at}");
         if device.is_taken {
             taken.push(json!({"request": "r", "driver": "d.example.com",
@@ -503,11 +698,25 @@ fn inventory(devices: &[ModelDevice], split: usize) -> (Vec<Value>, Value) {
             attributes[name] = json!({"int": numa});
         }
         let effect = if device.is_tainted { "NoSchedule" } else { "None" };
+        let consumes = json!([{"counterSet": "s",
+            "counters": {"n": {"value": device.consumes.to_string()}}}]);
         slices[second].push(json!({"name": name, "attributes": attributes,
-            "taints": [{"key": "k", "effect": effect}]}));
+            "taints": [{"key": "k", "effect": effect}],
+            "consumesCounters": if device.consumes > 0 { consumes } else { Value::Null }}));
     }
     let [first, second] = slices;
-    let slices = vec![slice("a", "p", 1, 1, json!(first)), slice("b", "q", 1, 1, json!(second))];
+    let counters = |name: &str, pool: &str, amount: u32| {
+        let mut counters = slice(name, pool, 1, 2, Value::Null);
+        counters["spec"]["sharedCounters"] =
+            json!([{"name": "s", "counters": {"n": {"value": amount.to_string()}}}]);
+        counters
+    };
+    let slices = vec![
+        slice("a", "p", 1, 2, json!(first)),
+        slice("b", "q", 1, 2, json!(second)),
+        counters("c", "p", inventory.amounts[0]),
+        counters("d", "q", inventory.amounts[1]),
+    ];
     let holder = json!({"spec": {}, "status": {"allocation": {"devices": {"results": taken}}}});
     (slices, holder)
 }
@@ -520,13 +729,15 @@ proptest! {
         devices in vec(model_device(), 0..6),
         claims in vec(model_claim(), 1..3),
         split in select(&[0_usize, 2, 6][..]),
+        amounts in [0..6_u32, 0..6_u32],
     ) {
-        let (slices, holder) = inventory(&devices, split);
+        let inventory = ModelInventory { devices, split, amounts };
+        let (slices, holder) = slices_of(&inventory);
         let mut all: Vec<Value> = claims.iter().map(ModelClaim::to_json).collect();
         all.push(holder);
         let objects = objects(vec![class("gpu")], slices, all);
-        let expected = first_valid(&devices, &claims);
-        allocate(&objects, |_, found| {
+        let expected = first_valid(&inventory, &claims);
+        allocate(&objects, |found| {
             let found = match found {
                 Ok(found) => found,
                 Err(NoSolution(error)) if error.contains("cannot add device") => {
@@ -545,8 +756,9 @@ proptest! {
             };
             let found: Vec<Vec<(String, Vec<String>)>> = found.iter().map(|solution| {
                 solution.taken.iter().map(|taken| {
-                    let mine = solution.devices.iter().filter(|(r, _)| std::ptr::eq(*r, *taken));
-                    (taken.full_name.clone(), mine.map(|(_, c)| c.id.2.to_owned()).collect())
+                    let mine =
+                        solution.devices.iter().filter(|it| std::ptr::eq(it.request, *taken));
+                    (taken.full_name.clone(), mine.map(|it| it.candidate.id.2.to_owned()).collect())
                 }).collect()
             }).collect();
             let Some(expected) = expected else {

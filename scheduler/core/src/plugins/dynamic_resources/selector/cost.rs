@@ -46,7 +46,7 @@ impl Size {
     fn device() -> Self {
         let (entries, text) = (ATTRIBUTES_MAX as u64, ATTRIBUTE_LENGTH_MAX as u64);
         let values = Self::map(entries, text, Self::text(text));
-        Self::map(3, text, Self::map(entries, text, values))
+        Self::map(4, text, Self::map(entries, text, values))
     }
 
     fn element(&self) -> Self {
