@@ -81,10 +81,15 @@ pub fn pod_requests(pod: &Pod) -> Resources {
     Resources::from(&pod_request_amounts(pod, &Amounts::new()))
 }
 
-/// As [`pod_requests`], with 100m CPU and 200Mi memory for each container that requests none:
-/// some scores count this.
+/// What the pod's containers request, with 100m CPU and 200Mi memory for each that requests none,
+/// overhead included: some scores count this. What the pod requests as a whole does not count here,
+/// though it does once the pod is on its node: kube-scheduler's `Fit` gives its scorer no
+/// `enablePodLevelResources` (`pkg/scheduler/framework/plugins/noderesources/fit.go`, 1.35).
 pub fn pod_requests_nonzero(pod: &Pod) -> Resources {
-    Resources::from(&pod_request_amounts(pod, &missing_requests()))
+    let Some(spec) = &pod.spec else { return Resources::default() };
+    let mut total = container_amounts(pod, spec, &missing_requests());
+    add(&mut total, &amounts(spec.overhead.as_ref()));
+    Resources::from(&total)
 }
 
 /// What a pod that requests something as a whole (`spec.resources`) counts on its node instead of
@@ -111,7 +116,7 @@ fn missing_requests() -> Amounts {
 /// The exact requests of a pod; `missing` stands in for what a container does not request.
 pub fn pod_request_amounts(pod: &Pod, missing: &Amounts) -> Amounts {
     let Some(spec) = &pod.spec else { return Amounts::new() };
-    let mut total = aggregate(spec, missing, |container| container_requests(pod, container));
+    let mut total = container_amounts(pod, spec, missing);
     let pod_level = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
     for (name, quantity) in amounts(pod_level) {
         if is_pod_level(&name) {
@@ -120,6 +125,10 @@ pub fn pod_request_amounts(pod: &Pod, missing: &Amounts) -> Amounts {
     }
     add(&mut total, &amounts(spec.overhead.as_ref()));
     total
+}
+
+fn container_amounts(pod: &Pod, spec: &PodSpec, missing: &Amounts) -> Amounts {
+    aggregate(spec, missing, |container| container_requests(pod, container))
 }
 
 /// Containers run together, init containers one after another, beside the restartable ones that

@@ -71,7 +71,7 @@ fn scores_assume_something_of_containers_that_ask_nothing() {
 }
 
 #[test]
-fn a_pod_that_asks_as_a_whole_counts_less_once_it_is_placed() {
+fn what_a_pod_asks_as_a_whole_counts_for_scores_once_it_is_placed() {
     let pod = |resources: Value| -> Pod {
         serde_json::from_value(json!({"spec": {"resources": resources, "containers": [
             {"name": "a", "resources": {"requests": {"memory": "64"}}}, {"name": "b"}]}}))
@@ -82,7 +82,7 @@ fn a_pod_that_asks_as_a_whole_counts_less_once_it_is_placed() {
     let whole = pod(json!({"requests": {"cpu": "1"}}));
     let (waiting, placed) =
         (pod_requests_nonzero(&whole), placed_pod_requests_nonzero(&whole).unwrap());
-    assert_eq!((waiting.milli_cpu, waiting.memory_bytes), (1000, 64 + (200 << 20)));
+    assert_eq!((waiting.milli_cpu, waiting.memory_bytes), (200, 64 + (200 << 20)));
     assert_eq!((placed.milli_cpu, placed.memory_bytes), (1000, 64));
     // Of what nobody asks each container counts the default.
     let whole = pod(json!({"requests": {"memory": "1Gi"}}));

@@ -111,6 +111,25 @@ fn least_allocated_is_upstreams() {
     );
 }
 
+/// What the pod asks as a whole is filtered by and not scored by, until it is on a node.
+#[test]
+fn a_pod_that_asks_as_a_whole_is_scored_by_its_containers() {
+    let whole = pod(json!({"resources": {"requests": {"cpu": "1700m", "memory": "3Gi"}},
+        "containers": [
+            {"name": "a", "resources": {"requests": {"cpu": "400m", "memory": "700Mi"}}},
+            {"name": "b", "resources": {"requests": {"memory": "64Mi"}}}]}));
+    let node = |memory: &str, on: Vec<PodInfo>| {
+        node_with(having(json!({"cpu": "2", "memory": memory, "pods": "9"})), on)
+    };
+    let fit = NodeResourcesFit::default();
+    // As kube-scheduler 1.35.0 logs of these two nodes.
+    for (memory, expected) in [("6000Mi", 81), ("4Gi", 78)] {
+        assert_eq!(scores(&fit, &whole, &[node(memory, vec![])]), Some(vec![expected]), "{memory}");
+    }
+    let full = node("6000Mi", vec![whole.clone()]);
+    assert_eq!(reasons(&fit, &whole, &full).unwrap().1, "Insufficient cpu, Insufficient memory");
+}
+
 #[test]
 fn most_allocated_is_upstreams() {
     let wanted = asking(json!({"cpu": "3", "memory": "5000"}));
