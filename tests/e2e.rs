@@ -1,5 +1,6 @@
 //! The binary as its users meet it.
 
+mod agreement;
 mod bad_input;
 mod demo;
 mod disk_full;

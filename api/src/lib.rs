@@ -10,6 +10,7 @@ pub mod defaults;
 pub mod duration;
 pub mod field;
 pub mod fields;
+pub mod label_keys;
 pub mod labels;
 pub mod node_affinity;
 pub mod patch;

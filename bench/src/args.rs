@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
 
-use crate::{dataplane, scheduler};
+use crate::{agreement, dataplane, scheduler};
 
 /// Measure a part, or the short set of all.
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,8 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// Another scheduler's decisions, one by one, held to pintle's reference
+    Agreement(agreement::Options),
     /// Every bench, short; the results are kept
     All {
         /// Write the results below this directory, by date and host

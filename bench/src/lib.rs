@@ -5,6 +5,7 @@
 //! machine it ran on. Nothing here is asserted in a test.
 #![forbid(unsafe_code)]
 
+mod agreement;
 mod args;
 mod child;
 mod dataplane;

@@ -10,7 +10,7 @@ use crate::args::{Args, Bench, Format};
 use crate::host::Host;
 use crate::outcome::Report;
 use crate::scheduler::{Finished, Mode};
-use crate::{dataplane, pods, scheduler, startup, store};
+use crate::{agreement, dataplane, pods, scheduler, startup, store};
 
 /// Run a bench to its end.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -84,7 +84,11 @@ async fn one(args: &Args, bench: &Bench, progress: &ProgressBar) -> anyhow::Resu
             dataplane::write_report(dir, &measured.report)?;
             eprintln!("{}", dir.join("index.html").display());
         }
-        return progress.suspend(|| print(&measured, args.output));
+        progress.suspend(|| print(&measured, args.output))?;
+        if matches!(bench, Bench::Agreement(_)) {
+            agreement::check(measured.report.results())?;
+        }
+        return Ok(());
     };
     let finished = scheduler::run(options, progress, show_lines(args.output)).await?;
     let report = Report::new("scheduler", finished.outcomes());
@@ -117,6 +121,7 @@ async fn measure(bench: &Bench, progress: &ProgressBar) -> anyhow::Result<Measur
         Bench::All { .. } | Bench::DataplaneAgent(_) | Bench::Scheduler(_) => {
             anyhow::bail!("not one bench")
         }
+        Bench::Agreement(options) => ("agreement", agreement::run(options, progress).await?),
         Bench::Dataplane(options) => ("dataplane", dataplane::run(options, progress).await?),
         Bench::Pods { pods, nodes } => {
             let mut results = pods::run(pods::Mode::Hollow, *pods, *nodes, progress).await?;

@@ -33,6 +33,7 @@ use figures::Figures;
 use pulse::Progress;
 use selection::Selected;
 
+pub(crate) use api::{Cluster, collection};
 pub(crate) use options::{Mode, Options};
 pub(crate) use report::write as write_report;
 pub(crate) use rows::Rows;

@@ -32,8 +32,9 @@ use super::figures::{Allocatable, Devices, Figures};
 use super::objects::{self, NodeMaker, VolumeMaker};
 use super::options::Mode;
 use super::pulse::Pulse;
-use cluster::Cluster;
+pub(crate) use cluster::Cluster;
 use observed::{Bound, Expected, Observed};
+pub(crate) use requests::collection;
 use requests::{Request, Requests};
 use wire::Wire;
 

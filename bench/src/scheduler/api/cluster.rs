@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use crate::child::{self, Standalone};
 
 /// The processes that are measured.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     standalone: Standalone,
     external: Option<External>,
 }
@@ -22,7 +22,7 @@ struct External {
 
 impl Cluster {
     /// An API server with pintle's scheduler in its process, or with another scheduler beside it.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         external: Option<&str>,
         with_controllers: bool,
     ) -> anyhow::Result<Self> {
@@ -38,7 +38,7 @@ impl Cluster {
         Ok(Self { standalone, external })
     }
 
-    pub(super) fn client(&self) -> &kube::Client {
+    pub(crate) fn client(&self) -> &kube::Client {
         &self.standalone.client
     }
 
@@ -47,7 +47,7 @@ impl Cluster {
     }
 
     /// An error if one of the processes has ended.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
         for id in self.ids() {
             let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
             let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
@@ -72,7 +72,7 @@ impl Cluster {
     }
 
     /// Stop all; returns the end of what the external scheduler had to say.
-    pub(super) fn stop(mut self) -> anyhow::Result<String> {
+    pub(crate) fn stop(mut self) -> anyhow::Result<String> {
         let mut log = String::new();
         if let Some(mut external) = self.external.take() {
             child::stop(&mut external.child);

@@ -28,6 +28,26 @@ pub(super) struct Requests {
     connection: Arc<Mutex<Option<Connection>>>,
 }
 
+/// The path that objects like this one are created at: in their own namespace, else in this one if
+/// they are of a kind that has namespaces.
+pub(crate) fn collection(object: &Value, namespace: Option<&str>) -> anyhow::Result<String> {
+    let field = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (version, kind) = (field("apiVersion"), field("kind"));
+    let resource = scheme::by_kind(version, kind)
+        .with_context(|| format!("{version} {kind}: the API server has no such kind"))?;
+    let root = if version.contains('/') { "apis" } else { "api" };
+    let own = object["metadata"].get("namespace").and_then(Value::as_str);
+    Ok(match own.or(namespace).filter(|_| resource.namespaced) {
+        Some(namespace) => {
+            format!("/{root}/{version}/namespaces/{namespace}/{}", resource.plural)
+        }
+        None if resource.namespaced => {
+            format!("/{root}/{version}/namespaces/default/{}", resource.plural)
+        }
+        None => format!("/{root}/{version}/{}", resource.plural),
+    })
+}
+
 /// The creation of an object, or a change of one.
 pub(super) struct Request {
     method: Method,
@@ -39,21 +59,7 @@ pub(super) struct Request {
 impl Request {
     /// Creates the object, in this namespace if it is of a kind that has namespaces and names none.
     pub(super) fn create(object: &Value, namespace: Option<&str>) -> anyhow::Result<Self> {
-        let field = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
-        let (version, kind) = (field("apiVersion"), field("kind"));
-        let resource = scheme::by_kind(version, kind)
-            .with_context(|| format!("{version} {kind}: the API server has no such kind"))?;
-        let root = if version.contains('/') { "apis" } else { "api" };
-        let own = object["metadata"].get("namespace").and_then(Value::as_str);
-        let path = match own.or(namespace).filter(|_| resource.namespaced) {
-            Some(namespace) => {
-                format!("/{root}/{version}/namespaces/{namespace}/{}", resource.plural)
-            }
-            None if resource.namespaced => {
-                format!("/{root}/{version}/namespaces/default/{}", resource.plural)
-            }
-            None => format!("/{root}/{version}/{}", resource.plural),
-        };
+        let path = collection(object, namespace)?;
         Ok(Self { method: Method::POST, path, body: serde_json::to_vec(object)?.into() })
     }
 

@@ -21,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, Resource};
 use pintle_api::decode;
 use pintle_api::defaults;
+use pintle_api::label_keys;
 use pintle_api::scheme::Kind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -412,7 +413,9 @@ fn read<T: DeserializeOwned + Resource>(mut value: Value) -> Result<(T, Vec<Stri
     if T::KIND != "Pod" {
         return Ok((object, unknown));
     }
+    // As the API server would take it.
     defaults::apply(Kind::Pod, &mut value);
+    label_keys::merge_into_selectors(&mut value);
     let object = serde_json::from_value(value).map_err(|error| error.to_string())?;
     Ok((object, unknown))
 }

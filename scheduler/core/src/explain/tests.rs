@@ -221,3 +221,34 @@ proptest! {
         prop_assert_eq!(actual.best, expected.best, "{}", printed);
     }
 }
+
+/// A file has what the API server has not seen yet.
+#[test]
+fn label_keys_count_in_pods_that_were_never_created() {
+    let pods = |keys: &str| {
+        const FILE: &str = r#"
+apiVersion: v1
+kind: Node
+metadata: {name: m, labels: {kubernetes.io/hostname: m}}
+status: {allocatable: {cpu: 8, memory: 8Gi, pods: 9}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: old, labels: {app: a, hash: h1}}
+spec: {nodeName: m, containers: [{name: c}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: new, labels: {app: a, hash: h2}}
+spec:
+  containers: [{name: c}]
+  affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [
+    {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: a}}KEYS}]}}
+"#;
+        FILE.replace("KEYS", keys)
+    };
+    let node = |keys: &str| simulate(&pods(keys), 0).remove(0).node;
+    assert_eq!(node(""), None);
+    assert_eq!(node(", matchLabelKeys: [hash]").as_deref(), Some("m"));
+    assert_eq!(node(", mismatchLabelKeys: [app]").as_deref(), Some("m"));
+}
