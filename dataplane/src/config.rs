@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::daemon::Serving;
-use crate::kernel::{Express, NodeNamespace, Pins};
+use crate::kernel::{Express, NodeNamespace, Pins, PodLinks};
 use crate::plan::{LocalDetector, NodePortAddress};
 
 /// The configuration of one node's dataplane.
@@ -36,6 +36,8 @@ pub struct Config {
     /// Whether packets are translated on the node's links, for clients that are not on the node. If
     /// not, the processes in the cgroup alone are served.
     pub translates_packets: bool,
+    /// Whether pods' links have the programs for packets from the start.
+    pub pod_links: PodLinks,
     /// Whether packets that leave by the link that they came in by may do so before the kernel makes
     /// anything of them.
     pub express: Express,
@@ -69,8 +71,8 @@ pub struct Limits {
     /// Service port's number is rounded up to a power of two, and an update holds the old places
     /// for a moment longer.
     pub slots_max: u32,
-    /// TCP connections to Services whose `getpeername` names the Service, about 110 bytes each, taken
-    /// at the start. With more connections than this the least recently asked show their backend.
+    /// TCP connections to Services whose `getpeername` names the Service, 64 bytes each, taken at the
+    /// start. With nearly as many as this, some older ones show their backend.
     pub tcp_peers_max: u32,
     /// Clients that keep their backend by session affinity; the least recently used are forgotten
     /// first.
@@ -101,6 +103,7 @@ impl Config {
             follows_pod_cidrs: false,
             masquerade_all: false,
             translates_packets: false,
+            pod_links: PodLinks::WhenNeeded,
             express: Express::Off,
             direct_return: false,
             node_sockets_only: false,

@@ -18,7 +18,7 @@ use pintle_api::field::{Errors, Path};
 use pintle_component::{ConfigurationError, read_configuration};
 use serde_json::Value;
 
-use crate::kernel::Express;
+use crate::kernel::{Express, PodLinks};
 use crate::plan::NodePortAddress;
 
 mod feature_gates;
@@ -193,6 +193,15 @@ impl CheckedConfiguration {
         }
     }
 
+    /// Whether pods' links have the programs for packets from the start.
+    #[must_use]
+    pub fn pod_links(&self) -> PodLinks {
+        match self.configuration.pintle.pod_links.as_str() {
+            "Always" => PodLinks::Always,
+            _ => PodLinks::WhenNeeded,
+        }
+    }
+
     /// Whether clients from outside are answered by the node that their backend is on.
     #[must_use]
     pub fn direct_return(&self) -> bool {
@@ -321,6 +330,10 @@ fn check_pintle(it: &KubeProxyConfiguration, errors: &mut Errors) {
     let mode = it.pintle.load_balancer_mode.as_str();
     if !["", "SNAT", "DSR"].contains(&mode) {
         errors.invalid(&section.child("loadBalancerMode"), mode, "must be SNAT or DSR");
+    }
+    let links = it.pintle.pod_links.as_str();
+    if !["", "WhenNeeded", "Always"].contains(&links) {
+        errors.invalid(&section.child("podLinks"), links, "must be WhenNeeded or Always");
     }
 }
 

@@ -233,6 +233,7 @@ fn load(config: &Config) -> Result<(Dataplane, Planner), LoadError> {
     dataplane.set_node_sockets_only(config.node_sockets_only)?;
     dataplane.set_direct_return(config.direct_return)?;
     dataplane.set_express(config.express);
+    dataplane.set_pod_links(config.pod_links);
     Ok((dataplane, planner))
 }
 

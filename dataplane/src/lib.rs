@@ -21,7 +21,7 @@ pub mod plan;
 pub use config::{Config, Limits};
 pub use daemon::{Error, Serving, run};
 pub use kernel::{
-    ApplyError, Dataplane, DryRun, DryRunError, Events, Express, Link, LinkError, LoadError,
-    NamespaceError, NodeNamespace, PacketHook, PinnedError, PinnedMaps, Pins, PinsError,
-    ProgramCost,
+    ApplyError, Dataplane, DryRun, DryRunError, Events, Express, Link, LinkError, LinkRole,
+    LoadError, NamespaceError, NodeNamespace, PacketHook, PinnedError, PinnedMaps, Pins, PinsError,
+    PodLinks, ProgramCost,
 };

@@ -71,6 +71,7 @@ async fn serve(args: ProxyRunArgs, checked: CheckedConfiguration) -> anyhow::Res
         follows_pod_cidrs: matches!(checked.local_detection(), LocalDetection::NodeCidr),
         masquerade_all: checked.masquerade_all(),
         translates_packets: true,
+        pod_links: checked.pod_links(),
         express: checked.express(),
         direct_return: checked.direct_return(),
         pins: Some(Pins::of(PINS_OF_THIS_MACHINE, &node_name)),

@@ -65,7 +65,9 @@ impl Pintle {
         let plan = self.planner.plan(0, self.catalog.take_changes());
         let rejected = plan.rejected.first().map(|rejected| rejected.reason.to_string());
         ensure!(rejected.is_none(), "a Service was rejected: {}", rejected.unwrap_or_default());
-        self.dataplane.apply(&plan.ops).context("fill the tables")
+        self.dataplane.apply(&plan.ops).context("fill the tables")?;
+        // The daemon does every other second.
+        Ok(self.dataplane.look_for_strays()?)
     }
 
     /// Serve these as well.

@@ -174,4 +174,5 @@ const LAYOUT: &str = "
 -n PEER route add default via 198.51.100.1
 -n PEER route add local ENDPOINTS dev lo
 -n NODE route add ENDPOINTS via 198.51.100.2
+-n NODE route add default via 198.51.100.2
 ";

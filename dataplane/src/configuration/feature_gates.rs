@@ -119,7 +119,6 @@ const NAMES: &[&str] = &[
     "HostnameOverride",
     "ImageMaximumGCAge",
     "ImageVolume",
-    "ImageVolumeWithDigest",
     "InOrderInformers",
     "InOrderInformersBatchProcess",
     "InPlacePodLevelResourcesVerticalScaling",

@@ -194,6 +194,8 @@ fn packets_pass_the_kernel_unless_it_says_otherwise() {
         let body = format!("pintle:\n  loadBalancerMode: {mode}");
         assert_eq!(checked(&body).direct_return(), direct);
     }
+    assert_eq!(checked("").pod_links(), PodLinks::WhenNeeded);
+    assert_eq!(checked("pintle: {podLinks: Always}").pod_links(), PodLinks::Always);
     assert_eq!(checked("").express(), Express::Off);
     for (value, express) in
         [("Disabled", Express::Off), ("Native", Express::Native), ("BestEffort", Express::Generic)]
@@ -214,6 +216,7 @@ fn each_refusal_names_the_field() {
             "pintle: {nodePortAcceleration: Fast}",
             "pintle.nodePortAcceleration: Invalid value: \"Fast\"",
         ),
+        ("pintle: {podLinks: Never}", "pintle.podLinks: Invalid value: \"Never\": must be When"),
         (
             "featureGates: {AllAlpha: false, NFTablesMode: true}",
             "featureGates: Invalid value: \"NFTablesMode\": unrecognized feature gate: NFTablesMode",

@@ -85,6 +85,9 @@ pub struct PintleConfiguration {
     /// anything of them: `Disabled`, the default; `Native`, where the link's driver can; `BestEffort`,
     /// elsewhere by the kernel's imitation of a driver.
     pub node_port_acceleration: String,
+    /// Whether the programs for packets are on pods' links: `WhenNeeded`, the default, from the first
+    /// connection or Service on that needs them there; `Always`, from the start.
+    pub pod_links: String,
 }
 
 /// `clientConnection`.

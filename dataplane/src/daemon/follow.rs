@@ -135,6 +135,9 @@ impl<T: Tables> Follower<T> {
                 _ = addresses.tick() => {
                     self.node_ports.look().await;
                     self.node_ports.choose(self.inbox.catalog().node());
+                    if let Some(engine) = &mut self.engine {
+                        engine.look_for_strays();
+                    }
                 }
                 () = reached(due) => self.sync().await?,
             }

@@ -16,6 +16,8 @@ pub(super) trait Tables: Send + 'static {
     fn apply(&mut self, ops: &[MapOp]) -> Result<(), ApplyError>;
     /// See [`Dataplane::set_links`]. What cannot be served is logged.
     fn set_links(&mut self, _links: &[Link]) {}
+    /// See [`Dataplane::look_for_strays`]. What goes wrong is logged.
+    fn look_for_strays(&mut self) {}
     /// The node's podCIDRs are these. What cannot be told the programs is logged.
     fn set_pod_cidrs(&mut self, _cidrs: &[IpNet]) {}
     /// See [`Dataplane::grow`].
@@ -58,6 +60,13 @@ impl Tables for NodeTables {
         }
     }
 
+    fn look_for_strays(&mut self) {
+        if let Err(error) = self.dataplane.look_for_strays() {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, source, "pods whose sockets are not seen may not be served");
+        }
+    }
+
     fn set_pod_cidrs(&mut self, cidrs: &[IpNet]) {
         let detector = LocalDetector::Cidrs(cidrs.to_vec());
         // Where they are taken from a node it is not one without pods: kube-proxy ends then, and waits.
@@ -68,6 +77,8 @@ impl Tables for NodeTables {
             Ok(()) => {
                 tracing::info!(?cidrs, "the node's podCIDRs have changed");
                 self.detector = detector;
+                // Which links are the pods' was told by the old ones.
+                self.dataplane.serve_pod_links();
             }
             Err(error) => {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
@@ -169,6 +180,11 @@ impl<T: Tables> Engine<T> {
             news,
             waiting: self.planner.is_waiting(),
         })
+    }
+
+    /// See [`Dataplane::look_for_strays`].
+    pub(super) fn look_for_strays(&mut self) {
+        self.tables.look_for_strays();
     }
 
     /// Whether an update is over so soon that to wake another thread for it would take longer.

@@ -404,8 +404,11 @@ impl Walk<'_> {
             return false;
         }
         let has = |bit| frontend.flags & bit != 0;
-        let told = setting::MASQUERADE_ALL | setting::DETECTS_LOCAL;
-        let is_asked = self.tables.settings.flags & told != 0;
+        let is_set = |bit| self.tables.settings.flags & bit != 0;
+        // To a pod of this node the client's address is kept.
+        let is_elsewhere = backends.iter().any(|one| one.locality != locality::THIS_NODE);
+        let is_asked =
+            is_set(setting::MASQUERADE_ALL) || is_set(setting::DETECTS_LOCAL) && is_elsewhere;
         let foreign = has(flag::CLUSTER_IP) && scope == Scope::External && is_asked;
         let is_direct = self.tables.settings.flags & setting::DIRECT_RETURN != 0
             && scope == Scope::External

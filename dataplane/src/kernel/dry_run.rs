@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use pintle_ebpf_common::QUOTED;
 
 use super::load::Dataplane;
 use super::namespace::NodeNamespace;
@@ -118,9 +119,6 @@ fn is_quoted_whole(packet: &[u8]) -> bool {
     let header = if packet.get(12..14) == Some(&[8, 0]) { 20 } else { 40 };
     packet.len() == 14 + header + QUOTED
 }
-
-/// `SEGMENT` in `ebpf/programs/src/refuse.rs`.
-const QUOTED: usize = 20;
 
 // uapi/linux/pkt_cls.h, uapi/linux/bpf.h
 const TC_DROP: u32 = 2;

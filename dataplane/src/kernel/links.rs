@@ -13,7 +13,8 @@ use super::error::LoadError;
 use super::grow::update_link;
 use super::inventory;
 use super::load::Dataplane;
-use super::namespace::{Link, NamespaceError, NodeNamespace};
+use super::namespace::{Link, LinkRole, NamespaceError, NodeNamespace};
+use super::pod_links::LeftOut;
 use super::programs::ForPackets;
 use super::syscall::{self, Hook};
 use super::xdp::{self, Express, Mode};
@@ -26,8 +27,10 @@ pub(super) struct Attachments {
     /// Where the attachments are pinned.
     pub(super) pins: Option<PathBuf>,
     /// By the link's number; the attachments that are not pinned go with these descriptors.
-    attached: BTreeMap<u32, Vec<OwnedFd>>,
+    pub(super) attached: BTreeMap<u32, Vec<OwnedFd>>,
     known: BTreeMap<u32, Device>,
+    /// The pods' links, on which there need not be any.
+    pub(super) left_out: LeftOut,
 }
 
 /// A link could not be served.
@@ -46,6 +49,12 @@ pub enum LinkError {
     /// The connections could not be read.
     #[error("look which packets can be of a connection")]
     Filter(#[source] MapError),
+    /// The kernel does not say which way packets go.
+    #[error("ask for the way to a cluster IP")]
+    Route(#[source] io::Error),
+    /// What the programs have counted could not be read.
+    #[error("look whether packets to Services go untranslated")]
+    Strays(#[source] MapError),
     /// The programs could not be told of it.
     #[error("tell the programs of link {link}")]
     Map {
@@ -62,8 +71,14 @@ pub enum LinkError {
 
 impl Attachments {
     pub(super) fn new(programs: ForPackets, pins: Option<PathBuf>) -> Self {
-        let express = Express::Off;
-        Self { programs, express, pins, attached: BTreeMap::new(), known: BTreeMap::new() }
+        Self {
+            programs,
+            express: Express::Off,
+            pins,
+            attached: BTreeMap::new(),
+            known: BTreeMap::new(),
+            left_out: LeftOut::default(),
+        }
     }
 
     /// Attach to a link that is new. Runs in the node's network namespace. Says which of the flags
@@ -121,6 +136,7 @@ impl Attachments {
         self.express = old.express;
         self.attached = std::mem::take(&mut old.attached);
         self.known = std::mem::take(&mut old.known);
+        self.left_out = std::mem::take(&mut old.left_out);
     }
 
     /// A link is gone, and with it what was attached to it; its pins are left over.
@@ -157,7 +173,7 @@ fn attach_one(
     Ok(link)
 }
 
-fn pin_path(pins: &Path, what: &str, index: u32) -> PathBuf {
+pub(super) fn pin_path(pins: &Path, what: &str, index: u32) -> PathBuf {
     pins.join(format!("link_{what}_{index}"))
 }
 
@@ -168,15 +184,21 @@ impl Dataplane {
         self.attachments.express = express;
     }
 
-    /// Translate the packets of these links of the node, and of no others. The links are those of
-    /// `namespace`. One that cannot be served does not keep the others from it; the first such error
-    /// is returned.
+    /// Translate the packets of these links of the node, and of no others: not of those that are ports of
+    /// a bridge, which hands their packets on as its own, and of pods' links as [`PodLinks`] says. The
+    /// links are those of `namespace`. One that cannot be served does not keep the others from it; the
+    /// first such error is returned.
+    ///
+    /// [`PodLinks`]: super::PodLinks
     pub fn set_links(
         &mut self,
         namespace: &NodeNamespace,
         detector: &LocalDetector,
         links: &[Link],
     ) -> Result<(), LinkError> {
+        let is_served =
+            |link: &Link| link.ethernet && link.index != 0 && link.role != LinkRole::Port;
+        let links: Vec<&Link> = links.iter().filter(|link| is_served(link)).collect();
         let gone = self.attachments.attached.keys().chain(self.attachments.known.keys());
         let gone: Vec<u32> =
             gone.copied().filter(|index| links.iter().all(|link| link.index != *index)).collect();
@@ -187,7 +209,8 @@ impl Dataplane {
             let _ = self.devices.remove(&index);
         }
         let mut outcome = self.refresh_filter().map_err(LinkError::Filter);
-        for link in links.iter().filter(|link| link.ethernet && link.index != 0) {
+        self.leave_out(namespace, detector, &links);
+        for link in links {
             outcome = outcome.and(self.set_link(namespace, detector, link));
         }
         outcome
@@ -204,7 +227,22 @@ impl Dataplane {
         let mut device = describe(detector, link);
         device.flags |= turns_back;
         self.put_device(link, device)?;
-        if !self.attachments.attached.contains_key(&link.index) {
+        if self.attachments.left_out.has(link.index) {
+            return Ok(());
+        }
+        self.attach_to(namespace, link)
+    }
+
+    /// Attach to a link that the programs know, if they are not there.
+    pub(super) fn attach_to(
+        &mut self,
+        namespace: &NodeNamespace,
+        link: &Link,
+    ) -> Result<(), LinkError> {
+        let known = self.attachments.known.get(&link.index).copied();
+        if let Some(mut device) = known
+            && !self.attachments.attached.contains_key(&link.index)
+        {
             device.flags |= self.attachments.attach(namespace, link)?;
             self.put_device(link, device)?;
             tracing::info!(link = link.name, "packets of the link are translated");

@@ -10,7 +10,7 @@ use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use pintle_ebpf_common::{
     Address, Counters, Device, Drop, Frontend, FrontendKey, ServiceLabel, Settings, SourceRange,
-    Translation, event, setting,
+    TcpPeers, Translation, event, setting,
 };
 
 use super::error::LoadError;
@@ -105,6 +105,8 @@ pub struct Events {
     pub unrecorded: u64,
     /// Packets sent back by the link that they came in by, before the kernel saw them.
     pub turned_back: u64,
+    /// Packets to a Service that left the node as they were: see [`crate::PodLinks`].
+    pub strayed: u64,
 }
 
 impl Dataplane {
@@ -210,7 +212,7 @@ impl Dataplane {
 
     /// What the programs have counted.
     pub fn events(&self) -> Result<Events, MapError> {
-        let count = |kind| Ok::<_, MapError>(self.events.get(&kind, 0)?.iter().sum());
+        let count = |kind| self.count(kind);
         Ok(Events {
             refused: count(event::REFUSED)?,
             retried: count(event::RETRIED)?,
@@ -220,7 +222,12 @@ impl Dataplane {
             dropped_unfit: count(event::DROPPED_UNFIT)?,
             unrecorded: count(event::UNRECORDED)?,
             turned_back: count(event::TURNED_BACK)?,
+            strayed: count(event::STRAYED)?,
         })
+    }
+
+    pub(super) fn count(&self, kind: u32) -> Result<u64, MapError> {
+        Ok(self.events.get(&kind, 0)?.iter().sum())
     }
 
     /// The programs and what they cost.
@@ -253,14 +260,20 @@ impl Dataplane {
         };
         let mut jumps = take(&mut ebpf, "JUMPS")?;
         programs::set_jumps(&mut ebpf, &mut jumps)?;
-        let settings: Array<MapData, Settings> = take(&mut ebpf, "SETTINGS")?;
-        let current = settings.get(&0, 0);
+        let tcp_peers: Array<MapData, TcpPeers> = take(&mut ebpf, "TCP_PEERS")?;
+        let mut settings: Array<MapData, Settings> = take(&mut ebpf, "SETTINGS")?;
+        let failed = |source| LoadError::Map { map: "SETTINGS", source };
+        let found = settings.get(&0, 0).map_err(failed)?;
+        let current = Settings { tcp_places: tcp_places(tcp_peers.len()), ..found };
+        if current != found {
+            settings.set(0, current, 0).map_err(failed)?;
+        }
         Ok(Self {
             frontends: take(&mut ebpf, "FRONTENDS")?,
             slots: MappedSlots::new(slots, limits.slots_max).map_err(LoadError::MapMemory)?,
             filter: MappedFilter::new(filter).map_err(LoadError::MapMemory)?,
             node_addresses: take(&mut ebpf, "NODE_ADDRESSES")?,
-            current: current.map_err(|source| LoadError::Map { map: "SETTINGS", source })?,
+            current,
             settings,
             source_ranges: take(&mut ebpf, "SOURCE_RANGES")?,
             devices: take(&mut ebpf, "DEVICES")?,
@@ -317,13 +330,18 @@ fn sizes(limits: Limits) -> [(&'static str, u32); 10] {
         ("SLOTS", limits.slots_max),
         ("SOURCE_RANGES", limits.source_ranges_max),
         ("AFFINITY", limits.affinity_max),
-        ("TCP_PEERS", limits.tcp_peers_max),
+        ("TCP_PEERS", tcp_places(limits.tcp_peers_max.div_ceil(TcpPeers::WAYS as u32))),
         ("FLOWS", limits.flows_max),
         ("UDP_CONNECTED", limits.flows_max),
         // One more than there are addresses: see the planner's numbers.
         ("SERVICES", limits.frontends_max.saturating_add(1)),
         ("COUNTERS", limits.frontends_max.saturating_add(1)),
     ]
+}
+
+/// As many places for TCP sockets, or fewer: a power of two.
+fn tcp_places(places: u32) -> u32 {
+    1 << places.max(1).ilog2()
 }
 
 /// The sizes that the maps have, be it from an earlier process.

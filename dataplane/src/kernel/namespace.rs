@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use nix::ifaddrs::getifaddrs;
 use pintle_node::{NetNs, NetworkError};
 
+use super::route;
 use super::syscall::{self, netns_cookie};
 
 /// A link of the node.
@@ -23,6 +24,21 @@ pub struct Link {
     pub addresses: Vec<IpAddr>,
     /// How long a packet may be that leaves by it, from its IP header on; 0: it is not known.
     pub mtu: u32,
+    /// What it is in the node's network.
+    pub role: LinkRole,
+}
+
+/// What a link can be in the node's network, as far as its kind tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkRole {
+    /// A bridge's port: what comes in by it the bridge hands on as its own, or to another port.
+    Port,
+    /// It leads to other namespaces of this machine alone, or to virtual machines: half of a veth pair, or
+    /// a bridge whose ports are such.
+    Inner,
+    /// It may lead anywhere.
+    #[default]
+    Outer,
 }
 
 /// Where the node's own addresses are.
@@ -87,6 +103,7 @@ fn list_links() -> io::Result<Vec<Link>> {
             ethernet: false,
             addresses: Vec::new(),
             mtu: 0,
+            role: LinkRole::Outer,
         });
         let Some(address) = one.address else { continue };
         if let Some(v4) = address.as_sockaddr_in() {
@@ -100,7 +117,9 @@ fn list_links() -> io::Result<Vec<Link>> {
     }
     let mut links: Vec<Link> =
         links.into_values().filter(|link| !link.addresses.is_empty()).collect();
+    let roles = route::roles()?;
     for link in &mut links {
+        link.role = roles.get(&link.index).copied().unwrap_or_default();
         // One that is gone meanwhile has none.
         link.mtu = syscall::mtu(&link.name).unwrap_or(0);
     }

@@ -15,7 +15,8 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray};
 use pintle_ebpf_common::{
     Address, Affinity, AffinityKey, Device, Drop, Endpoint, Flow, Frontend, FrontendKey,
-    ServiceLabel, Settings, Slot, SlotRun, SourceRange, Tracked, Translation, Tuple, event,
+    ServiceLabel, Settings, Slot, SlotRun, SourceRange, TcpPeers, Tracked, Translation, Tuple,
+    event,
 };
 
 use super::load::Events;
@@ -101,11 +102,20 @@ impl PinnedMaps {
     pub fn flows(&self) -> Result<Flows, PinnedError> {
         Ok(Flows {
             tracked: self.hash::<Tuple, Tracked, HashMap<_, _>>("TRACKED")?,
-            tcp: self.hash::<u64, Translation, _>("TCP_PEERS")?,
+            tcp: self.tcp_peers()?,
             connected: self.hash::<u64, Translation, _>("UDP_CONNECTED")?,
             datagrams: self.hash::<Flow, Endpoint, HashMap<_, _>>("FLOWS")?,
             affinity: self.hash::<AffinityKey, Affinity, HashMap<_, _>>("AFFINITY")?,
         })
+    }
+
+    fn tcp_peers(&self) -> Result<BTreeMap<u64, Translation>, PinnedError> {
+        let map: Array<MapData, TcpPeers> = self.map("TCP_PEERS", Map::Array)?;
+        let mut sockets = BTreeMap::new();
+        for place in map.iter() {
+            sockets.extend(place.map_err(self.failed("TCP_PEERS"))?.entries());
+        }
+        Ok(sockets)
     }
 
     /// What the programs have counted.
@@ -121,6 +131,7 @@ impl PinnedMaps {
             dropped_unfit: count(event::DROPPED_UNFIT),
             unrecorded: count(event::UNRECORDED),
             turned_back: count(event::TURNED_BACK),
+            strayed: count(event::STRAYED),
         })
     }
 

@@ -1,7 +1,7 @@
 //! Maps and links that outlive the process: pinned in a directory of a bpf file system.
 //!
 //! ```text
-//! /sys/fs/bpf/pintle/CLUSTER/NODE/v4/FRONTENDS, SLOTS, ...     the maps
+//! /sys/fs/bpf/pintle/CLUSTER/NODE/v5/FRONTENDS, SLOTS, ...     the maps
 //!                                   /link_pintle_connect4, ... the attachments
 //! ```
 //!
@@ -185,7 +185,7 @@ const DIRECTORY: &str = "pintle";
 const MOUNT_SOURCE: &str = "pintle";
 
 /// Changes with any key or value of a map.
-const LAYOUT: &str = "v4";
+const LAYOUT: &str = "v5";
 
 #[cfg(test)]
 mod tests {

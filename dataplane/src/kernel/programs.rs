@@ -213,7 +213,7 @@ const PROGRAMS: [&str; 11] = [
 
 /// By their places in the map of them, [`pintle_ebpf_common::jump`].
 const JUMP_PROGRAMS: [&str; pintle_ebpf_common::jump::COUNT as usize] =
-    ["pintle_pack", "pintle_refuse", "pintle_unpack"];
+    ["pintle_pack", "pintle_refuse", "pintle_unpack", "pintle_stray"];
 
 /// For packets that come in, that go out, and that turn back.
 const PACKET_PROGRAMS: [&str; 3] = ["pintle_ingress", "pintle_egress", "pintle_express"];

@@ -69,6 +69,7 @@ impl Dataplane {
                 if frontend.flags & flag::NODE_PORT != 0 {
                     self.look_for_node_ports().map_err(of("SETTINGS"))?;
                 }
+                self.prepare_pod_links(key, frontend);
                 self.filter.add_frontend(key, frontend);
                 self.frontends.insert(key, frontend, 0).map_err(of("FRONTENDS"))
             }

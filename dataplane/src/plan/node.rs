@@ -179,6 +179,25 @@ impl LocalDetector {
         }
     }
 
+    /// Whether a link of this name and with these addresses can be one of this node's pods' links.
+    #[must_use]
+    pub fn is_pod_link(&self, link: &str, addresses: &[IpAddr]) -> bool {
+        let is_pods = |ip: &IpAddr| match self {
+            Self::Cidrs(cidrs) => cidrs.iter().any(|cidr| cidr.contains(ip)),
+            _ => false,
+        };
+        self.is_local_link(link) || addresses.iter().any(is_pods)
+    }
+
+    /// Whether this can be the address of a pod of the cluster.
+    #[must_use]
+    pub fn may_be_pod(&self, ip: IpAddr) -> bool {
+        let Self::Cidrs(cidrs) = self else { return true };
+        let mut of_family =
+            cidrs.iter().filter(|cidr| Family::of(cidr.addr()) == Family::of(ip)).peekable();
+        of_family.peek().is_none() || of_family.any(|cidr| cidr.contains(&ip))
+    }
+
     /// Whether all packets that come in by this link are from pods.
     #[must_use]
     pub fn is_local_link(&self, link: &str) -> bool {
@@ -248,6 +267,11 @@ mod tests {
         assert!(!LocalDetector::Cidrs(Vec::new()).is_implemented());
         let cidrs = LocalDetector::Cidrs(vec!["10.244.0.0/16".parse().unwrap()]);
         assert_eq!(cidrs.cidrs()[0].bits, 112);
+        assert!(cidrs.is_pod_link("cni0", &ips(&["fe80::1", "10.244.1.1"])));
+        assert!(!cidrs.is_pod_link("eth0", &ips(&["192.168.1.5"])));
+        assert!(LocalDetector::Bridge("cni0".into()).is_pod_link("cni0", &[]));
+        let may_be_pod = |ip: &str| cidrs.may_be_pod(ip.parse().unwrap());
+        assert!(may_be_pod("10.244.1.2") && may_be_pod("fd00::2") && !may_be_pod("192.0.2.1"));
     }
 
     #[test]

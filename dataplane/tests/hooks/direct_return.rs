@@ -391,7 +391,9 @@ fn clients_are_seen_as_they_are(asked: &Asked<'_>) {
     let (family, number) = (asked.family, asked.number);
     asked.udp(Outside, &load_balancer(family, number), 80, &outside);
     asked.udp(Outside, &node_ip(family, 2), node_port(number), &outside);
-    asked.cluster_ip(Outside, &asked.saw_node(all, 1));
+    let mut seen = asked.saw_node(&[2, 3], 1);
+    seen.extend(asked.saw(&[1], asked.outside()));
+    asked.cluster_ip(Outside, &seen);
     asked.cluster_ip(Pod(1), &asked.saw(all, &pod_ip(family, 1)));
     asked.node_port(PodsPackets(2), 3, &asked.saw_node(all, 3));
     // A node's own process is no client of another node for a backend of its own.

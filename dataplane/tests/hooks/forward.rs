@@ -27,24 +27,24 @@ use pintle_node::NetNs;
 
 use crate::cgroup::Cgroup;
 
-struct World {
-    client: NetNs,
-    node: NetNs,
-    pod: NetNs,
-    dataplane: Dataplane,
-    planner: Planner,
-    cgroup: Cgroup,
+pub(crate) struct World {
+    pub(crate) client: NetNs,
+    pub(crate) node: NetNs,
+    pub(crate) pod: NetNs,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) planner: Planner,
+    pub(crate) cgroup: Cgroup,
 }
 
-const CLIENT: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
-const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
-const POD: [&str; 2] = ["10.244.9.2", "fd00:9::2"];
-const GATEWAY: [&str; 2] = ["10.244.9.1", "fd00:9::1"];
+pub(crate) const CLIENT: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+pub(crate) const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+pub(crate) const POD: [&str; 2] = ["10.244.9.2", "fd00:9::2"];
+pub(crate) const GATEWAY: [&str; 2] = ["10.244.9.1", "fd00:9::1"];
 /// Of nobody: the client sends what is for it to the node.
 const OUTER: [&str; 2] = ["203.0.113.7", "2001:db8:7::7"];
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let make = |what| {
@@ -69,12 +69,17 @@ impl World {
     }
 
     /// Publish one address of a Service whose endpoints are these.
-    fn publish(&mut self, address: Published, cluster: &[SocketAddr], local: &[SocketAddr]) {
+    pub(crate) fn publish(
+        &mut self,
+        address: Published,
+        cluster: &[SocketAddr],
+        local: &[SocketAddr],
+    ) {
         publish((&mut self.dataplane, &mut self.planner), address, cluster, local);
     }
 
     /// What the pod's server tells a client outside: the client's address as it sees it.
-    fn ask(&self, to: SocketAddr) -> Result<String, std::io::ErrorKind> {
+    pub(crate) fn ask(&self, to: SocketAddr) -> Result<String, std::io::ErrorKind> {
         self.client.run_in(move || ask(to)).unwrap()
     }
 }
@@ -122,16 +127,16 @@ fn publish(
     dataplane.apply(&plan.ops).unwrap();
 }
 
-struct Published {
-    addr: SocketAddr,
+pub(crate) struct Published {
+    pub(crate) addr: SocketAddr,
     protocol: Protocol,
     policy: Policy,
-    flags: u32,
+    pub(crate) flags: u32,
     ranges: Vec<SourceCidr>,
 }
 
 impl Published {
-    fn node_port(family: usize, policy: Policy) -> Self {
+    pub(crate) fn node_port(family: usize, policy: Policy) -> Self {
         let any = if family == 0 { IpAddr::from([0; 4]) } else { Ipv6Addr::UNSPECIFIED.into() };
         let masquerade = if policy == Policy::Cluster { flag::MASQUERADE } else { 0 };
         Self {
@@ -162,7 +167,7 @@ impl Drop for World {
     }
 }
 
-fn at(ip: &str, port: u16) -> SocketAddr {
+pub(crate) fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), port)
 }
 
@@ -182,7 +187,7 @@ fn wait_for_the_way(client: &NetNs, closed: SocketAddr) {
 /// Where no server listens.
 const UNUSED_PORT: u16 = 9;
 
-fn ask(to: SocketAddr) -> Result<String, std::io::ErrorKind> {
+pub(crate) fn ask(to: SocketAddr) -> Result<String, std::io::ErrorKind> {
     let mut stream =
         TcpStream::connect_timeout(&to, Duration::from_secs(1)).map_err(|error| error.kind())?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -209,7 +214,7 @@ fn ask_from(port: u16, to: SocketAddr) -> std::io::Result<(String, u16)> {
 }
 
 /// Serves `connections` in a namespace: tells each client its address, in so many copies.
-fn serve(namespace: &NetNs, addr: SocketAddr, connections: usize, copies: usize) {
+pub(crate) fn serve(namespace: &NetNs, addr: SocketAddr, connections: usize, copies: usize) {
     let listener = namespace.run_in(move || TcpListener::bind(addr)).unwrap().unwrap();
     std::thread::spawn(move || {
         for _ in 0..connections {

@@ -21,6 +21,7 @@ mod ipv6;
 mod node_port;
 mod packet;
 mod pins;
+mod pod_links;
 mod refuse;
 mod rules;
 mod tcp;

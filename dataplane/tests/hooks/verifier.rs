@@ -6,14 +6,15 @@ use crate::cgroup::Cgroup;
 
 /// Instructions that the verifier may follow, by program: half as many again as when they were last
 /// looked at. `docs/dataplane.md` says how to read them.
-const INSTRUCTIONS_MAX: [(&str, u32); 17] = [
+const INSTRUCTIONS_MAX: [(&str, u32); 18] = [
     ("pintle_pack", 5_131),
     ("pintle_refuse", 2_179),
+    ("pintle_stray", 4_000),
     ("pintle_unpack", 12_427),
     ("pintle_express", 140_627),
     ("pintle_ingress", 193_453),
     ("pintle_egress", 11_536),
-    ("pintle_release", 31),
+    ("pintle_release", 99),
     ("pintle_recvmsg4", 215),
     ("pintle_recvmsg6", 263),
     ("pintle_peer4", 112),

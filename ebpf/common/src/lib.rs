@@ -33,7 +33,11 @@ pub use filter::{ADDRESS_WORDS, Filter, FilterBit, PAIRS};
 pub use frontend::{Frontend, FrontendKey, Scope, SlotRun};
 pub use node::{ServiceLabel, Settings, SourceRange};
 pub use seal::seal;
-pub use translation::{Flow, Peer, Translation};
+pub use translation::{Flow, Peer, TcpPeer, TcpPeers, Translation};
+
+/// What an answer to a packet quotes of it from behind its IP header, in bytes: a TCP header, and more than
+/// a UDP header.
+pub const QUOTED: usize = 20;
 
 /// Protocol numbers as in an IP header.
 pub mod protocol {
@@ -63,8 +67,11 @@ pub mod event {
     pub const UNRECORDED: u32 = 5;
     /// Not a drop: a packet was sent back before the kernel saw it.
     pub const TURNED_BACK: u32 = 7;
+    /// Not a drop: a packet to a Service left untranslated, which another link's program would have
+    /// translated where it came in.
+    pub const STRAYED: u32 = 8;
     /// The number of kinds.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
 }
 
 /// Bits of [`Frontend::flags`].
@@ -107,8 +114,10 @@ pub mod jump {
     pub const REFUSE: u32 = 1;
     /// A packet that comes in and may hold another, or be an error about such a one.
     pub const UNPACK: u32 = 2;
+    /// A packet that leaves for what may be a Service's address.
+    pub const STRAY: u32 = 3;
     /// How many.
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 4;
 }
 
 /// Bits of [`Tracked::flags`].
@@ -170,7 +179,7 @@ mod pod {
     use crate::{
         Address, AddressPair, Affinity, AffinityKey, Counters, Device, Drop, DropCursor, Endpoint,
         Flow, FragmentKey, Frontend, FrontendKey, Peer, ServiceLabel, Settings, Slot, SourceRange,
-        Tracked, Translation, Tuple,
+        TcpPeer, TcpPeers, Tracked, Translation, Tuple,
     };
 
     macro_rules! pod {
@@ -181,6 +190,6 @@ mod pod {
         )*};
     }
     pod!(Address Affinity AffinityKey Endpoint Flow Frontend FrontendKey Peer ServiceLabel);
-    pod!(Settings Slot SourceRange Translation);
+    pod!(Settings Slot SourceRange TcpPeer TcpPeers Translation);
     pod!(AddressPair Counters Device Drop DropCursor FragmentKey Tracked Tuple);
 }

@@ -28,8 +28,8 @@ pub struct Settings {
     pub node_namespace: u64,
     /// Bits of [`crate::setting`].
     pub flags: u32,
-    /// Zero.
-    pub padding: u32,
+    /// How many [`crate::TcpPeers`] there are, a power of two.
+    pub tcp_places: u32,
 }
 const _: () = assert!(size_of::<Settings>() == 16);
 

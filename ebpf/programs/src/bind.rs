@@ -8,7 +8,8 @@ use pintle_ebpf_common::{Address, FrontendKey, protocol, setting};
 
 use crate::address::{V4, V6, read_v6};
 use crate::lookup;
-use crate::maps::{FRONTENDS, NODE_ADDRESSES, TCP_PEERS, UDP_CONNECTED};
+use crate::maps::{FRONTENDS, NODE_ADDRESSES, UDP_CONNECTED};
+use crate::tcp_peer;
 
 /// Where a family's address stands in this context.
 pub trait Bound {
@@ -78,12 +79,12 @@ pub fn release(ctx: &SockContext) -> i32 {
     let cookie = unsafe { bpf_get_socket_cookie(ctx.sock.cast()) };
     // SAFETY: the kernel's context, one field.
     let number = unsafe { addr_of!((*ctx.sock).protocol).read_volatile() as u8 };
-    // Fails if there was none.
-    let _ = if number == protocol::UDP {
-        UDP_CONNECTED.remove(cookie)
+    if number == protocol::UDP {
+        // Fails if there was none.
+        let _ = UDP_CONNECTED.remove(cookie);
     } else {
-        TCP_PEERS.remove(cookie)
-    };
+        tcp_peer::forget(cookie);
+    }
     ALLOW
 }
 

@@ -15,7 +15,7 @@ use crate::view::View;
 /// message, or a packet that holds another.
 #[inline(always)]
 pub fn may_come_in(view: &impl View) -> bool {
-    is_candidate(view, |filter, _, destination| has_address(filter, destination))
+    classify(view, false, true, |filter, _, destination| has_address(filter, destination))
 }
 
 #[inline(always)]
@@ -40,14 +40,42 @@ pub fn may_be_published(address: Address) -> bool {
 /// tracked, or an ICMP message, which may be about such a packet.
 #[inline(always)]
 pub fn may_go_out(view: &impl View) -> bool {
-    is_candidate(view, |filter, source, destination| {
-        // SAFETY: the map's memory, and a place is one of the array; read at once.
-        unsafe {
-            let current = addr_of!((*filter).current).read_volatile() as usize & 1;
-            let pairs = addr_of!((*filter).pairs[current]).cast::<u8>();
-            pairs.add(Filter::pair(source, destination)).read_volatile() != 0
+    classify(view, false, true, |filter, source, destination| has_pair(filter, source, destination))
+}
+
+/// What a packet that goes out can be.
+#[derive(Clone, Copy)]
+pub enum Leaving {
+    /// Nothing that there is to do for.
+    Other,
+    /// One that [`may_go_out`] is for.
+    Connection,
+    /// One to a Service's address, which was translated nowhere.
+    Stray,
+}
+
+/// Which of them one is.
+#[inline(always)]
+pub fn leaving(view: &impl View) -> Leaving {
+    classify(view, Leaving::Other, Leaving::Connection, |filter, source, destination| {
+        if has_pair(filter, source, destination) {
+            Leaving::Connection
+        } else if has_address(filter, destination) {
+            Leaving::Stray
+        } else {
+            Leaving::Other
         }
     })
+}
+
+#[inline(always)]
+fn has_pair(filter: *const Filter, source: Address, destination: Address) -> bool {
+    // SAFETY: the map's memory, and a place is one of the array; read at once.
+    unsafe {
+        let current = addr_of!((*filter).current).read_volatile() as usize & 1;
+        let pairs = addr_of!((*filter).pairs[current]).cast::<u8>();
+        pairs.add(Filter::pair(source, destination)).read_volatile() != 0
+    }
 }
 
 /// A connection between the two is about to be tracked.
@@ -61,36 +89,39 @@ pub fn note_pair(client: Address, backend: Address) {
     }
 }
 
+/// `other` for what is not IP, `always` for messages about packets and for packets that hold another.
 #[inline(always)]
-fn is_candidate(
+fn classify<T: Copy>(
     view: &impl View,
-    is_known: impl Fn(*const Filter, Address, Address) -> bool,
-) -> bool {
+    other: T,
+    always: T,
+    by_addresses: impl Fn(*const Filter, Address, Address) -> T,
+) -> T {
     let (number, source, destination) = match view.ethertype() {
         ETH_IPV4 => {
             let Some([word, source, destination]) = view.load::<[u32; 3]>(L3 + 8) else {
-                return false;
+                return other;
             };
             let [_, number, ..] = word.to_ne_bytes();
             if number == ICMP || number == IPIP {
-                return true;
+                return always;
             }
             (number, Address::from_v4(source), Address::from_v4(destination))
         }
         ETH_IPV6 => {
-            let Some(words) = view.load::<[u32; 9]>(L3 + 4) else { return false };
+            let Some(words) = view.load::<[u32; 9]>(L3 + 4) else { return other };
             let [_, _, number, _] = words[0].to_ne_bytes();
             let source = Address::from_words([words[1], words[2], words[3], words[4]]);
             let destination = Address::from_words([words[5], words[6], words[7], words[8]]);
             (number, source, destination)
         }
-        _ => return false,
+        _ => return other,
     };
     if number == ICMP_V6 || number == IPV6_IN_IPV6 {
-        return true;
+        return always;
     }
-    let Some(filter) = FILTER.get_ptr(0) else { return true };
-    is_known(filter, source, destination)
+    let Some(filter) = FILTER.get_ptr(0) else { return always };
+    by_addresses(filter, source, destination)
 }
 
 #[inline(always)]

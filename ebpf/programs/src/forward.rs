@@ -16,7 +16,7 @@ use pintle_ebpf_common::{
 };
 
 use crate::count;
-use crate::filter;
+use crate::filter::{self, Leaving};
 use crate::lookup::{self, Answer, Client};
 use crate::maps::{DEVICES, JUMPS, SOURCE_RANGES, TRACKED, WORK};
 use crate::packet::{self, Packet};
@@ -86,8 +86,10 @@ pub fn ingress(ctx: &TcContext) -> i32 {
 /// A packet that goes out.
 #[inline(always)]
 pub fn egress(ctx: &TcContext) -> i32 {
-    if !filter::may_go_out(ctx) {
-        return NEXT;
+    match filter::leaving(ctx) {
+        Leaving::Other => return NEXT,
+        Leaving::Stray => return go_on(ctx, jump::STRAY, NEXT),
+        Leaving::Connection => {}
     }
     let Some(work) = work() else { return NEXT };
     work.from.hook = hook::EGRESS;
@@ -116,6 +118,21 @@ pub fn egress(ctx: &TcContext) -> i32 {
         }
     }
     if packet.rewrite(ctx, &work.from, &work.to).is_some() { NEXT } else { drop_unfit(ctx, work) }
+}
+
+/// A packet that leaves for what may be a Service's address. Where it came in by a link without programs
+/// for packets, user space is to hear of it and to put them there.
+pub fn stray(ctx: &TcContext) -> i32 {
+    let Some(work) = work() else { return NEXT };
+    work.from.hook = hook::EGRESS;
+    if came_in_by(ctx) == 0 || packet::parse(ctx, &mut work.from).is_none() {
+        return NEXT;
+    }
+    let Tuple { destination, destination_port_be, protocol, .. } = work.from;
+    if lookup::is_published(FrontendKey::new(destination, destination_port_be, protocol)) {
+        count::event(event::STRAYED);
+    }
+    NEXT
 }
 
 /// A client opens a connection to a backend itself, by the ports that one by a Service had: forget what
@@ -284,7 +301,7 @@ pub fn choose(view: &impl View, packet: &Packet, work: &mut Work, known: bool) -
         Tuple { destination: backend.address, destination_port_be: backend.port_be, ..work.from };
     let has = |bit| flags & bit != 0;
     let how = if source == backend.address
-        || has(flag::CLUSTER_IP) && !is_local && settings.flags & MASQUERADES != 0
+        || has(flag::CLUSTER_IP) && !is_local && masquerades_cluster_ips(settings, locality)
     {
         How::Masquerade
     } else if !has(flag::MASQUERADE) {
@@ -422,6 +439,14 @@ pub fn is_local(view: &impl View, settings: &Settings, source: Address) -> bool 
         || is_in(SourceRange::LOCAL, source)
 }
 
+/// Whether packets to a cluster IP of a client that is not the cluster's own are masqueraded, so that the
+/// answers come back by this node. Those of a backend on this node do in any case.
+#[inline(always)]
+fn masquerades_cluster_ips(settings: &Settings, locality: u16) -> bool {
+    settings.flags & setting::MASQUERADE_ALL != 0
+        || settings.flags & setting::DETECTS_LOCAL != 0 && locality != locality::THIS_NODE
+}
+
 #[inline(always)]
 pub fn is_in(ranges: u32, source: Address) -> bool {
     let range = SourceRange { ranges_be: ranges.to_be(), address_be: source.words() };
@@ -431,8 +456,14 @@ pub fn is_in(ranges: u32, source: Address) -> bool {
 /// Whether a packet that leaves has come in by the same link.
 #[inline(always)]
 fn turns_back(ctx: &TcContext) -> bool {
+    came_in_by(ctx) == ctx.link()
+}
+
+/// The link that a packet came in by; 0 if it is the node's own.
+#[inline(always)]
+fn came_in_by(ctx: &TcContext) -> u32 {
     // SAFETY: the kernel's context.
-    unsafe { addr_of!((*ctx.skb.skb).ingress_ifindex).read_volatile() == ctx.link() }
+    unsafe { addr_of!((*ctx.skb.skb).ingress_ifindex).read_volatile() }
 }
 
 /// A client that is known by its packets.
@@ -467,9 +498,6 @@ impl Client for Outside {
         false
     }
 }
-
-/// Either of them makes a client from outside one whose packets to cluster IPs are masqueraded.
-const MASQUERADES: u32 = setting::MASQUERADE_ALL | setting::DETECTS_LOCAL;
 
 /// Below those that the kernel gives out (`ip_local_port_range` begins at 32768) and below the usual
 /// node ports, which begin at 30000.

@@ -85,6 +85,12 @@ pub fn exposed(tuple: Tuple) -> Option<(u32, u32)> {
     if is_exposed { Some((found.service, found.ranges)) } else { None }
 }
 
+/// Whether this is an address of a Service.
+#[inline(always)]
+pub fn is_published(key: FrontendKey) -> bool {
+    frontend(key).is_some()
+}
+
 /// Whether a backend is one of those that `key` may be answered by now.
 #[inline(always)]
 pub fn is_backend(client: &impl Client, key: FrontendKey, backend: Endpoint) -> bool {

@@ -20,6 +20,7 @@ mod quote;
 mod refuse;
 mod route;
 mod socket;
+mod tcp_peer;
 mod tunnel;
 mod view;
 
@@ -120,6 +121,12 @@ pub fn pintle_pack(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn pintle_refuse(ctx: TcContext) -> i32 {
     refuse::nobody(&ctx)
+}
+
+/// Goes on with a packet that leaves for what may be a Service's address.
+#[classifier]
+pub fn pintle_stray(ctx: TcContext) -> i32 {
+    forward::stray(&ctx)
 }
 
 /// Goes on with a packet that comes in and may hold another.

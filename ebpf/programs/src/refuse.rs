@@ -16,7 +16,7 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::programs::TcContext;
 use core::ptr::{self, addr_of};
-use pintle_ebpf_common::{Tuple, hook, protocol};
+use pintle_ebpf_common::{QUOTED, Tuple, hook, protocol};
 
 use crate::forward::{self, DROP, Work};
 use crate::ip::Header;
@@ -207,9 +207,9 @@ fn may_send(sent: &mut Sent) -> bool {
     sent.in_second <= PER_SECOND_MAX
 }
 
-/// Of what is behind the IP header an error quotes as much as TCP's header takes; a datagram that is
-/// shorter is filled up with zeros.
-const SEGMENT: usize = 20;
+/// Of what is behind the IP header an error quotes so much; a datagram that is shorter is filled up with
+/// zeros.
+const SEGMENT: usize = QUOTED;
 const MAC: u32 = bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 const ACK: u8 = 0x10;
 const RST: u8 = 0x04;

@@ -14,7 +14,8 @@ use pintle_ebpf_common::{
 use crate::address::{Family, Socket, cookie, endpoint, protocol as protocol_of, set_endpoint};
 use crate::count;
 use crate::lookup::{self, Answer, Client};
-use crate::maps::{FLOWS, TCP_PEERS, UDP_CONNECTED, UDP_PEERS};
+use crate::maps::{FLOWS, UDP_CONNECTED, UDP_PEERS};
+use crate::tcp_peer;
 
 /// `connect(2)`: a Service's address becomes a backend's for the socket's whole life.
 #[inline(always)]
@@ -92,9 +93,7 @@ pub fn recvmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
 pub fn getpeername<F: Family>(ctx: &SockAddrContext) -> i32 {
     let peer = endpoint::<F>(ctx);
     let connected = if protocol_of(ctx) == protocol::TCP {
-        // SAFETY: no other socket writes this one's value; one that is evicted while it is copied
-        // would have to be given to another socket meanwhile, and to the same backend.
-        unsafe { TCP_PEERS.get(cookie(ctx)) }.copied()
+        tcp_peer::find(cookie(ctx))
     } else {
         // SAFETY: the hook runs under the socket's lock.
         unsafe { UDP_PEERS.get_ptr_mut(ctx).as_ref() }.map(|peer| peer.connected)
@@ -117,8 +116,7 @@ fn is_spared(ctx: &SockAddrContext) -> bool {
 #[inline(always)]
 fn note_connected(ctx: &SockAddrContext, protocol: u8, translation: Translation) -> bool {
     if protocol == protocol::TCP {
-        // Evicts the least recently used if full. Without it the socket shows its backend.
-        let _ = TCP_PEERS.insert(cookie(ctx), translation, 0);
+        tcp_peer::note(cookie(ctx), translation);
         return true;
     }
     match peer_or_new(ctx) {
