@@ -32,7 +32,7 @@ unsafe impl Send for MappedFilter {}
 impl MappedFilter {
     /// Map `map`, an array of one [`Filter`] made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: MapData) -> io::Result<Self> {
-        Ok(Self { memory: Mapping::new(map, 1)?, after_rebuild: 0 })
+        Ok(Self { memory: Mapping::new(map, 0..1)?, after_rebuild: 0 })
     }
 
     /// Packets to this frontend's address are to be looked at. A node port's come to the node's own.

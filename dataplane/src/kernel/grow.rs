@@ -57,10 +57,10 @@ impl Dataplane {
         Ok(())
     }
 
-    fn copy(&self, next: &mut Self, larger: Larger) -> Result<(), LoadError> {
+    fn copy(&mut self, next: &mut Self, larger: Larger) -> Result<(), LoadError> {
         let of = |map| move |source| LoadError::Map { map, source };
         if larger.slots {
-            next.slots.copy_from(&self.slots).map_err(LoadError::MapMemory)?;
+            next.slots.copy_from(&mut self.slots).map_err(LoadError::MapMemory)?;
         }
         if larger.source_ranges {
             for entry in &self.source_ranges {

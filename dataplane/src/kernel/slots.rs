@@ -2,6 +2,8 @@
 //! system call each would make ten thousand Services take most of a second.
 
 use std::io;
+use std::ops::Range;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapData;
@@ -9,12 +11,14 @@ use pintle_ebpf_common::{Endpoint, Slot, SlotRun};
 
 use super::mapping::Mapping;
 
-/// The array, mapped as far as it was used: the kernel counts all that is mapped as this process's
-/// memory, used or not, and the planner gives out the first slots first.
+/// The array, of which a piece is mapped at a time: the kernel counts all that is mapped as this process's
+/// memory too.
 pub(super) struct MappedSlots {
     memory: Mapping<Slot>,
     /// Slots of the array.
     len: usize,
+    /// The slots from this on were neither written nor read.
+    used: usize,
 }
 
 // SAFETY: the memory belongs to the mapping, not to a thread, and is written through `&mut self`
@@ -25,20 +29,22 @@ impl MappedSlots {
     /// Map `map`, an array of `len` [`Slot`]s made with `BPF_F_MMAPABLE`.
     pub(super) fn new(map: MapData, len: u32) -> io::Result<Self> {
         let len = len as usize;
-        Ok(Self { memory: Mapping::new(map, PIECE.min(len))?, len })
+        Ok(Self { memory: Mapping::new(map, 0..PIECE.min(len))?, len, used: 0 })
     }
 
-    /// Have the slots below `end` mapped: an eighth more where there are many, so that this is done
-    /// rarely.
-    fn map_to(&mut self, end: usize) -> io::Result<()> {
-        if end > self.len {
+    /// Have these slots mapped. Returns where the first of them stands.
+    fn map(&mut self, slots: Range<usize>) -> io::Result<NonNull<Slot>> {
+        if slots.end > self.len || slots.is_empty() {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if end > self.memory.len {
-            let wanted = end.saturating_add(self.memory.len / 8).next_multiple_of(PIECE);
-            self.memory.set_len(wanted.min(self.len))?;
+        let mapped = &self.memory.records;
+        if slots.start < mapped.start || slots.end > mapped.end {
+            let (first, end) = (slots.start / PIECE * PIECE, slots.end.next_multiple_of(PIECE));
+            self.memory.set_records(first..end.min(self.len))?;
         }
-        Ok(())
+        self.used = self.used.max(slots.end);
+        // SAFETY: the slot is one of those that are mapped, by the lines above.
+        Ok(unsafe { self.memory.start.add(slots.start - self.memory.records.start) })
     }
 
     /// Write `table`'s backends from the slot `base` on.
@@ -55,13 +61,14 @@ impl MappedSlots {
     /// # Errors
     ///
     /// Among others if the other one is longer.
-    pub(super) fn copy_from(&mut self, other: &Self) -> io::Result<()> {
-        // All that was written or found is mapped there.
-        let len = other.memory.len;
-        self.map_to(len)?;
-        // SAFETY: both mappings have at least so many slots, and are two. The other one is written
-        // through `&mut` alone, so it does not change meanwhile.
-        unsafe { self.memory.start.copy_from_nonoverlapping(other.memory.start, len) };
+    pub(super) fn copy_from(&mut self, other: &mut Self) -> io::Result<()> {
+        for first in (0..other.used).step_by(PIECE) {
+            let some = first..other.used.min(first + PIECE);
+            let (from, to) = (other.map(some.clone())?, self.map(some.clone())?);
+            // SAFETY: both mappings have these slots, and are two. The other one is written through
+            // `&mut` alone, so it does not change meanwhile.
+            unsafe { to.copy_from_nonoverlapping(from, some.len()) };
+        }
         Ok(())
     }
 
@@ -84,8 +91,11 @@ impl MappedSlots {
         base: u32,
         slots: impl ExactSizeIterator<Item = Slot>,
     ) -> io::Result<()> {
+        if slots.len() == 0 {
+            return Ok(());
+        }
         let base = base as usize;
-        self.map_to(base.saturating_add(slots.len()))?;
+        let first = self.map(base..base.saturating_add(slots.len()))?;
         for (index, slot) in slots.enumerate() {
             let Slot { address, port_be, seal } = slot;
             let words = [address.high_be, address.low_be, port_be, seal];
@@ -93,7 +103,7 @@ impl MappedSlots {
             // aligned to 32 bytes from the start of a page. Programs in the kernel read it meanwhile,
             // so it is written by atomic stores; that they are not one store is what the seal is for.
             unsafe {
-                let slot = self.memory.start.add(base + index).cast::<u64>();
+                let slot = first.add(index).cast::<u64>();
                 for (at, word) in words.into_iter().enumerate() {
                     AtomicU64::from_ptr(slot.add(at).as_ptr()).store(word, Ordering::Relaxed);
                 }
@@ -105,13 +115,16 @@ impl MappedSlots {
     /// Read a run; `None` if it does not lie within the array.
     pub(super) fn read(&mut self, run: SlotRun) -> Option<Vec<Slot>> {
         let (base, count) = (run.base as usize, run.count as usize);
-        let end = base.checked_add(count)?;
-        self.map_to(end).ok()?;
+        let end = base.checked_add(count).filter(|end| *end <= self.len)?;
+        if count == 0 {
+            return Some(Vec::new());
+        }
+        let first = self.map(base..end).ok()?;
         // SAFETY: the slots lie within the mapping, by the line above. This process alone writes
         // them, by `&mut self`.
-        Some((base..end).map(|at| unsafe { self.memory.start.add(at).read() }).collect())
+        Some((0..count).map(|at| unsafe { first.add(at).read() }).collect())
     }
 }
 
-/// Slots that are mapped at a time, at least: 256 KiB.
-const PIECE: usize = 8192;
+/// Slots that are mapped at a time, if a run has no more: 64 KiB, whole pages.
+const PIECE: usize = 2048;
