@@ -7,7 +7,8 @@ use super::world::POD_CIDR;
 
 /// The rules for all Services, on top of none.
 pub(super) fn all(cluster: Cluster) -> String {
-    let mut rules = String::from(FILTER);
+    let mut rules = String::from(MANGLE);
+    rules.push_str(FILTER);
     rules.push_str("*nat\n");
     rules.push_str(CHAINS);
     (0..cluster.services).for_each(|service| declare(&mut rules, cluster, service));
@@ -21,7 +22,12 @@ pub(super) fn all(cluster: Cluster) -> String {
         );
         if let Some(port) = cluster.node_port(service) {
             let external = external_chain(service);
-            let _ = writeln!(rules, "-A KUBE-NODEPORTS -m tcp -p tcp --dport {port} -j {external}");
+            for only in ["-d 127.0.0.0/8 ", ""] {
+                let _ = writeln!(
+                    rules,
+                    "-A KUBE-NODEPORTS {only}-m tcp -p tcp --dport {port} -j {external}"
+                );
+            }
             let _ = writeln!(rules, "-A {external} -j KUBE-MARK-MASQ");
             let _ = writeln!(rules, "-A {external} -j {chain}");
         }
@@ -93,6 +99,13 @@ fn endpoint_chain(service: usize, endpoint: usize) -> String {
     format!("KUBE-SEP-{service:011}-{endpoint:04}")
 }
 
+/// By which kube-proxy sees whether somebody else has emptied the tables. That the table is there makes
+/// each packet pass it.
+const MANGLE: &str = "*mangle
+:KUBE-PROXY-CANARY - [0:0]
+COMMIT
+";
+
 const FILTER: &str = "*filter
 :KUBE-SERVICES - [0:0]
 :KUBE-EXTERNAL-SERVICES - [0:0]
@@ -100,17 +113,18 @@ const FILTER: &str = "*filter
 :KUBE-FORWARD - [0:0]
 :KUBE-NODEPORTS - [0:0]
 :KUBE-PROXY-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
 -A INPUT -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL
 -A INPUT -j KUBE-NODEPORTS
 -A INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
--A INPUT -j KUBE-FIREWALL
 -A FORWARD -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL
 -A FORWARD -j KUBE-FORWARD
 -A FORWARD -m conntrack --ctstate NEW -j KUBE-SERVICES
 -A FORWARD -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
+-A OUTPUT -j KUBE-FIREWALL
 -A OUTPUT -m conntrack --ctstate NEW -j KUBE-PROXY-FIREWALL
 -A OUTPUT -m conntrack --ctstate NEW -j KUBE-SERVICES
--A OUTPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
 -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
 -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
 -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT

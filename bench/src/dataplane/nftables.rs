@@ -59,8 +59,8 @@ fn fill(rules: &mut String, cluster: Cluster, service: usize, endpoints: &[Socke
     let chain = service_chain(service);
     let _ = writeln!(
         rules,
-        "add rule ip kube-proxy {chain} ip daddr {ip} tcp dport {SERVICE_PORT} \
-         ip saddr != {POD_CIDR} jump mark-for-masquerade"
+        "add rule ip kube-proxy {chain} ip daddr {ip} ip saddr != {POD_CIDR} \
+         jump mark-for-masquerade"
     );
     let verdicts = endpoints.iter().enumerate();
     let verdicts = verdicts
@@ -100,11 +100,11 @@ add map ip kube-proxy no-endpoint-nodeports { type inet_proto . inet_service : v
 add map ip kube-proxy firewall-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
 add element ip kube-proxy nodeport-ips { 192.0.2.1 }
 add element ip kube-proxy nodeport-ips { 198.51.100.1 }
-add chain ip kube-proxy filter-prerouting { type filter hook prerouting priority -110; }
-add chain ip kube-proxy filter-input { type filter hook input priority -110; }
-add chain ip kube-proxy filter-forward { type filter hook forward priority -110; }
-add chain ip kube-proxy filter-output { type filter hook output priority -110; }
-add chain ip kube-proxy filter-output-post-dnat { type filter hook output priority -90; }
+add chain ip kube-proxy filter-prerouting-pre-dnat { type filter hook prerouting priority -110; }
+add chain ip kube-proxy filter-output-pre-dnat { type filter hook output priority -110; }
+add chain ip kube-proxy filter-input { type filter hook input priority 0; }
+add chain ip kube-proxy filter-forward { type filter hook forward priority 0; }
+add chain ip kube-proxy filter-output { type filter hook output priority 0; }
 add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority -100; }
 add chain ip kube-proxy nat-output { type nat hook output priority -100; }
 add chain ip kube-proxy nat-postrouting { type nat hook postrouting priority 100; }
@@ -116,14 +116,14 @@ add chain ip kube-proxy reject-chain
 add chain ip kube-proxy service-endpoints-check
 add chain ip kube-proxy nodeport-endpoints-check
 add chain ip kube-proxy services
-add rule ip kube-proxy filter-prerouting ct state new jump firewall-check
+add rule ip kube-proxy filter-prerouting-pre-dnat ct state new jump firewall-check
+add rule ip kube-proxy filter-output-pre-dnat ct state new jump firewall-check
 add rule ip kube-proxy filter-input ct state new jump nodeport-endpoints-check
 add rule ip kube-proxy filter-input ct state new jump service-endpoints-check
 add rule ip kube-proxy filter-forward ct state new jump service-endpoints-check
 add rule ip kube-proxy filter-forward ct state new jump cluster-ips-check
 add rule ip kube-proxy filter-output ct state new jump service-endpoints-check
-add rule ip kube-proxy filter-output ct state new jump firewall-check
-add rule ip kube-proxy filter-output-post-dnat ct state new jump cluster-ips-check
+add rule ip kube-proxy filter-output ct state new jump cluster-ips-check
 add rule ip kube-proxy nat-prerouting jump services
 add rule ip kube-proxy nat-output jump services
 add rule ip kube-proxy nat-postrouting jump masquerading
