@@ -7,7 +7,7 @@
 //! among equals, and without the sampling that kube-scheduler does only beyond 100 nodes.
 //!
 //! It holds kube-scheduler to the reference, or the reference to kube-scheduler: whoever reads a
-//! difference decides. Not here: volumes and devices ([`dice`] says why), more than one pod at a time.
+//! difference decides. Not here: volumes ([`dice`] says why), more than one pod at a time.
 
 mod dice;
 mod verdict;
@@ -100,7 +100,7 @@ async fn compare(
             }
             run.perhaps_remove_one().await?;
         }
-        for path in made.into_iter().chain(run.world.pods()) {
+        for path in made.into_iter().chain(run.world.of_kind("Pod")) {
             run.world.delete(&path).await?;
         }
     }
@@ -127,6 +127,7 @@ impl Run {
                 "metadata": {"name": name}, "value": value, "preemptionPolicy": policy});
             self.world.create(&class).await?;
         }
+        self.world.create(&dice::device_class()).await?;
         Ok(())
     }
 
@@ -145,6 +146,11 @@ impl Run {
         for path in &made {
             let label = |node: &mut Value| node["metadata"]["labels"]["complete"] = json!("");
             self.world.update(path, label).await?;
+        }
+        for at in 0..made.len() {
+            if let Some(slice) = self.dice.slice(&format!("n{at}")) {
+                made.push(self.world.create(&slice).await?);
+            }
         }
         for namespace in dice::NAMESPACES {
             for object in self.dice.setting(namespace) {
@@ -196,7 +202,7 @@ impl Run {
     /// Creates the pod and waits until it has a node, or it is said why not; where room is to be
     /// made, until it has a node or the deadline passes.
     async fn decision(&mut self, pod: &Value, makes_room: bool) -> anyhow::Result<Decision> {
-        let others = self.world.pods();
+        let others = self.world.of_kind("Pod");
         let path = self.world.create(pod).await?;
         let deadline = Instant::now() + TIMEOUT;
         let mut decision = Decision::default();
@@ -234,11 +240,15 @@ impl Run {
             self.world.delete(&path_of(pod)).await?;
             tokio::time::sleep(SETTLE).await;
         }
+        // What the scheduler allocated to them.
+        for claim in self.world.of_kind("ResourceClaim") {
+            self.world.look(&claim).await?;
+        }
         Ok(())
     }
 
     async fn perhaps_remove_one(&mut self) -> anyhow::Result<()> {
-        let pods = self.world.pods();
+        let pods = self.world.of_kind("Pod");
         if pods.is_empty() || !self.dice.chance(0.25) {
             return Ok(());
         }
@@ -250,7 +260,7 @@ impl Run {
 
     /// Of the pods that are there, by `namespace/name`.
     fn priorities(&self) -> BTreeMap<String, i64> {
-        let pods = self.world.pods();
+        let pods = self.world.of_kind("Pod");
         let priority = |path: &String| self.world.get(path)?["spec"]["priority"].as_i64();
         pods.iter().filter_map(|path| Some((name_of(path), priority(path)?))).collect()
     }

@@ -1,14 +1,17 @@
 //! Random objects: small clusters with everything that a default plugin looks at, and names few
 //! enough to collide. One seed, one sequence.
 //!
-//! Volumes and devices are left out: what they need besides a scheduler (the controllers of
-//! persistent volumes and claims, drivers) is not there to answer.
+//! Volumes are left out: the controller of persistent volumes that they need besides a scheduler is
+//! not there to answer.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 mod affinity;
+mod devices;
+
+pub(super) use devices::device_class;
 
 /// What is random is drawn from this alone.
 pub(super) struct Dice {
@@ -116,6 +119,7 @@ impl Dice {
                 "status": {"disruptionsAllowed": self.between(0, 2), "currentHealthy": 1,
                     "desiredHealthy": 1, "expectedPods": 1}}));
         }
+        objects.extend(self.claims(namespace));
         objects.into_iter().map(pruned).collect()
     }
 
@@ -174,6 +178,7 @@ impl Dice {
             "tolerations": self.perhaps(0.5, |dice| dice.several(1, 2, toleration)),
             "nodeSelector": self.perhaps(0.15, |dice| json!({"zone": dice.zone()})),
             "affinity": self.affinity(),
+            "resourceClaims": self.perhaps(0.15, Self::claims_of_pod),
             "topologySpreadConstraints": self.constraints()})
     }
 

@@ -69,8 +69,12 @@ impl World {
         }
     }
 
-    /// Removes the object at once, if it is still there.
+    /// Removes the object at once, if it is still there, whoever wants it to stay.
     pub(super) async fn delete(&mut self, path: &str) -> anyhow::Result<()> {
+        let is_held = |object: &Value| !object["metadata"]["finalizers"].is_null();
+        if self.look(path).await?.is_some_and(is_held) {
+            self.update(path, |object| object["metadata"]["finalizers"] = Value::Null).await?;
+        }
         let at_once = format!("{path}?gracePeriodSeconds=0");
         match self.send(Method::DELETE, &at_once, None).await {
             Err(error) if !is_not_found(&error) => return Err(error),
@@ -80,11 +84,10 @@ impl World {
         Ok(())
     }
 
-    /// The paths of the pods.
-    pub(super) fn pods(&self) -> Vec<String> {
-        let is_pod = |object: &Value| object["kind"] == "Pod";
-        let pods = self.objects.iter().filter(|(_, object)| is_pod(object));
-        pods.map(|(path, _)| path.clone()).collect()
+    /// The paths of all objects of a kind.
+    pub(super) fn of_kind(&self, kind: &str) -> Vec<String> {
+        let all = self.objects.iter().filter(|(_, object)| object["kind"] == kind);
+        all.map(|(path, _)| path.clone()).collect()
     }
 
     pub(super) fn get(&self, path: &str) -> Option<&Value> {
