@@ -15,9 +15,10 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use indicatif::ProgressBar;
 use k8s_openapi::api::core::v1::Pod;
 use pintle_scheduler_core::PodInfo;
@@ -25,6 +26,7 @@ use pintle_scheduler_core::explain::{self, Explanation, Simulation};
 use pintle_scheduler_core::framework::{Profile, Profiles};
 use serde_json::{Value, json};
 
+use crate::interrupt;
 use crate::outcome::Outcome;
 use crate::scheduler::Cluster;
 use dice::Dice;
@@ -78,6 +80,7 @@ async fn compare(
     progress: &ProgressBar,
 ) -> anyhow::Result<BTreeMap<&'static str, u32>> {
     let mut run = Run {
+        stop: interrupt::flag()?,
         dice: Dice::new(options.seed),
         world: World::new(processes.client().clone()),
         profiles: Arc::new(Profiles::single(Profile::default_plugins("default-scheduler"))),
@@ -108,6 +111,7 @@ async fn compare(
 }
 
 struct Run {
+    stop: Arc<AtomicBool>,
     dice: Dice,
     world: World,
     profiles: Arc<Profiles>,
@@ -207,6 +211,7 @@ impl Run {
         let deadline = Instant::now() + TIMEOUT;
         let mut decision = Decision::default();
         loop {
+            ensure!(!self.stop.load(Ordering::Acquire), "interrupted");
             let now = self.world.look(&path).await?.context("the pod is gone")?;
             let text = |value: &Value| value.as_str().map(str::to_owned);
             decision.node = text(&now["spec"]["nodeName"]);

@@ -33,6 +33,7 @@ use anyhow::{bail, ensure};
 use clap::ValueEnum as _;
 use indicatif::ProgressBar;
 
+use crate::interrupt;
 use crate::outcome::Outcome;
 pub(crate) use agent::{Agent, run as run_agent};
 use cluster::{Cluster, ENDPOINTS_MAX};
@@ -127,7 +128,7 @@ impl Options {
 /// Measure.
 pub(crate) async fn run(options: &Options, progress: &ProgressBar) -> anyhow::Result<Vec<Outcome>> {
     options.check()?;
-    let stop = stop_on_signals()?;
+    let stop = interrupt::flag()?;
     let (options, progress) = (options.clone(), progress.clone());
     tokio::task::spawn_blocking(move || {
         world::sweep()?;
@@ -252,19 +253,4 @@ impl Bench {
         }
         Ok(())
     }
-}
-
-/// Set by SIGINT and SIGTERM, which from now on end the process by way of an error.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stop = Arc::new(AtomicBool::new(false));
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let (mut signals, stop) = (signal(kind)?, Arc::clone(&stop));
-        tokio::spawn(async move {
-            if signals.recv().await.is_some() {
-                stop.store(true, Ordering::Release);
-            }
-        });
-    }
-    Ok(stop)
 }

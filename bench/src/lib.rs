@@ -10,6 +10,7 @@ mod args;
 mod child;
 mod dataplane;
 mod host;
+mod interrupt;
 mod outcome;
 mod pods;
 mod run;

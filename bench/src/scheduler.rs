@@ -22,12 +22,12 @@ mod template;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
 
+use crate::interrupt;
 use crate::outcome::Outcome;
 use figures::Figures;
 use pulse::Progress;
@@ -94,7 +94,7 @@ pub(crate) async fn run(
     let selected = selection::select(&cases, options)?;
     let rows = Rows::of(selected.iter().map(Selected::name));
     show(&rows.header(&options.mode_name()));
-    let stopped = stopped_by_signal();
+    let stopped = interrupt::flag()?;
     let mut finished = Finished::default();
     for (number, one) in selected.iter().enumerate() {
         if stopped.load(Ordering::Relaxed) {
@@ -140,7 +140,7 @@ pub(crate) async fn run_alone(options: &Options, name: &str) -> anyhow::Result<(
     let cases = config::read(&options.config)?;
     let (case, workload) = selection::find(&cases, name)?;
     let (case, workload) = (case.clone(), workload.clone());
-    let pulse = pulse::Pulse::new(options, stopped_by_signal(), Arc::new(alone::say));
+    let pulse = pulse::Pulse::new(options, interrupt::flag()?, Arc::new(alone::say));
     let directory = options.config.parent().unwrap_or(Path::new(".")).to_owned();
     let (seed, workers) = (options.seed, options.workers);
     let figures = tokio::task::spawn_blocking(move || {
@@ -155,21 +155,6 @@ pub(crate) async fn run_alone(options: &Options, name: &str) -> anyhow::Result<(
 /// huge page a rest would count as theirs.
 fn use_small_pages() -> anyhow::Result<()> {
     nix::sys::prctl::set_thp_disable(true).context("ask for no huge pages")
-}
-
-/// Becomes true on SIGINT or SIGTERM. What runs looks at it every [`pulse::Pulse::INTERVAL`].
-fn stopped_by_signal() -> Arc<AtomicBool> {
-    let stopped = Arc::new(AtomicBool::new(false));
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let to = Arc::clone(&stopped);
-        tokio::spawn(async move {
-            if let Ok(mut told) = signal(kind) {
-                told.recv().await;
-                to.store(true, Ordering::Relaxed);
-            }
-        });
-    }
-    stopped
 }
 
 fn shown_on(progress: &ProgressBar, place: String) -> Arc<Progress> {

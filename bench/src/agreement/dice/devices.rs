@@ -14,7 +14,7 @@ impl Dice {
     /// A node's devices: some of this kind, some of that, some tainted. Some nodes have none.
     pub(in crate::agreement) fn slice(&mut self, node: &str) -> Option<Value> {
         let count = self.between(0, 3);
-        let device = |(at, dice): (usize, &mut Self)| {
+        let device = |dice: &mut Self, at: usize| {
             let taint = |dice: &mut Self| json!([{"key": "broken", "effect": dice.one(&["NoSchedule", "NoExecute"])}]);
             json!({"name": format!("d{at}"), "taints": dice.perhaps(0.1, taint),
                 "attributes": {"kind": {"int": dice.between(0, 1)}},
@@ -22,7 +22,7 @@ impl Dice {
         };
         let mut devices = Vec::new();
         for at in 0..count {
-            devices.push(device((at, self)));
+            devices.push(device(self, at));
         }
         let slice = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice",
             "metadata": {"name": node},
@@ -49,9 +49,9 @@ impl Dice {
         claims
     }
 
-    /// One or two, of which one may not be there.
+    /// One or two.
     pub(super) fn claims_of_pod(&mut self) -> Value {
-        let first = self.between(0, CLAIMS);
+        let first = self.between(0, CLAIMS - 1);
         let names = if self.chance(0.3) { vec![first, (first + 1) % CLAIMS] } else { vec![first] };
         let claim = |at: usize| json!({"name": format!("claim{at}"), "resourceClaimName": format!("c{at}")});
         names.into_iter().map(claim).collect()
