@@ -291,8 +291,7 @@ impl<'a> Claims<'a> {
             return Ok(act(&[], &[]));
         };
         let allocator = Allocator { ledger, selectors: self.selectors };
-        let solutions = allocator.allocate(&plans, node.node());
-        let solutions = solutions.map_err(|error| Rejection::unresolvable(error.0))?;
+        let solutions = allocator.allocate(&plans, node.node())?;
         Ok(act(&plans, &solutions))
     }
 

@@ -23,6 +23,7 @@ use super::inventory::{Candidate, Pool};
 use super::ledger::Ledger;
 use super::request::{Alternative, ClaimPlan, Constraint, Count, DEVICES_PER_CLAIM_MAX, Owner};
 use super::selector::Selectors;
+use crate::framework::Rejection;
 
 /// How many devices may be looked at for one pod on one node, before the search is given up: a few
 /// milliseconds. Upstream's filter gives up after 10 s.
@@ -56,7 +57,21 @@ pub(super) struct Chosen<'p> {
 
 /// Why there is no solution, in upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NoSolution(pub(super) String);
+pub(super) enum NoSolution {
+    /// Not on this node (`ErrFailedAllocationOnNode` and the like).
+    Here(&'static str),
+    /// Something is wrong with a claim, its class or what is there for it: the attempt fails.
+    Wrong(String),
+}
+
+impl From<NoSolution> for Rejection {
+    fn from(reason: NoSolution) -> Self {
+        match reason {
+            NoSolution::Here(message) => Self::unresolvable(message),
+            NoSolution::Wrong(message) => Self::error(message),
+        }
+    }
+}
 
 impl<'p> Allocator<'p> {
     /// Finds devices on the node for each claim, in their order.
@@ -71,12 +86,12 @@ impl<'p> Allocator<'p> {
         if search.run()? {
             return Ok(search.solutions());
         }
-        Err(NoSolution(if search.steps == 0 {
-            "timed out trying to allocate devices".to_owned()
+        Err(NoSolution::Here(if search.steps == 0 {
+            "timed out trying to allocate devices"
         } else if pools.iter().any(|pool| pool.is_invalid) {
-            "invalid resource pools were encountered".to_owned()
+            "invalid resource pools were encountered"
         } else {
-            NONE_FOUND.to_owned()
+            NONE_FOUND
         }))
     }
 }
@@ -175,7 +190,7 @@ impl<'p> Search<'p> {
                 least = least.saturating_add(counts.into_iter().min().unwrap_or(0));
             }
             if least > DEVICES_PER_CLAIM_MAX {
-                return Err(NoSolution(format!(
+                return Err(NoSolution::Wrong(format!(
                     "claim {}: number of requested devices {least} exceeds the claim limit of \
                      {DEVICES_PER_CLAIM_MAX}",
                     claim::key(&plan.claim)
@@ -447,13 +462,17 @@ impl<'p> Search<'p> {
                 Owner::Claim => format!("claim {}: selector #{at}", claim::key(&plan.claim)),
             };
             let selector = self.allocator.selectors.get(expression);
-            let selector = selector
-                .map_err(|error| NoSolution(format!("{}: CEL compile error: {error}", whose())))?;
+            let selector = selector.map_err(|error| {
+                NoSolution::Wrong(format!("{}: CEL compile error: {error}", whose()))
+            })?;
             let matches = self.allocator.selectors.matches(&selector, candidate);
             let matches = matches.map_err(|error| {
                 let (driver, pool, device) = candidate.id;
                 let device = format!("{driver}/{pool}/{device}");
-                NoSolution(format!("{} on device {device}: CEL runtime error: {error}", whose()))
+                NoSolution::Wrong(format!(
+                    "{} on device {device}: CEL runtime error: {error}",
+                    whose()
+                ))
             })?;
             if !matches {
                 return Ok(false);
@@ -495,7 +514,7 @@ impl<'p> Search<'p> {
 
     fn constraint_broken(&self, at: Position, candidate: usize) -> NoSolution {
         let (driver, pool, device) = self.candidates[candidate].id;
-        NoSolution(format!(
+        NoSolution::Wrong(format!(
             "claim {}, request {}: cannot add device {driver}/{pool}/{device} because a claim \
              constraint would not be satisfied",
             claim::key(&self.claims[at.claim].claim),
@@ -536,7 +555,7 @@ enum Step {
 
 fn check_pools(plan: &ClaimPlan, wants: &Alternative, pools: &[&Pool]) -> Result<(), NoSolution> {
     let unusable = |what: &str, pool: &Pool| {
-        NoSolution(format!(
+        NoSolution::Wrong(format!(
             "claim {}, request {}: asks for all devices, but resource pool {}/{} is currently {what}",
             claim::key(&plan.claim),
             wants.name,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cache::Cache;
 use crate::diagnosis::{Diagnosis, Refused};
-use crate::framework::Profile;
+use crate::framework::{Code, Profile};
 use crate::preemption::DryRun;
 
 /// Nodes `a` and `b` with a device each, a class, and these claims.
@@ -148,6 +148,32 @@ fn nodes_are_refused_for_devices_they_do_not_have() {
         (using(&["other"]), vec!["request r: device class nope does not exist"]),
     ] {
         assert_eq!(filter(&cache, &pod), expected);
+    }
+}
+
+/// What is wrong with a claim, its class or its pool no other node mends: the attempt fails.
+#[test]
+fn a_claim_that_cannot_be_understood_is_an_error() {
+    let mut constrained = claim("constrained");
+    let devices = &mut constrained["spec"]["devices"];
+    devices["requests"][0]["exactly"]["allocationMode"] = json!("All");
+    devices["constraints"] = json!([{"matchAttribute": "d.example.com/nope"}]);
+    let mut garbled = claim("garbled");
+    garbled["spec"]["devices"]["requests"][0]["exactly"]["selectors"] =
+        json!([{"cel": {"expression": "("}}]);
+    let cache = cache(vec![constrained, garbled]);
+    let nodes = cache.snapshot().nodes();
+    for (name, expected) in [
+        ("constrained", "cannot add device d.example.com/a/x because a claim constraint would not"),
+        ("garbled", "CEL compile error"),
+    ] {
+        let (plugin, pod) = (DynamicResources::default(), using(&[name]));
+        let PreFilter::Filter { filter, .. } = plugin.pre_filter(&pod, cache.snapshot()) else {
+            panic!("{name} is not looked at");
+        };
+        let rejection = filter.filter(&nodes[0]).unwrap_err();
+        assert_eq!(rejection.code(), Code::Error, "{name}");
+        assert!(rejection.message().contains(expected), "{}", rejection.message());
     }
 }
 

@@ -59,7 +59,9 @@ fn found(objects: &Objects) -> Result<Vec<String>, String> {
             };
             solution.devices.iter().map(device).collect::<Vec<_>>().join(" ")
         };
-        found.map(|found| found.iter().map(of_claim).collect()).map_err(|error| error.0)
+        found
+            .map(|found| found.iter().map(of_claim).collect())
+            .map_err(|error| Rejection::from(error).message())
     })
 }
 
@@ -740,7 +742,7 @@ proptest! {
         allocate(&objects, |found| {
             let found = match found {
                 Ok(found) => found,
-                Err(NoSolution(error)) if error.contains("cannot add device") => {
+                Err(NoSolution::Wrong(error)) if error.contains("cannot add device") => {
                     // Upstream ends the search here: "all" devices can never be had.
                     let has_all = claims.iter().any(|claim| {
                         claim.same_numa.is_some()
