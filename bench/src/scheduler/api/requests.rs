@@ -150,6 +150,8 @@ impl Requests {
         let (old, new) = (&there["spec"], &mut pod["spec"]);
         for (field, value) in old.as_object().into_iter().flatten() {
             match (new.get_mut(field), value) {
+                // A gate that the new state does not name is taken away.
+                (None, _) if field == "schedulingGates" => {}
                 (None, value) => new[field] = value.clone(),
                 (Some(Value::Array(new)), Value::Array(old)) if field == "tolerations" => {
                     new.extend(
