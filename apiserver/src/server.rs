@@ -186,6 +186,9 @@ impl Core {
         info: &Info,
         write: &PodWrite<'_>,
     ) -> Result<(), Status> {
+        if let Some(first) = write.first() {
+            auth::authorize(user, &first)?;
+        }
         auth::authorize(user, info)?;
         let _permit = self.inflight.try_acquire().map_err(|_| busy())?;
         write.perform(self).await

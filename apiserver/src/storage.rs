@@ -209,7 +209,7 @@ impl Storage {
     ) -> Result<Option<Stored>, Status> {
         let offer = self.cache.offer(&bytes, &facts, read);
         let op = Op::Put { key: key.clone(), value: bytes.clone() };
-        let written = self.write(key, expected, op).await?;
+        let written = self.write(key, expected, vec![op], Vec::new()).await?;
         Ok(written.map(|revision| {
             offer.keep();
             Stored::new(facts, bytes, revision)
@@ -220,12 +220,37 @@ impl Storage {
     /// not there.
     pub(crate) async fn remove(&self, key: Bytes, expected: u64) -> Result<Option<u64>, Status> {
         let op = Op::Delete { key: key.clone() };
-        self.write(key, expected, op).await
+        self.write(key, expected, vec![op], Vec::new()).await
     }
 
-    async fn write(&self, key: Bytes, expected: u64, op: Op) -> Result<Option<u64>, Status> {
+    /// Write an object that must be at revision `expected`, and remove it with nothing in between;
+    /// false if it is not there.
+    pub(crate) async fn put_and_remove(
+        &self,
+        key: Bytes,
+        facts: Arc<Facts>,
+        bytes: Bytes,
+        expected: u64,
+    ) -> Result<bool, Status> {
+        let offer = self.cache.offer(&bytes, &facts, None);
+        let put = Op::Put { key: key.clone(), value: bytes };
+        let delete = Op::Delete { key: key.clone() };
+        let written = self.write(key, expected, vec![put], vec![delete]).await?;
+        if written.is_some() {
+            offer.keep();
+        }
+        Ok(written.is_some())
+    }
+
+    async fn write(
+        &self,
+        key: Bytes,
+        expected: u64,
+        ops: Vec<Op>,
+        then: Vec<Op>,
+    ) -> Result<Option<u64>, Status> {
         let compare = vec![Compare { key, mod_revision: Revision(expected) }];
-        let done = self.store.txn(Txn { compare, ops: vec![op] }).await.map_err(store_error)?;
+        let done = self.store.txn(Txn { compare, ops, then }).await.map_err(store_error)?;
         Ok(done.succeeded.then_some(done.revision.0))
     }
 }

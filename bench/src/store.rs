@@ -109,7 +109,7 @@ async fn put_until(
     while Instant::now() < deadline {
         let op = Op::Put { key: key.clone(), value: value.clone() };
         let start = Instant::now();
-        store.txn(Txn { compare: Vec::new(), ops: vec![op] }).await?;
+        store.txn(Txn { ops: vec![op], ..Txn::default() }).await?;
         samples.push(microseconds(start));
     }
     Ok(samples)

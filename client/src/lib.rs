@@ -23,6 +23,6 @@ pub use event_recorder::{EventRecord, EventRecorder, EventType, reference_to};
 pub use informer::{Cache, Change, Indexer, Informer, ObjectKey};
 pub use leader_election::{LeaderElectionConfig, LeaderElector, LeadershipLost};
 pub use pod_feed::{LocalPod, PodFeed};
-pub use pod_writer::{PodBinding, PodDeletion, PodStatusChange, PodWriter};
+pub use pod_writer::{PodBinding, PodDeletion, PodEviction, PodStatusChange, PodWriter};
 pub use throttle::RateLimit;
 pub use transport::in_process;

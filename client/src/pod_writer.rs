@@ -64,6 +64,30 @@ pub struct PodDeletion<'a> {
     pub uid: Option<&'a str>,
 }
 
+/// A pod that is told why it has to go, and then to go.
+#[derive(Clone, Copy, Debug)]
+pub struct PodEviction<'a> {
+    /// The pod.
+    pub deletion: PodDeletion<'a>,
+    /// What it is told.
+    pub condition: &'a PodCondition,
+}
+
+impl<'a> PodEviction<'a> {
+    /// What is told, as a write of its own.
+    pub fn change(&self) -> PodStatusChange<'a> {
+        let PodDeletion { namespace, name, uid } = self.deletion;
+        PodStatusChange {
+            namespace,
+            name,
+            uid,
+            resource_version: None,
+            condition: Some(self.condition),
+            nominated_node: None,
+        }
+    }
+}
+
 /// Who answers as an API server does. Refusals are those of the API, [`kube::Error::Api`].
 pub trait PodWriter: Send + Sync {
     /// As a POST of `pods/NAME/binding`.
@@ -74,4 +98,7 @@ pub trait PodWriter: Send + Sync {
 
     /// As a DELETE of `pods/NAME`.
     fn delete<'a>(&'a self, deletion: PodDeletion<'a>) -> BoxFuture<'a, kube::Result<()>>;
+
+    /// As [`PodWriter::change_status`] with what the pod is told, and then [`PodWriter::delete`].
+    fn evict<'a>(&'a self, eviction: PodEviction<'a>) -> BoxFuture<'a, kube::Result<()>>;
 }

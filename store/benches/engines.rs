@@ -41,7 +41,7 @@ async fn restart(dir: &Path) {
         assert!(Instant::now() < deadline, "the disk is too slow for this");
         let puts = (0..500).map(|i| {
             let op = Op::Put { key: format!("{rounds}-{i}").into(), value: value.clone() };
-            store.txn(Txn { compare: vec![], ops: vec![op] })
+            store.txn(Txn { ops: vec![op], ..Txn::default() })
         });
         futures::future::try_join_all(puts).await.unwrap();
         rounds += 1;
@@ -84,7 +84,7 @@ impl Handle {
             }
             Handle::Pintle(store) => {
                 let ops = vec![Op::Put { key, value }];
-                store.txn(Txn { compare: vec![], ops }).await.unwrap();
+                store.txn(Txn { ops, ..Txn::default() }).await.unwrap();
             }
         }
     }

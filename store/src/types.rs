@@ -67,14 +67,17 @@ pub enum Op {
     },
 }
 
-/// All comparisons hold, then all operations are applied at one revision; else none is.
-/// A key may appear in at most one operation.
+/// All comparisons hold, then all operations are applied at one revision, and those of `then` at the
+/// next one; else none is. Nobody else writes in between, and both are durable or neither is.
+/// A key may appear in at most one operation of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Txn {
     /// The conditions.
     pub compare: Vec<Compare>,
     /// The writes.
     pub ops: Vec<Op>,
+    /// Writes that follow them.
+    pub then: Vec<Op>,
 }
 
 /// What became of a [`Txn`].

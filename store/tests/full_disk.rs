@@ -34,7 +34,8 @@ impl Drop for Tmpfs {
 
 fn put(number: usize) -> Txn {
     let key = format!("k{number:05}").into();
-    Txn { compare: vec![], ops: vec![Op::Put { key, value: "v".repeat(1000).into() }] }
+    let op = Op::Put { key, value: "v".repeat(1000).into() };
+    Txn { ops: vec![op], ..Txn::default() }
 }
 
 async fn count(store: &EmbeddedStore) -> usize {

@@ -118,7 +118,7 @@ async fn write(store: Arc<EmbeddedStore>, key: String, mut count: u64) {
         count += 1;
         let value = format!("{count} {}", "x".repeat((count % 97) as usize * 20));
         let op = Op::Put { key: key.clone().into(), value: value.into() };
-        store.txn(Txn { compare: vec![], ops: vec![op] }).await.unwrap();
+        store.txn(Txn { ops: vec![op], ..Txn::default() }).await.unwrap();
         // One write call, so that the line is in the pipe whole.
         std::io::stdout().lock().write_all(format!("ack {key} {count}\n").as_bytes()).unwrap();
     }

@@ -11,7 +11,9 @@ use futures::stream::BoxStream;
 use http::{Request, Response};
 use kube::runtime::watcher;
 use pintle_api::status::Status;
-use pintle_client::{LocalPod, PodBinding, PodDeletion, PodFeed, PodStatusChange, PodWriter};
+use pintle_client::{
+    LocalPod, PodBinding, PodDeletion, PodEviction, PodFeed, PodStatusChange, PodWriter,
+};
 
 use super::{ApiServer, feed};
 use crate::auth::UserInfo;
@@ -47,6 +49,10 @@ impl PodWriter for InProcess {
 
     fn delete<'a>(&'a self, deletion: PodDeletion<'a>) -> BoxFuture<'a, kube::Result<()>> {
         self.write(PodWrite::Delete(deletion)).boxed()
+    }
+
+    fn evict<'a>(&'a self, eviction: PodEviction<'a>) -> BoxFuture<'a, kube::Result<()>> {
+        self.write(PodWrite::Evict(eviction)).boxed()
     }
 }
 

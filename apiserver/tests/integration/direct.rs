@@ -1,8 +1,9 @@
 //! Writes of pods without the form of a request: each does what the request does that says the same.
 
+use futures::{AsyncBufReadExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::PodCondition;
 use pintle_apiserver::UserInfo;
-use pintle_client::{PodBinding, PodDeletion, PodStatusChange, PodWriter as _};
+use pintle_client::{PodBinding, PodDeletion, PodEviction, PodStatusChange, PodWriter as _};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -214,7 +215,7 @@ async fn a_pod_is_bound_and_deleted_as_by_requests() {
     let mut pairs = Pairs::start().await;
     for state in states() {
         for uid in [None, Some(true), Some(false)] {
-            for deletes in [false, true] {
+            for act in ["bind", "delete", "evict"] {
                 let pair = pairs.pair(state).await;
                 let [requested, direct] = &pair;
                 let uid_of = |(_, before): &(String, Value)| {
@@ -224,13 +225,26 @@ async fn a_pod_is_bound_and_deleted_as_by_requests() {
                 let (name, uid) = (direct.0.as_str(), uid_of(direct));
                 let (namespace, uid) = ("default", uid.as_deref());
                 let writer = &pairs.cluster.scheduler;
-                let (first, written) = match deletes {
-                    true => {
-                        let body = json!({"preconditions": {"uid": uid_of(requested)}});
+                let deletion = PodDeletion { namespace, name, uid };
+                let body = json!({"preconditions": {"uid": uid_of(requested)}});
+                let (first, written) = match act {
+                    "delete" => {
                         let first = pairs.requested(&requested.0, "DELETE", "", &body).await;
-                        (first, writer.delete(PodDeletion { namespace, name, uid }).await)
+                        (first, writer.delete(deletion).await)
                     }
-                    false => {
+                    "evict" => {
+                        let condition = &condition("DisruptionTarget");
+                        let uid = uid_of(requested);
+                        let told = json!({"metadata": uid.map(|uid| json!({"uid": uid})),
+                            "status": {"conditions": [condition]}});
+                        let name = &requested.0;
+                        let mut first = pairs.requested(name, "PATCH", "/status", &told).await;
+                        if first.0.is_none() {
+                            first = pairs.requested(name, "DELETE", "", &body).await;
+                        }
+                        (first, writer.evict(PodEviction { deletion, condition }).await)
+                    }
+                    _ => {
                         let metadata = json!({"name": requested.0, "uid": uid_of(requested)});
                         let body = json!({"metadata": metadata, "target": {"name": "n5"}});
                         let first = pairs.requested(&requested.0, "POST", "/binding", &body).await;
@@ -240,7 +254,7 @@ async fn a_pod_is_bound_and_deleted_as_by_requests() {
                 };
                 let second = pairs.direct(name, written).await;
                 let (first, second) = (alike(first, requested), alike(second, direct));
-                assert_eq!(second, first, "{state:?} uid {uid:?}, deletes: {deletes}");
+                assert_eq!(second, first, "{state:?} uid {uid:?}, {act}");
             }
         }
     }
@@ -259,15 +273,41 @@ async fn missing_pods_and_rights_are_refused() {
         nominated_node: Some(Some("n")),
     };
     let nobody = cluster.server.in_process(UserInfo::new("nobody", []));
+    let deletion = PodDeletion { namespace, name, uid };
+    let condition = &condition("DisruptionTarget");
     for (writer, expected) in [(&cluster.scheduler, 404), (&nobody, 403)] {
         let written = [
             writer.bind(PodBinding { namespace, name, uid, node: "n" }).await,
             writer.change_status(change).await,
-            writer.delete(PodDeletion { namespace, name, uid }).await,
+            writer.delete(deletion).await,
+            writer.evict(PodEviction { deletion, condition }).await,
         ];
         for refused in written {
             let Err(kube::Error::Api(status)) = refused else { panic!("{refused:?}") };
             assert_eq!(status.code, expected, "{}", status.message);
         }
     }
+}
+
+#[tokio::test]
+async fn who_watches_sees_an_evicted_pod_told_before_it_is_gone() {
+    let mut pairs = Pairs::start().await;
+    let [_, (name, before)] = pairs.pair(PLAIN).await;
+    let revision = before["metadata"]["resourceVersion"].as_str().unwrap();
+    let path = format!("{PODS}?watch=true&resourceVersion={revision}&timeoutSeconds=60");
+    let request = http::Request::get(path).body(Vec::new()).unwrap();
+    let lines = pairs.cluster.client.request_stream(request).await.unwrap().lines();
+    let deletion = PodDeletion { namespace: "default", name: &name, uid: None };
+    let condition = &condition("DisruptionTarget");
+    pairs.cluster.scheduler.evict(PodEviction { deletion, condition }).await.unwrap();
+    let mut revisions = vec![revision.parse::<u64>().unwrap()];
+    let seen: Vec<Value> =
+        lines.take(2).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect().await;
+    for (event, expected) in seen.iter().zip(["MODIFIED", "DELETED"]) {
+        assert_eq!(event["type"], expected);
+        assert_eq!(event["object"]["status"]["conditions"][0]["type"], "DisruptionTarget");
+        let revision = event["object"]["metadata"]["resourceVersion"].as_str().unwrap();
+        revisions.push(revision.parse().unwrap());
+    }
+    assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
 }

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use pintle_client::{EventRecord, EventRecorder, PodDeletion, PodStatusChange};
+use pintle_client::{EventRecord, EventRecorder, PodDeletion, PodEviction};
 use pintle_scheduler_core::PodInfo;
 use pintle_scheduler_core::framework::Preemption;
 
@@ -59,22 +59,12 @@ enum Evicted {
 
 async fn evict(writes: &Writes, victim: &PodInfo, preemptor: &PodInfo) -> kube::Result<Evicted> {
     let (namespace, name, uid) = (victim.namespace(), victim.name(), victim.object_uid());
-    let uid = uid.as_deref();
-    if let Some(condition) = disruption_target(victim, preemptor, Timestamp::now()) {
-        let change = PodStatusChange {
-            namespace,
-            name,
-            uid,
-            resource_version: None,
-            condition: Some(&condition),
-            nominated_node: None,
-        };
-        match writes.change_status(change).await {
-            Err(error) if is_gone(&error) => return Ok(Evicted::ByOthers),
-            result => result?,
-        }
-    }
-    match writes.delete(PodDeletion { namespace, name, uid }).await {
+    let deletion = PodDeletion { namespace, name, uid: uid.as_deref() };
+    let written = match disruption_target(victim, preemptor, Timestamp::now()) {
+        Some(condition) => writes.evict(PodEviction { deletion, condition: &condition }).await,
+        None => writes.delete(deletion).await,
+    };
+    match written {
         Err(error) if is_gone(&error) => Ok(Evicted::ByOthers),
         result => result.map(|()| Evicted::ByUs),
     }

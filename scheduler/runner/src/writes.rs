@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
 use kube::{Client, Resource as _};
-use pintle_client::{PodBinding, PodDeletion, PodStatusChange};
+use pintle_client::{PodBinding, PodDeletion, PodEviction, PodStatusChange};
 use pintle_scheduler_core::PodInfo;
 use serde::de::IgnoredAny;
 
@@ -50,6 +50,15 @@ impl Writes {
         let preconditions = Some(Preconditions { uid, resource_version: None });
         let params = DeleteParams { preconditions, ..DeleteParams::default() };
         self.send(pods(deletion.namespace).delete(deletion.name, &params)).await
+    }
+
+    /// Says why, and DELETEs the pod.
+    pub(crate) async fn evict(&self, eviction: PodEviction<'_>) -> kube::Result<()> {
+        if let Some(InProcessWriter(api_server)) = &self.in_process {
+            return api_server.evict(eviction).await;
+        }
+        self.change_status(eviction.change()).await?;
+        self.delete(eviction.deletion).await
     }
 
     async fn send(

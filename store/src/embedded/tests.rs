@@ -14,7 +14,7 @@ mod model;
 
 fn put(key: &str, value: &str) -> Txn {
     let op = Op::Put { key: Bytes::from(key.to_owned()), value: Bytes::from(value.to_owned()) };
-    Txn { compare: vec![], ops: vec![op] }
+    Txn { ops: vec![op], ..Txn::default() }
 }
 
 fn all() -> RangeRequest {
@@ -123,7 +123,8 @@ async fn requests_that_break_a_rule_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = open_in(&dir);
     let twice = [put("b", "1").ops, put("b", "2").ops].concat();
-    for txn in [put("", "1"), Txn { compare: vec![], ops: twice }] {
+    let after = Txn { then: twice.clone(), ..Txn::default() };
+    for txn in [put("", "1"), Txn { ops: twice, ..Txn::default() }, after] {
         assert!(matches!(store.txn(txn).await, Err(StoreError::Invalid(_))));
     }
     let future = RangeRequest { revision: Some(Revision(1)), ..all() };

@@ -207,7 +207,8 @@ fn refuse(group: Vec<Request>, error: &StoreError) {
 fn group_length(group: &[Request]) -> usize {
     let mut bytes = 0;
     let fits = |request: &&Request| {
-        bytes += request.txn.ops.iter().map(op_bytes).sum::<usize>();
+        let Txn { ops, then, .. } = &request.txn;
+        bytes += ops.iter().chain(then).map(op_bytes).sum::<usize>();
         bytes <= GROUP_BYTES_MAX
     };
     group.iter().take_while(fits).count().max(1)

@@ -15,7 +15,7 @@ use crate::types::{Op, Txn};
 
 fn put(value: &str) -> Txn {
     let op = Op::Put { key: "k".into(), value: Bytes::from(value.to_owned()) };
-    Txn { compare: vec![], ops: vec![op] }
+    Txn { ops: vec![op], ..Txn::default() }
 }
 
 fn encoded(events: &[crate::Event]) -> Vec<u8> {

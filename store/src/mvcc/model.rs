@@ -26,21 +26,27 @@ impl Model {
     }
 
     pub(crate) fn txn(&mut self, txn: &Txn) -> TxnResponse {
-        let mut state = self.states.last().unwrap().clone();
+        let state = self.states.last().unwrap();
         let revision_of =
             |key: &Bytes| state.get(key).map_or(Revision(0), |kv: &KeyValue| kv.mod_revision);
         let succeeded = txn.compare.iter().all(|c| revision_of(&c.key) == c.mod_revision);
-        let mut events = Vec::new();
-        for op in txn.ops.iter().filter(|_| succeeded) {
-            events.extend(apply(&mut state, op, self.revision().next()));
-        }
-        if !events.is_empty() {
-            self.states.push(state);
-            self.events.extend(events);
+        for ops in [&txn.ops, &txn.then].into_iter().filter(|_| succeeded) {
+            self.write(ops);
         }
         let newest = self.states.last().unwrap();
         let current = txn.compare.iter().map(|c| newest.get(&c.key).cloned()).collect();
         TxnResponse { succeeded, revision: self.revision(), current }
+    }
+
+    fn write(&mut self, ops: &[Op]) {
+        let mut state = self.states.last().unwrap().clone();
+        let revision = self.revision().next();
+        let events: Vec<Event> =
+            ops.iter().filter_map(|op| apply(&mut state, op, revision)).collect();
+        if !events.is_empty() {
+            self.states.push(state);
+            self.events.extend(events);
+        }
     }
 
     /// The keys found, and how many more there are.
@@ -102,17 +108,23 @@ pub(crate) fn any_range() -> impl Strategy<Value = KeyRange> {
 pub(crate) fn any_txn() -> impl Strategy<Value = Txn> {
     let compare = (any_key(), 0..12u64)
         .prop_map(|(key, revision)| Compare { key, mod_revision: Revision(revision) });
+    let compare = prop::collection::vec(compare, 0..2);
+    (prop::bool::weighted(0.4), compare, any_ops(), prop::option::weighted(0.3, any_ops()))
+        .prop_map(|(conditional, compare, ops, then)| Txn {
+            compare: if conditional { compare } else { Vec::new() },
+            ops,
+            then: then.unwrap_or_default(),
+        })
+}
+
+/// Writes of as many keys.
+fn any_ops() -> impl Strategy<Value = Vec<Op>> {
     let ops = prop::collection::btree_map(any_key(), prop::option::of("[a-z]{0,3}"), 0..3);
-    let ops = ops.prop_map(|ops| {
+    ops.prop_map(|ops| {
         let op = |(key, value): (Bytes, Option<String>)| match value {
             None => Op::Delete { key },
             Some(value) => Op::Put { key, value: value.into() },
         };
         ops.into_iter().map(op).collect()
-    });
-    let compare = prop::collection::vec(compare, 0..2);
-    (prop::bool::weighted(0.4), compare, ops).prop_map(|(conditional, compare, ops)| Txn {
-        compare: if conditional { compare } else { Vec::new() },
-        ops,
     })
 }

@@ -33,6 +33,7 @@ impl Pending {
         let succeeded = txn.compare.iter().all(|compare| self.holds(table, compare));
         if succeeded {
             self.stage_ops(table, &txn.ops);
+            self.stage_ops(table, &txn.then);
         }
         let current = txn.compare.iter().map(|compare| self.get(table, &compare.key).cloned());
         TxnResponse { succeeded, revision: self.revision, current: current.collect() }
@@ -87,34 +88,40 @@ impl Pending {
 
 /// Refuse what breaks a rule of the store, before it is queued.
 pub(crate) fn check_txn(txn: &Txn) -> Result<(), StoreError> {
-    if txn.ops.len() > TXN_OPS_MAX || txn.compare.len() > TXN_OPS_MAX {
+    let ops = txn.ops.len() + txn.then.len();
+    if ops > TXN_OPS_MAX || txn.compare.len() > TXN_OPS_MAX {
         return Err(StoreError::Invalid(format!(
-            "transaction has {} comparisons and {} operations, at most {TXN_OPS_MAX} of each",
+            "transaction has {} comparisons and {ops} operations, at most {TXN_OPS_MAX} of each",
             txn.compare.len(),
-            txn.ops.len()
         )));
     }
     txn.compare.iter().try_for_each(|compare| check_key(&compare.key))?;
-    let mut written = FxHashSet::default();
-    let mut bytes = 0;
-    for op in &txn.ops {
-        let (key, value_bytes) = match op {
-            Op::Delete { key } => (key, 0),
-            Op::Put { key, value } => (key, value.len()),
-        };
-        check_key(key)?;
-        bytes += key.len() + value_bytes;
-        if txn.ops.len() > 1 && !written.insert(key) {
-            let key = String::from_utf8_lossy(key);
-            return Err(StoreError::Invalid(format!("key {key:?} is written twice")));
-        }
-    }
+    let bytes = check_ops(&txn.ops)? + check_ops(&txn.then)?;
     if bytes > TXN_BYTES_MAX {
         return Err(StoreError::Invalid(format!(
             "transaction writes {bytes} bytes, at most {TXN_BYTES_MAX}"
         )));
     }
     Ok(())
+}
+
+/// Of writes at one revision; how many bytes they are.
+fn check_ops(ops: &[Op]) -> Result<usize, StoreError> {
+    let mut written = FxHashSet::default();
+    let mut bytes = 0;
+    for op in ops {
+        let (key, value_bytes) = match op {
+            Op::Delete { key } => (key, 0),
+            Op::Put { key, value } => (key, value.len()),
+        };
+        check_key(key)?;
+        bytes += key.len() + value_bytes;
+        if ops.len() > 1 && !written.insert(key) {
+            let key = String::from_utf8_lossy(key);
+            return Err(StoreError::Invalid(format!("key {key:?} is written twice")));
+        }
+    }
+    Ok(bytes)
 }
 
 fn check_key(key: &Bytes) -> Result<(), StoreError> {

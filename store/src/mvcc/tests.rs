@@ -146,7 +146,7 @@ proptest! {
 fn put(table: &mut Table, key: &'static str, bytes: usize) {
     let op = Op::Put { key: key.into(), value: Bytes::from(vec![0; bytes]) };
     let mut pending = Pending::new(table);
-    pending.stage(table, &Txn { compare: vec![], ops: vec![op] });
+    pending.stage(table, &Txn { ops: vec![op], ..Txn::default() });
     table.apply(pending.into_events());
 }
 
@@ -184,7 +184,7 @@ fn a_transaction_beyond_the_limits_is_refused() {
     let large = vec![Op::Put { key: "k".into(), value }];
     for (ops, word) in [(many, "1025 operations"), (long, "4097 bytes"), (large, "16777217 bytes")]
     {
-        let error = check_txn(&Txn { compare: vec![], ops }).unwrap_err().to_string();
+        let error = check_txn(&Txn { ops, ..Txn::default() }).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
 }

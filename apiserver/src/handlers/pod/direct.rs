@@ -6,7 +6,7 @@ use pintle_api::decode::FieldValidation;
 use pintle_api::patch::{Format, Patch};
 use pintle_api::scheme::{self, Kind};
 use pintle_api::status::Status;
-use pintle_client::{PodBinding, PodDeletion, PodStatusChange};
+use pintle_client::{PodBinding, PodDeletion, PodEviction, PodStatusChange};
 
 use super::{Wanted, check_node, splice};
 use crate::handlers::options::DeleteOptions;
@@ -22,10 +22,11 @@ pub(crate) enum PodWrite<'a> {
     Bind(PodBinding<'a>),
     ChangeStatus(PodStatusChange<'a>),
     Delete(PodDeletion<'a>),
+    Evict(PodEviction<'a>),
 }
 
 impl PodWrite<'_> {
-    /// The request that says the same.
+    /// The request that says the same; of two the last.
     pub(crate) fn info(&self) -> Info {
         match *self {
             Self::Bind(PodBinding { namespace, name, .. }) => {
@@ -34,9 +35,20 @@ impl PodWrite<'_> {
             Self::ChangeStatus(PodStatusChange { namespace, name, .. }) => {
                 Info::of_pod("patch", "status", namespace, name)
             }
-            Self::Delete(PodDeletion { namespace, name, .. }) => {
+            Self::Delete(PodDeletion { namespace, name, .. })
+            | Self::Evict(PodEviction { deletion: PodDeletion { namespace, name, .. }, .. }) => {
                 Info::of_pod("delete", "", namespace, name)
             }
+        }
+    }
+
+    /// The request that comes before that, if there are two.
+    pub(crate) fn first(&self) -> Option<Info> {
+        match *self {
+            Self::Evict(PodEviction { deletion: PodDeletion { namespace, name, .. }, .. }) => {
+                Some(Info::of_pod("patch", "status", namespace, name))
+            }
+            _ => None,
         }
     }
 
@@ -44,7 +56,7 @@ impl PodWrite<'_> {
     pub(crate) fn code(&self) -> StatusCode {
         match self {
             Self::Bind(_) => StatusCode::CREATED,
-            Self::ChangeStatus(_) | Self::Delete(_) => StatusCode::OK,
+            Self::ChangeStatus(_) | Self::Delete(_) | Self::Evict(_) => StatusCode::OK,
         }
     }
 
@@ -54,6 +66,7 @@ impl PodWrite<'_> {
             Self::Bind(binding) => bind(core, binding).await,
             Self::ChangeStatus(change) => Box::pin(change_status(core, change)).await,
             Self::Delete(deletion) => Box::pin(remove(core, deletion)).await,
+            Self::Evict(eviction) => Box::pin(evict(core, eviction)).await,
         }
     }
 }
@@ -101,4 +114,21 @@ async fn remove(core: &Core, deletion: &PodDeletion<'_>) -> Result<(), Status> {
     let options = DeleteOptions { uid: uid.map(str::to_owned), ..DeleteOptions::default() };
     let deleted = delete::delete_object(core, resource, namespace, name, &options);
     Box::pin(deleted).await.map(drop)
+}
+
+/// What is told and the removal are one write where the pod goes at once.
+async fn evict(core: &Core, eviction: &PodEviction<'_>) -> Result<(), Status> {
+    let PodDeletion { namespace, name, uid } = eviction.deletion;
+    let change = eviction.change();
+    let resource = scheme::of(Kind::Pod).ok_or_else(Status::no_such_path)?;
+    let key = storage::key(resource, namespace, name);
+    if let Some(known) = core.cache.get_by_key(resource, &key)
+        && splice::goes_at_once(&known, uid)
+        && let Some((bytes, facts)) = splice::changed(&known, &change)
+        && core.storage.put_and_remove(key, facts, bytes, known.revision).await?
+    {
+        return Ok(());
+    }
+    change_status(core, &change).await?;
+    remove(core, &eviction.deletion).await
 }
