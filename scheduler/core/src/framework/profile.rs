@@ -84,7 +84,7 @@ impl Profile {
                 weighted(&volumes, 1),
                 weighted(&spread, 2),
                 weighted(&pods, 2),
-                weighted(&devices, 1),
+                weighted(&devices, 2),
                 weighted(&balanced, 1),
                 Weighted { plugin: Arc::new(plugins::ImageLocality), weight: 1 },
             ],

@@ -66,7 +66,7 @@ const DEFAULTS: [(PluginName, Option<i32>); 20] = [
     (PluginName::VolumeZone, None),
     (PluginName::PodTopologySpread, Some(2)),
     (PluginName::InterPodAffinity, Some(2)),
-    (PluginName::DynamicResources, None),
+    (PluginName::DynamicResources, Some(2)),
     (PluginName::DefaultPreemption, None),
     (PluginName::NodeResourcesBalancedAllocation, Some(1)),
     (PluginName::ImageLocality, Some(1)),

@@ -48,7 +48,7 @@ fn defaults() {
     assert_eq!(names(&plugins, ExtensionPoint::QueueSort), ["PrioritySort"]);
     let weights: Vec<i32> =
         table(&plugins).at(ExtensionPoint::Score).iter().map(|enabled| enabled.weight).collect();
-    assert_eq!(weights, [3, 2, 1, 1, 2, 2, 1, 1, 1]);
+    assert_eq!(weights, [3, 2, 1, 1, 2, 2, 2, 1, 1]);
 }
 
 #[test]
