@@ -29,6 +29,8 @@ use crate::cache::{Kind, Object, Snapshot};
 use crate::explain::Cluster;
 use crate::pod::{PodInfo, Templates};
 
+pub(crate) use device::DEVICES_STAND_FOR;
+
 /// A node of this name.
 pub(crate) fn node(name: String) -> impl Strategy<Value = Arc<Node>> {
     let base = json!({"metadata": {"name": name, "labels": {}}});

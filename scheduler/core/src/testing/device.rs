@@ -44,9 +44,11 @@ fn selectors() -> impl Strategy<Value = Value> {
     })
 }
 
+/// The resource, of those that pods ask for and nodes may have, that a class may stand for.
+pub(crate) const DEVICES_STAND_FOR: &str = "example.com/gpu";
+
 fn class() -> impl Strategy<Value = Object> {
-    // What pods ask for, and now and then a node has.
-    let stands_for = option::weighted(0.3, Just("example.com/gpu"));
+    let stands_for = option::weighted(0.3, Just(DEVICES_STAND_FOR));
     (select(&["gpu", "nic"][..]), selectors(), stands_for).prop_map(
         |(name, selectors, resource)| {
             let spec = json!({"selectors": selectors, "extendedResourceName": resource});
