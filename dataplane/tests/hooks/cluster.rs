@@ -166,6 +166,12 @@ impl Cluster {
         (status, serde_json::from_str(body).unwrap())
     }
 
+    /// How many of so many connections go to the pod of this node.
+    pub(crate) fn share(&self, client: Client, to: SocketAddr, node: usize, of: usize) -> usize {
+        let pod = format!("pod-{node} ");
+        (0..of).filter(|_| self.ask(client, "tcp", to).starts_with(&pod)).count()
+    }
+
     fn many(&self, ask: impl Fn() -> String) -> BTreeSet<String> {
         let mut answers = BTreeSet::from([ask()]);
         // Silence takes its time to be told; one is enough.

@@ -192,7 +192,9 @@ fn pack(ctx: &XdpContext, packet: &Packet, work: &mut Work) -> Option<()> {
     Some(())
 }
 
-/// Begin a connection to a backend that is by the link that the packet came in by.
+/// Begin a connection to a backend that is by the link that the packet came in by. One to another backend
+/// is noted as well: were it the kernel's turn to choose again, backends of this node would be chosen
+/// less often than others.
 #[inline(always)]
 fn begin(
     ctx: &XdpContext,
@@ -203,11 +205,12 @@ fn begin(
     let Choice::Backend { service, how } = forward::choose(ctx, packet, work, false) else {
         return None;
     };
-    let route = route::back(ctx, packet.is_v4(), &work.to)?;
+    let route = route::back(ctx, packet.is_v4(), &work.to);
     let is_packed = matches!(how, How::Tunnel);
-    let how = if is_packed { How::Tunnel } else { How::Masquerade };
+    let how = if is_packed || route.is_none() { how } else { How::Masquerade };
     forward::track(work, service, how, opens, 0);
     count::connection(service);
+    let route = route?;
     if is_packed {
         work.entry.flags = tracked::TUNNEL;
         pack(ctx, packet, work)?;
